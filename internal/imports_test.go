@@ -23,7 +23,7 @@ const (
 	cobra  = "github.com/spf13/cobra"
 )
 
-// small are the libraries that everyone may import and that know nothing of sov's sides.
+// small are the libraries that all packages may import.
 var small = []string{"internal/arch", "internal/bound", "internal/chunk", "internal/confine", "internal/durable", "internal/fetch", "internal/finding", "internal/sntp", "internal/strictjson", "internal/strictyaml"}
 
 // rooms say, by the folder of a package, which folders it may import besides its own. The first

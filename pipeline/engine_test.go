@@ -371,7 +371,7 @@ func TestBadGraphs(t *testing.T) {
 }
 
 // A stage whose output nothing takes is a mistake: it was left out of the Needs of another.
-func TestStageThatNothingTakes(t *testing.T) {
+func TestUnusedOutput(t *testing.T) {
 	const forgotten = "stage motd: nothing takes its output: name it in the Needs of another stage or in Deliver"
 	stages := []Stage{concat("bundle", "a"), writes("a", "A"), writes("motd", "hello")}
 	for _, c := range []struct {

@@ -172,8 +172,8 @@ func TestSecondBuildDoesNothing(t *testing.T) {
 	}
 }
 
-// TestWhatRunsAgain changes one thing after the other.
-func TestWhatRunsAgain(t *testing.T) {
+// TestRerunStages changes one thing after the other.
+func TestRerunStages(t *testing.T) {
 	w := tinybuild.New(t)
 	dir := t.TempDir()
 	w.Build(w.Options(dir, w.Recipe(tinybuild.WithPostgres)))
@@ -364,7 +364,7 @@ func TestBadPeers(t *testing.T) {
 		{"a flipped bit in the index", func(w *tinybuild.World) func(string, http.ResponseWriter) bool {
 			return replace("APKINDEX.tar.gz", flip(w.Packages["APKINDEX.tar.gz"]))
 		}, "APKINDEX.tar.gz"},
-		{"an index that somebody else signed", func(w *tinybuild.World) func(string, http.ResponseWriter) bool {
+		{"an index with the signature of another key", func(w *tinybuild.World) func(string, http.ResponseWriter) bool {
 			key, err := apkbuild.NewKey("other.rsa.pub")
 			if err != nil {
 				w.T.Fatal(err)
@@ -375,7 +375,7 @@ func TestBadPeers(t *testing.T) {
 			}
 			return replace("APKINDEX.tar.gz", index.Bytes())
 		}, "packages.keys"},
-		{"an index of somebody else", func(w *tinybuild.World) func(string, http.ResponseWriter) bool {
+		{"an index of another repository", func(w *tinybuild.World) func(string, http.ResponseWriter) bool {
 			return replace("APKINDEX.tar.gz", []byte("<html>"))
 		}, "APKINDEX.tar.gz"},
 		{"a flipped bit in a package", func(w *tinybuild.World) func(string, http.ResponseWriter) bool {
@@ -393,7 +393,7 @@ func TestBadPeers(t *testing.T) {
 				return false
 			}
 		}, "sov lock RECIPE --update "},
-		{"a layer of somebody else", func(w *tinybuild.World) func(string, http.ResponseWriter) bool {
+		{"a layer of another image", func(w *tinybuild.World) func(string, http.ResponseWriter) bool {
 			return func(path string, rw http.ResponseWriter) bool {
 				if strings.Contains(path, "/blobs/") {
 					fmt.Fprint(rw, strings.Repeat("x", 4000))

@@ -61,10 +61,9 @@ func (m issueStage) Run(_ context.Context, j *pipeline.Job) error {
 	return err
 }
 
-// TestStageThatNobodyTakes adds a stage to the graph of sql that does not
-// declare itself as a share, and one that stands behind the stage that applies
-// shares.
-func TestStageThatNobodyTakes(t *testing.T) {
+// TestUnusedStage adds a stage to the graph of sql that is not declared as a share, and one after
+// the stage that applies shares.
+func TestUnusedStage(t *testing.T) {
 	cache, err := store.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

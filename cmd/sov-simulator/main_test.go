@@ -84,7 +84,7 @@ func (e environment) start(t *testing.T, args ...string) *simulator {
 		t.Fatal(err)
 	}
 	write.Close()
-	t.Cleanup(func() { syscall.Kill(-s.command.Process.Pid, syscall.SIGKILL) }) // where it has ended, nobody
+	t.Cleanup(func() { syscall.Kill(-s.command.Process.Pid, syscall.SIGKILL) }) // it may have ended
 	go func() {
 		defer close(s.lines)
 		defer read.Close()

@@ -35,7 +35,7 @@ type step struct {
 var (
 	// pinnedAction is an action by its commit. A tag can be moved.
 	pinnedAction = regexp.MustCompile(`^[a-z0-9-]+/[a-z0-9/-]+@[0-9a-f]{40}$`)
-	// confidential is what gives somebody a right.
+	// confidential matches values that grant a right.
 	confidential = regexp.MustCompile(`secrets\.[A-Za-z_]+|github\.token|secrets\.GITHUB_TOKEN`)
 	// upload is what writes to a remote cache.
 	upload = regexp.MustCompile(`--cache-to|cache push|SOV_CACHE_TO`)
@@ -167,7 +167,7 @@ func gitlabFaults(t *testing.T, text []byte) (faults []string) {
 			own = own && strings.Contains(fmt.Sprint(r), `CI_COMMIT_REF_PROTECTED == "true" &&`)
 		}
 		if !own {
-			faults = append(faults, name+" writes to the remote cache for everybody")
+			faults = append(faults, name+" writes to the remote cache in every run")
 		}
 	}
 	return faults

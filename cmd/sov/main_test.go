@@ -116,9 +116,8 @@ func TestMissingArtifactSaysHowToBuildIt(t *testing.T) {
 	}
 }
 
-// TestRunRefusesQueriesToNobody: that there is no database to ask is said before a machine boots
-// for it.
-func TestRunRefusesQueriesToNobody(t *testing.T) {
+// TestRunRefusesUnansweredQueries: a machine without a database is refused before it boots.
+func TestRunRefusesUnansweredQueries(t *testing.T) {
 	dir := t.TempDir()
 	spec := vmspec.Spec{
 		Format: vmspec.Format, Name: "mute", Arch: "arm64", Kernel: "kernel", MemoryMiB: 64, CPUs: 1,
@@ -242,7 +241,7 @@ func TestInspectNamesWhatIsMissing(t *testing.T) {
 	}
 }
 
-func TestInspectRefusesWhatIsNoImage(t *testing.T) {
+func TestInspectRefusesOtherFiles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "text.img")
 	if err := os.WriteFile(path, bytes.Repeat([]byte("no image "), 1000), 0o600); err != nil {
 		t.Fatal(err)

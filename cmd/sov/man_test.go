@@ -48,8 +48,7 @@ Turn
 	}
 }
 
-// TestManualPages: there is one for each command that the help shows, and each is there for whoever
-// comes from the page above.
+// TestManualPages: each command in the help has a page, and each page is reachable from its parent.
 func TestManualPages(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "man1")
 	if _, stderr, status := cli(t, "man", dir); status != exitDone {

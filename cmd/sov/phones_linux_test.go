@@ -208,7 +208,7 @@ func TestRemoveOneOfTwo(t *testing.T) {
 	p.InstallLight("other", vmspec.Scoped, lightguest.Script{})
 	p.Shell(`cd /data/sovereign; echo '{"shutdown_timeout": 1}' >settings.json; echo '{' >network.json.damaged; mkdir -p vms/third; touch vms/third/data.img`)
 	before := p.Snapshot()
-	p.Shell("/data/sovereign/bin/sov-runner up other; rm /data/sovereign/vms/other/current") // whatever somebody does by hand
+	p.Shell("/data/sovereign/bin/sov-runner up other; rm /data/sovereign/vms/other/current") // a change by hand
 	up := p.Snapshot()
 	if out, errOut, status := cli(t, "remove", "sql"); status != exitDone || out != "sql is removed\n" {
 		t.Errorf("status %d: %s%s", status, out, errOut)
@@ -259,7 +259,7 @@ func TestPhoneQuestions(t *testing.T) {
 
 // The first push of a signed machine asks whether the phone is to trust its key. Once the machine
 // is there, or once the phone trusts a key, nothing is asked.
-func TestPushAsksWhomToTrust(t *testing.T) {
+func TestPushAsksForTrust(t *testing.T) {
 	server := useADB(t)
 	p := androidtest.New(t, androidtest.Options{})
 	server.Connect(p.ServeADB(androidtest.ADBOptions{}))
@@ -293,7 +293,7 @@ func TestPushAsksWhomToTrust(t *testing.T) {
 	}
 }
 
-func TestDoctorLooksAtPhones(t *testing.T) {
+func TestDoctorChecksPhones(t *testing.T) {
 	s := useADB(t)
 	p := androidtest.New(t, androidtest.Options{Hypervisor: "none"})
 	a := p.ServeADB(androidtest.ADBOptions{})
@@ -381,7 +381,7 @@ func echo(w io.Writer) []byte {
 }
 
 // A sov-runner of a newer release stays, unless it is meant to go.
-func TestPushGoesBackOnPurpose(t *testing.T) {
+func TestPushDowngrade(t *testing.T) {
 	s := useADB(t)
 	p := androidtest.New(t, androidtest.Options{})
 	s.Connect(p.ServeADB(androidtest.ADBOptions{}))

@@ -168,6 +168,6 @@ func TestPushSaysWhatComesNext(t *testing.T) {
 	s.expect("next: sov start sql --device "+a.Serial(), "")
 	s.wantStatus(exitDone)
 	if out, errOut, status := cli(t, "push", dir, "--no-secrets"); status != exitDone || strings.Contains(out+errOut, "next:") {
-		t.Errorf("where nobody looks on: status %d: %s%s", status, out, errOut)
+		t.Errorf("without a terminal: status %d: %s%s", status, out, errOut)
 	}
 }

@@ -78,7 +78,7 @@ func TestEach(t *testing.T) {
 	}
 }
 
-// The first error ends it, whoever's it is.
+// The first error ends it, from any goroutine.
 func TestEachErrors(t *testing.T) {
 	broken := errors.New("broken")
 	if err := Each(io.MultiReader(bytes.NewReader(noise(100_000, 1)), iotest.ErrReader(broken)), func(Chunk, []byte) error { return nil }); err != broken {

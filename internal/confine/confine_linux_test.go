@@ -181,7 +181,7 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
-// TestAsUser runs these tests as somebody who is not root.
+// TestAsUser runs these tests as an unprivileged user.
 func TestAsUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("runs as a user already")

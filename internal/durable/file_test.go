@@ -160,8 +160,8 @@ func TestLeftovers(t *testing.T) {
 	}
 }
 
-// TestWriteTogether has writers of one path sweep while others write: nobody may lose a temporary
-// file.
+// TestWriteTogether has writers of one path sweep while others write: no writer may lose a
+// temporary file.
 func TestWriteTogether(t *testing.T) {
 	path := old(t, t.TempDir())
 	var wait sync.WaitGroup

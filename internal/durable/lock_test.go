@@ -100,13 +100,13 @@ func TestWait(t *testing.T) {
 				t.Error(err)
 			}
 		case <-polling.Done():
-			t.Fatal("nobody got the lock of a process that was killed")
+			t.Fatal("no process got the lock of a killed process")
 		}
 	}
 }
 
-// TestRemovedByHolder: whoever waited for a lock whose file was removed locks the file that others
-// find.
+// TestRemovedByHolder: a process that waited for a lock whose file was removed locks the file that
+// others find.
 func TestRemovedByHolder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	holder := start(t, "transient", path)

@@ -10,8 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/cluster"
 )
 
-// fitCollations is the step postgres-collations. A cluster whose indexes could not be rebuilt is
-// started all the same: its owner has to get at it, and PostgreSQL warns in every session.
+// fitCollations is the step postgres-collations. After an error the cluster is still started: its
+// owner needs access, and PostgreSQL warns in every session.
 func fitCollations(ctx context.Context, args []string, _ io.Reader, stderr io.Writer) error {
 	c := cluster.Collations{Output: stderr}
 	flags := newFlags("postgres-collations", stderr)

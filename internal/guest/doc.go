@@ -1,7 +1,7 @@
-// Package guest is the program sov-init: the init of a guest when it is PID 1, else one of the
-// steps around services' starts that it runs by its own name (main.go).
+// Package guest is the program sov-init. As PID 1 it is the init of a guest. Under other names it
+// is one of the steps around the start of a service (main.go).
 //
-// It only reads the arguments. The rest is in the packages below:
+// It only parses the arguments. The implementation is in the packages below:
 //
 //   - boot: PID 1 from the first mount to the power switch; it connects the other packages
 //   - process: starts processes, and waits for them and for every orphan
@@ -16,7 +16,6 @@
 //   - cluster: PostgreSQL's data directory, roles, extensions, collations, backup and restore
 //   - tailnet: asks tailscaled to join the tailnet, and how it is there
 //
-// What the recipe can decide is not decided here: which services there are and how they are treated
-// is in the image (package guestspec), what is only known at start is on the config disk (package
-// configdisk).
+// The services and their settings come from the recipe and are in the image (package guestspec).
+// What is known only at start is on the config disk (package configdisk).
 package guest

@@ -42,7 +42,7 @@ const usage = `sov-init is PID 1 of a sovereign-sql guest. By hand it only runs 
   sov-init tailscale-up --socket=PATH --hostname=NAME [--state=FILE] [--login-server=URL] [--advertise-tags=TAG,...]   (the auth key on standard input)
 `
 
-// Main is the program sov-init: the init when it is PID 1, else the step that args name. It
+// Main is the main function of sov-init: the init if it is PID 1, else the step that args name. It
 // returns the exit status.
 func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 	if os.Getpid() == 1 {
@@ -95,7 +95,7 @@ func Main(args []string, stdin io.Reader, stderr io.Writer) int {
 	}
 }
 
-// errUsage is a command line that is wrong; what about it has been said.
+// errUsage is the error for a wrong command line. The details are already printed.
 var errUsage = errors.New("wrong usage")
 
 func newFlags(name string, stderr io.Writer) *flag.FlagSet {
@@ -104,7 +104,7 @@ func newFlags(name string, stderr io.Writer) *flag.FlagSet {
 	return flags
 }
 
-// parse wants a value for each flag but the optional ones.
+// parse parses flags. All flags except the optional ones are required.
 func parse(flags *flag.FlagSet, args []string, optional ...string) error {
 	if err := flags.Parse(args); err != nil {
 		return errUsage

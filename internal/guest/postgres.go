@@ -70,8 +70,8 @@ func setPassword(ctx context.Context, args []string, stdin io.Reader, stderr io.
 	return err
 }
 
-// settlePostgres is the last step after the server's start. A failure of it, for want of room say,
-// does not keep the server from being ready.
+// settlePostgres is the last step after the server's start. Its failure, for example because the
+// disk is full, does not prevent the server from becoming ready.
 func settlePostgres(ctx context.Context, args []string, _ io.Reader, stderr io.Writer) error {
 	var s cluster.Settings
 	flags := newFlags("postgres-settled", stderr)
@@ -135,7 +135,7 @@ func upgradePostgres(ctx context.Context, args []string, _ io.Reader, stderr io.
 		fmt.Fprintf(stderr, "%s: --do=%s is not known\n", flags.Name(), *do)
 		return errUsage
 	}
-	signal.Ignore(unix.SIGPIPE) // the caller may be gone: it goes on to its end
+	signal.Ignore(unix.SIGPIPE) // the client may have disconnected: continue to the end
 	go func() {
 		if did, err := work(ctx); err != nil {
 			events <- backup.Event{Fault: err.Error()}
@@ -162,7 +162,7 @@ func restore(ctx context.Context, args []string, stdin io.Reader, stderr io.Writ
 	if err != nil {
 		return err
 	}
-	signal.Ignore(unix.SIGPIPE) // the caller may be gone: a started restore is undone all the same
+	signal.Ignore(unix.SIGPIPE) // the client may have disconnected: a started restore is still undone
 	events := make(chan backup.Event)
 	go func() {
 		did, err := s.Restore(ctx, stdin, func(text string) { events <- backup.Event{Progress: text} })
@@ -176,11 +176,11 @@ func restore(ctx context.Context, args []string, stdin io.Reader, stderr io.Writ
 	return writeEvents(events, os.Stdout)
 }
 
-// writeEvents writes events, and an empty one after a while without any.
+// writeEvents writes events, and an empty one after a time without events.
 func writeEvents(events <-chan backup.Event, w io.Writer) error {
 	const quiet = 5 * time.Second
 	out := json.NewEncoder(w)
-	var failed error // to write: the restore goes on to its end all the same
+	var failed error // a write error: the restore still continues to its end
 	for {
 		var e backup.Event
 		select {

@@ -37,7 +37,7 @@ func extract(_ context.Context, args []string, stdin io.Reader, stderr io.Writer
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(io.Discard, in); err != nil { // what pads the tar
+	if _, err := io.Copy(io.Discard, in); err != nil { // the tar's padding
 		return err
 	}
 	_, err = fmt.Println(foreign)

@@ -18,9 +18,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// singleUser becomes the server of this image in its single-user mode, which asks for no password
-// and no role that may log in, for a session during which the service is stopped. It has the
-// arguments of the service, and works in the database postgres.
+// singleUser executes the server in single-user mode, which needs neither a password nor a role
+// that may log in. It runs in a session during which the service is stopped, with the service's
+// arguments and the database postgres.
 func singleUser(_ context.Context, args []string, _ io.Reader, stderr io.Writer) error {
 	if err := parse(newFlags("postgres-single", stderr), args); err != nil {
 		return err
@@ -43,7 +43,7 @@ func singleUser(_ context.Context, args []string, _ io.Reader, stderr io.Writer)
 	if err := become(service.User, service.Group); err != nil {
 		return fmt.Errorf("PostgreSQL's single-user mode: %w", err)
 	}
-	arguments := slices.Index(command, "--") + 1 // of postgres-serve, which chooses the server
+	arguments := slices.Index(command, "--") + 1 // after the arguments of postgres-serve, which chooses the server
 	if arguments == 0 {
 		arguments = 1
 	}
@@ -54,7 +54,7 @@ func singleUser(_ context.Context, args []string, _ io.Reader, stderr io.Writer)
 	return nil
 }
 
-// become gives this process a user's rights: PostgreSQL does not run as root.
+// become switches this process to a user: PostgreSQL does not run as root.
 func become(user, group string) error {
 	cred, _, err := process.Credential(user, group)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/tailnet"
 )
 
-// prepareTailscale is the step before tailscaled's start, where its state is in a file.
+// prepareTailscale is the step before tailscaled's start, if its state is in a file.
 func prepareTailscale(_ context.Context, args []string, stdin io.Reader, stderr io.Writer) error {
 	flags := newFlags("tailscale-prepare", stderr)
 	state := flags.String("state", "", "the `file` with tailscaled's state")
@@ -39,7 +39,7 @@ func readKey(stdin io.Reader) (string, error) {
 	return strings.TrimSpace(string(key)), nil
 }
 
-// upTailscale is the step after tailscaled's start: the node joins if it has not, or gets its name.
+// upTailscale is the step after tailscaled's start: it joins the node, or updates its name.
 func upTailscale(ctx context.Context, args []string, stdin io.Reader, stderr io.Writer) error {
 	var node tailnet.Node
 	flags := newFlags("tailscale-up", stderr)

@@ -113,7 +113,7 @@ func honest(change func(*packet)) func(packet) packet {
 	}
 }
 
-func TestClientBelievesOnlyWhatItShould(t *testing.T) {
+func TestClientChecksReplies(t *testing.T) {
 	ahead := time.Now().Add(time.Hour)
 	for name, tt := range map[string]struct {
 		answers []func(packet) packet
@@ -168,7 +168,7 @@ func TestKissOfDeath(t *testing.T) {
 	}
 }
 
-func TestClosedPortIsToldAtOnce(t *testing.T) {
+func TestClosedPortIsReportedAtOnce(t *testing.T) {
 	conn := listen(t)
 	server := address(conn)
 	conn.Close()

@@ -212,7 +212,7 @@ func TestNewReporterModes(t *testing.T) {
 	}
 }
 
-func TestReporterTellsOfWriteErrors(t *testing.T) {
+func TestReporterReportsWriteErrors(t *testing.T) {
 	for _, mode := range []string{"tty", "plain", "json"} {
 		r, err := NewReporter(mode, brokenPipe{}, nil)
 		if err != nil {

@@ -253,8 +253,8 @@ func TestBadRegistries(t *testing.T) {
 	}
 }
 
-// TestSpoiltIsReplaced: what a build finds spoilt it makes and sends again.
-func TestSpoiltIsReplaced(t *testing.T) {
+// TestDamagedEntryIsReplaced: what a build finds spoilt it makes and sends again.
+func TestDamagedEntryIsReplaced(t *testing.T) {
 	registry := registrytest.Start(t)
 	st := newResults()
 	build(t, st, to(open(t, registry, quick)))
@@ -270,7 +270,7 @@ func TestSpoiltIsReplaced(t *testing.T) {
 	}
 }
 
-func TestRegistriesThatTakeNothing(t *testing.T) {
+func TestReadOnlyRegistries(t *testing.T) {
 	for name, fault := range map[string]registrytest.Fault{
 		"read-only": registrytest.Answer(http.StatusForbidden, "POST", "PUT", "PATCH"),
 		"full":      registrytest.Answer(http.StatusInsufficientStorage, "PUT", "PATCH"),
@@ -345,7 +345,7 @@ func TestUnencrypted(t *testing.T) {
 	}
 }
 
-func TestSpoiltDirectory(t *testing.T) {
+func TestDamagedDirectory(t *testing.T) {
 	dir := t.TempDir()
 	st := newResults()
 	build(t, st, to(Dir(dir)))

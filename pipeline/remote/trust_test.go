@@ -84,9 +84,9 @@ func evil(honest *testStage) *testStage {
 	}}
 }
 
-// TestRecordsOfStrangers has somebody who may write to a shared cache put another result under the
-// key of a stage. With a key nothing of that is taken, whatever the signature is.
-func TestRecordsOfStrangers(t *testing.T) {
+// TestForgedRecords has an attacker with write access to a shared cache replace the result of a
+// stage. With a key, forged results are not used, whatever their signature is.
+func TestForgedRecords(t *testing.T) {
 	one, two, stranger := newSigner(1), newSigner(2), newSigner(3)
 	for _, tt := range []struct {
 		name  string
@@ -100,7 +100,7 @@ func TestRecordsOfStrangers(t *testing.T) {
 		{"signed by a stranger", trusting(stranger, stranger), trusting(nil, one, two), false, ""},
 		{"signed by the first key", trusting(one, one), trusting(nil, one, two), true, one.id()},
 		{"signed by the second key", trusting(two, two), trusting(nil, one, two), true, two.id()},
-		{"signed, and nobody asks", trusting(one, one), Trust{}, true, ""},
+		{"signed, without a required signature", trusting(one, one), Trust{}, true, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := sharing{t, t.TempDir()}

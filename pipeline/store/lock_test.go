@@ -11,7 +11,7 @@ import (
 // A waiter learns who holds a lock, and the holder takes the lock's file away.
 func TestLockNamesItsHolder(t *testing.T) {
 	s := openStore(t, t.TempDir())
-	release, err := s.Lock(t.Context(), "key", func(string) { t.Error("waits for nobody") })
+	release, err := s.Lock(t.Context(), "key", func(string) { t.Error("Lock waits without a holder") })
 	if err != nil {
 		t.Fatal(err)
 	}

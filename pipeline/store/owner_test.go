@@ -11,7 +11,7 @@ import (
 func TestForeignFolders(t *testing.T) {
 	for name, spoil := range map[string]func(dir string) error{
 		"group can write":      func(dir string) error { return os.Chmod(dir, 0o775) },
-		"everybody can write":  func(dir string) error { return os.Chmod(dir, 0o777) },
+		"world-writable":       func(dir string) error { return os.Chmod(dir, 0o777) },
 		"sticky as /tmp":       func(dir string) error { return os.Chmod(dir, 0o777|os.ModeSticky) },
 		"actions can be added": func(dir string) error { return os.Chmod(filepath.Join(dir, "actions"), 0o777) },
 		"stamps can be added":  func(dir string) error { return os.Chmod(filepath.Join(dir, "stamps"), 0o757) },

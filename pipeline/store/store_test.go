@@ -147,7 +147,7 @@ func TestStampIsRenewed(t *testing.T) {
 	}
 }
 
-func TestSweepTakesOnlyTheDead(t *testing.T) {
+func TestSweepKeepsLockedFiles(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	alive, release, err := s.Scratch("a")
 	if err != nil {
@@ -209,7 +209,7 @@ func TestExport(t *testing.T) {
 		t.Errorf("writing to the exported file reached the store: %v", err)
 	}
 
-	// A file that someone else put there is recognised by its digest.
+	// A file of another program is recognised by its digest.
 	os.Remove(path)
 	os.WriteFile(path, want, 0o600)
 	export(b, false)

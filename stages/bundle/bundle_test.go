@@ -57,7 +57,7 @@ func TestSpecOfSQL(t *testing.T) {
 		t.Errorf("ports: %+v", s.Ports)
 	}
 	if parameters[len(parameters)-1] != "panic=-1" {
-		t.Error("the recipe's parameters were added to everybody's")
+		t.Error("the recipe's parameters were added to the shared slice")
 	}
 }
 

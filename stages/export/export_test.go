@@ -146,7 +146,7 @@ func TestExportTwiceWritesOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := others(t, dir)["a"]; got != "1" {
-		t.Errorf("a file changed by somebody is %q", got)
+		t.Errorf("a file that was changed by hand is %q", got)
 	}
 }
 

@@ -132,10 +132,10 @@ func TestRefuses(t *testing.T) {
 		name, passwd, rest, want string
 	}{
 		{"an id that is taken", "other:x:70:70::/:/bin/sh\n", postgresUser, "id 70 is that of user other"},
-		{"nobody to run the server", "", "postgres: {enabled: true}", "there is no user postgres"},
-		{"nobody to run a service", "", "services: [{name: a, command: [/a], user: app}]", "there is no user app"},
+		{"no user for the server", "", "postgres: {enabled: true}", "there is no user postgres"},
+		{"no user for a service", "", "services: [{name: a, command: [/a], user: app}]", "there is no user app"},
 		{"a group that is nowhere", "", "services: [{name: a, command: [/a], group: app}]", "service a: there is no group app"},
-		{"a directory of nobody", "", "directories: [{path: /srv, owner: app}]", "directory /srv: there is no user app"},
+		{"a directory without an owner", "", "directories: [{path: /srv, owner: app}]", "directory /srv: there is no user app"},
 		{"a malformed line", "postgres:x\n", postgresUser, "the line of postgres has 2 fields"},
 		{"a malformed id", "postgres:x:many:70::/:\n", postgresUser, "invalid syntax"},
 	}

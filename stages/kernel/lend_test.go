@@ -27,7 +27,7 @@ func TestLend(t *testing.T) {
 	_, err := runStage(t, t.Context(), s, bare)
 	var missing *MissingToolsError
 	if !errors.As(err, &missing) || !strings.Contains(err.Error(), "--cache-from") {
-		t.Fatalf("with nobody to borrow from: %v", err)
+		t.Fatalf("without a lent kernel: %v", err)
 	}
 	made, err := runStage(t, t.Context(), s, o)
 	if err != nil {

@@ -32,8 +32,8 @@ func writeBundle(t *testing.T, o stages.Options) string {
 	return path
 }
 
-// TestStrangersBundle demands a signature.
-func TestStrangersBundle(t *testing.T) {
+// TestForgedBundle demands a signature.
+func TestForgedBundle(t *testing.T) {
 	w := tinybuild.New(t)
 	here := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
 	w.Build(here)

@@ -188,7 +188,7 @@ func TestKeysOfAlpine(t *testing.T) {
 	for repository, trusted := range map[string]bool{
 		"https://dl-cdn.alpinelinux.org/alpine/v3.22/main": false,
 		"http://DL-CDN.alpinelinux.org/alpine/v3.22/main":  false,
-		"https://alpinelinux.org.example.com/main":         true, // somebody else's
+		"https://alpinelinux.org.example.com/main":         true, // another domain
 	} {
 		r := Request{Base: base, Repositories: []string{repository}, Install: []string{"a"}, Arch: "arm64", Client: &fetch.Client{Transport: mirror{index}}}
 		if _, err := Resolve(t.Context(), r); (err == nil) != trusted {

@@ -118,7 +118,7 @@ func TestPooler(t *testing.T) {
 		}
 		if err == nil {
 			if rows, err := conn.Exec(t.Context(), "SELECT current_user").ReadAll(); err != nil || string(rows[0].Rows[0][0]) != tt.role {
-				t.Errorf("%s is somebody else: %v", tt.role, err)
+				t.Errorf("%s has another role in the session: %v", tt.role, err)
 			}
 			conn.Close(t.Context())
 		}

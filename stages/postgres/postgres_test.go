@@ -67,7 +67,7 @@ func TestConfiguration(t *testing.T) {
 	golden(t, "pg_hba.conf", clients)
 	golden(t, "pg_ident.conf", ident(recipe.Postgres{User: "postgres"}))
 	if strings.Contains(clients, "trust") {
-		t.Error("somebody is trusted without a proof")
+		t.Error("pg_hba.conf has a trust line")
 	}
 }
 
@@ -88,7 +88,7 @@ func TestService(t *testing.T) {
 	if service, err = s.service(&Server{Dir: "/server", Major: 17, ICU: true}); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"/data", "/srv/fast"}, service.Rights.Write[:2]); diff != "" { // tablespaces on a volume of nobody else's
+	if diff := cmp.Diff([]string{"/data", "/srv/fast"}, service.Rights.Write[:2]); diff != "" { // tablespaces on a volume without another owner
 		t.Errorf("it may write (-want +got)\n%s", diff)
 	}
 	var steps []string

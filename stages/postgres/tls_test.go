@@ -16,8 +16,8 @@ import (
 )
 
 // TestEncryption lets a real server read the pg_hba.conf of a recipe: who comes from the host or
-// the machine itself may do without TLS, everybody else may not, and the superuser comes from the
-// host only all the same.
+// the machine itself may connect without TLS, other hosts may not, and the superuser connects from
+// the host only all the same.
 func TestEncryption(t *testing.T) {
 	const host, self, other = "127.9.0.1", "127.9.0.2", "127.9.0.77"
 	r := sqlRecipe(t)

@@ -14,9 +14,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 )
 
-// TestModuleOfStranger: a bundle with another go.mod of a module than tailscaled.sum pins, sound by
-// its own index, is refused by the go command, and so is a module cache that was filled of it.
-func TestModuleOfStranger(t *testing.T) {
+// TestForgedModule: the go command refuses a bundle whose go.mod of a module differs from
+// tailscaled.sum, even with a valid index, and a module cache that was filled from it.
+func TestForgedModule(t *testing.T) {
 	name := module + "/@v/" + Version() + ".mod"
 	content := []byte("module " + module + "\n\ngo 1.26\n")
 	index := &offline.Index{Format: offline.Format, Items: []offline.Item{

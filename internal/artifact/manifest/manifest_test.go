@@ -56,7 +56,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-func TestSumsAreWhatCoreutilsReads(t *testing.T) {
+func TestSumsForCoreutils(t *testing.T) {
 	if _, err := exec.LookPath("sha256sum"); err != nil {
 		t.Skip("sha256sum is not installed")
 	}

@@ -145,7 +145,7 @@ func TestOpenSigned(t *testing.T) {
 	if sum := manifest.Describe("m", []byte(m)).SHA256; !signed.IsOf("sql", sum) || signed.IsOf("forge", sum) || signed.IsOf("sql", strings.Repeat("0", 64)) {
 		t.Error("it is of another artifact")
 	}
-	// Somebody with another key signs a statement that carries this key.
+	// A signer with another key signs a statement that names this key.
 	forged, err := dsse.Seal(testKey(t, 2), PayloadType, signed.Payload)
 	if err != nil {
 		t.Fatal(err)

@@ -75,7 +75,7 @@ func TestStream(t *testing.T) {
 		damaged := slices.Clone(whole)
 		damaged[i] ^= 0x40
 		if _, err := read(damaged); err == nil {
-			t.Errorf("byte %d of %d was changed, which nobody sees", i, len(whole))
+			t.Errorf("a change of byte %d of %d is not detected", i, len(whole))
 		}
 	}
 	var b bytes.Buffer
@@ -156,7 +156,7 @@ func TestArchive(t *testing.T) {
 			a.Close()
 		}
 		if err == nil {
-			t.Errorf("%s: nobody sees it", name)
+			t.Errorf("%s: it is not detected", name)
 		}
 	}
 }

@@ -150,7 +150,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-func TestEveryFlippedBitIsSeen(t *testing.T) {
+func TestFlippedBitIsDetected(t *testing.T) {
 	good := encode(t, sample())
 	n := headerSize + int(binary.LittleEndian.Uint32(good[12:]))
 	for i := range n {
@@ -159,7 +159,7 @@ func TestEveryFlippedBitIsSeen(t *testing.T) {
 			bad[i] ^= 1 << bit
 			_, err := Decode(bytes.NewReader(bad), int64(len(bad)))
 			if err == nil {
-				t.Fatalf("bit %d of byte %d is flipped and nobody notices", bit, i)
+				t.Fatalf("flipped bit %d of byte %d is not detected", bit, i)
 			}
 			wantNoSecret(t, err.Error())
 		}

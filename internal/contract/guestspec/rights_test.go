@@ -6,12 +6,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestWhatAServiceSees(t *testing.T) {
+func TestViewOfAService(t *testing.T) {
 	database := Service{Name: "postgres", Rights: Rights{Write: []string{"/data", "/data/postgres"}},
 		Directories: []Directory{{Path: "/run/postgresql"}}, Tmpfs: []Tmpfs{{Path: "/data/postgres/pg_dynshmem"}}}
 	web := Service{Name: "web", Directories: []Directory{{Path: "/data/web"}, {Path: "/data/web/cache"}, {Path: "/data/web-logs"}}}
-	// A service of a recipe that names no directories may write all of /data that belongs to nobody
-	// else.
+	// A service of a recipe that names no directories may write all of /data that does not belong
+	// to another service else.
 	old := Service{Name: "old", Rights: Rights{Write: []string{"/data"}}}
 	list := []Service{database, web, old}
 	for _, tt := range []struct {

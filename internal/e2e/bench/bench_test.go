@@ -20,9 +20,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// shellInit does by hand the least that brings the database up: what people wrote before there was
-// an init for it. A script knows no secret, so the cluster that it makes on a first start lets
-// everyone in.
+// shellInit is the minimal shell script that starts the database, as an init without sov-init. A
+// script does not have a secret, so the cluster that it creates accepts all connections.
 const shellInit = `#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mount -t proc proc /proc

@@ -11,7 +11,7 @@ import (
 )
 
 // script starts the machine as people did before there was a runner: the same network and the same
-// crosvm, without a ledger, without looking at what is there, and without anybody who looks after
+// crosvm, without a ledger, without checking the current state, and without a daemon that monitors
 // it.
 const script = `
 	ip tuntap add vm_sql mode tap; ip addr add 192.168.100.1/24 dev vm_sql; ip link set vm_sql up

@@ -111,7 +111,8 @@ func verifiesWithoutSov(t *testing.T, dir string) {
 	}
 }
 
-// turnsBack makes a tag what it was before next, as somebody can who may write to the registry.
+// turnsBack restores a tag's previous state before next, as an attacker with write access to the
+// registry can.
 func turnsBack(t *testing.T, ref string, next func()) {
 	t.Helper()
 	tag, err := name.NewTag(ref)

@@ -89,7 +89,7 @@ var substitutions = []struct {
 	{regexp.MustCompile(`127\.0\.0\.1:5080`), (*reader).freeAddress},
 	{regexp.MustCompile(`\b5433\b`), func(r *reader) string { _, port, _ := net.SplitHostPort(r.freeAddress()); return port }},
 	{regexp.MustCompile(`postgresql://[^' ]+`), func(r *reader) string { return r.url }},
-	// A terminal is asked; here nobody is at one.
+	// The command prompts on a terminal; here there is none.
 	{regexp.MustCompile(`\bsov remove \S+ --data\b|\bsov restore \S+ \S+`), nil},
 }
 
@@ -474,7 +474,7 @@ type running struct {
 	out *output
 }
 
-// interrupt presses Ctrl-C in every command that runs, or in those that nobody uses later, and
+// interrupt presses Ctrl-C in every command that runs, or in those that are not used later, and
 // waits for its end.
 func (r *reader) interrupt(all bool) (err error) {
 	left := r.running[:0]
@@ -553,7 +553,7 @@ func (r *reader) bash(text string, state *string) (string, error) {
 	return out.String(), err
 }
 
-// ended reports whether a child that nobody has waited for is a zombie.
+// ended reports whether an unreaped child is a zombie.
 func ended(pid int) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err != nil || strings.Contains(string(text), ") Z ")

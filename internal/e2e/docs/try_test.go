@@ -92,8 +92,8 @@ func newPerson(t *testing.T) *person {
 	if out, err := sources.CombinedOutput(); err != nil {
 		t.Fatalf("copy the sources: %v: %s", err, out)
 	}
-	// Without a network, nobody says which kernels there are: the lock of another test's build
-	// does, as if it was committed.
+	// Without a network the list of kernels is unknown: the lock of another test's build does, as
+	// if it was committed.
 	sovtest.Artifact(t, "arm64")
 	lock, err := os.ReadFile(sovtest.SharedLock("arm64"))
 	if err != nil {
@@ -153,7 +153,7 @@ func (p *person) start(c *exec.Cmd) {
 		p.t.Fatal(err)
 	}
 	p.t.Cleanup(func() {
-		syscall.Kill(-c.Process.Pid, syscall.SIGKILL) // where it has ended, nobody
+		syscall.Kill(-c.Process.Pid, syscall.SIGKILL) // it may have ended
 		c.Wait()
 	})
 }
@@ -163,7 +163,7 @@ func (p *person) types(c command) error {
 	if ownTerminal.MatchString(c.text) {
 		return p.opens(c)
 	}
-	// Nobody types anything while the command runs.
+	// The test does not type while the command runs.
 	fmt.Fprintf(p.stdin, "{ %s\n} </dev/null; printf '\\001%%d\\n' $?\n", c.text)
 	var got []string
 	late := time.After(tryPatience)

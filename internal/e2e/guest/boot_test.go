@@ -327,10 +327,10 @@ func TestPackageToolsAgree(t *testing.T) {
 	if diff := cmp.Diff(want, listed); diff != "" {
 		t.Errorf("what apk lists is not what was installed (-want +got)\n%s", diff)
 	}
-	// Of each file: is it a package's, and as the package had it? What the recipe adds is nobody's
-	// (A, d for folders). A file that differs (U), is gone (X), or has other permissions (M) must
-	// not be there. /etc/shadow and what else the database's user may not read cannot be judged
-	// (e).
+	// Of each file: is it a package's, and as the package had it? Files of the recipe do not belong
+	// to a package (A, d for folders). A file that differs (U), is gone (X), or has other
+	// permissions (M) must not be there. /etc/shadow and what else the database's user may not read
+	// cannot be judged (e).
 	ours := 0
 	for _, line := range g.Shell(t, "apk audit --full --recursive --check-permissions 2>/dev/null || true") {
 		switch {

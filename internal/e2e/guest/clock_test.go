@@ -71,8 +71,8 @@ func TestClock(t *testing.T) {
 				t.Errorf("PostgreSQL counts to %s", got)
 			}
 			g.Stop(t)
-			// Whoever asks for the status and gives up, on a busy computer, leaves a session
-			// without its client.
+			// On a busy computer, a status request that is cancelled leaves a session without its
+			// client.
 			log := strings.ReplaceAll(g.Log(t), "FATAL:  connection to client lost", "")
 			if strings.Contains(log, "PANIC") || strings.Contains(log, "FATAL") {
 				t.Errorf("the clock did PostgreSQL no good:\n%s", log)
@@ -97,7 +97,7 @@ func kept(t *testing.T, g *guesttest.Guest) *guestapi.Clock {
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
-			t.Fatalf("nobody keeps the clock: %+v", status.Clock)
+			t.Fatalf("the clock is not synchronized: %+v", status.Clock)
 		}
 	}
 }

@@ -26,7 +26,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// A greeter listens by TCP, says hello to whoever connects, and counts.
+// A greeter listens on TCP, greets each client, and counts them.
 type greeter struct {
 	net.Listener
 	came atomic.Int64
@@ -315,7 +315,7 @@ func (p *place) awaitGone(pid int, what string) {
 	p.t.Helper()
 	sovtest.Await(p.t, sovtest.WaitLimit, what, func() bool {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		return err != nil || strings.Contains(string(stat), ") Z ") // nobody has waited for it yet
+		return err != nil || strings.Contains(string(stat), ") Z ") // it is not reaped yet
 	})
 }
 

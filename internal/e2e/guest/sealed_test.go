@@ -60,7 +60,7 @@ func TestSealedRoot(t *testing.T) {
 	panics(guesttest.PowerOn(t, localvm.Options{Artifact: dir, State: t.TempDir()}))
 }
 
-// readLater returns a file that nobody reads at boot, and where in the image its content begins:
+// readLater returns a file that is not read at boot, and the offset of its content in the image:
 // the list of PostgreSQL's error codes, which is for who writes extensions.
 func readLater(t *testing.T, image string) (name string, at int64) {
 	t.Helper()

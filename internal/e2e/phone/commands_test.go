@@ -36,7 +36,7 @@ func TestPhoneFromAComputer(t *testing.T) {
 		t.Helper()
 		o := sovtest.Run(t, func(c *exec.Cmd) {
 			c.Env = append(os.Environ(), "PATH="+filepath.Dir(server.Program())+":"+os.Getenv("PATH"), "ANDROID_SERIAL=",
-				"PGPASSWORD="+phonetest.Password) // what somebody has set who keeps it elsewhere
+				"PGPASSWORD="+phonetest.Password) // set by a user who stores the password elsewhere
 		}, args...)
 		if o.Status != want {
 			t.Fatalf("sov %s: want status %d: %v\n%s", strings.Join(args, " "), want, o, h.Logs())
@@ -126,7 +126,7 @@ func TestPhoneFromAComputer(t *testing.T) {
 		t.Errorf("pg_restore does not read it: %v: %s", err, list)
 	}
 	h.Ask("update journey set stop = 'lost'")
-	run(2, "restore", "sql", file) // nobody to ask
+	run(2, "restore", "sql", file) // without a terminal
 	if o := run(0, "restore", "sql", file, "--yes"); !strings.Contains(o.Stdout, "restored: app, postgres, shop") {
 		t.Errorf("restore: %v", o)
 	}

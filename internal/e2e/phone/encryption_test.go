@@ -106,8 +106,8 @@ func TestEncryptedOnThePhone(t *testing.T) {
 }
 
 // TestLocked: a machine whose data disk's key is not kept on the phone waits for it without a
-// start, takes it from whoever may run sov-runner there as root, and keeps it for as long as its
-// daemon lives. Its volumes are made, kept and removed with the data disk.
+// start, accepts it from a caller that may run sov-runner there as root, and keeps it for as long
+// as its daemon lives. Its volumes are made, kept and removed with the data disk.
 func TestLocked(t *testing.T) {
 	t.Parallel()
 	key := canary.New()

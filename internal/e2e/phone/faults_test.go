@@ -28,7 +28,7 @@ import (
 const releasePort = 9
 
 // faults are what goes wrong in each layer. Those of the phone are made while the daemon, which
-// would repair them before anybody could look, stands still.
+// would repair them before they can be observed, is stopped.
 var faults = []struct {
 	name    string
 	phone   string // script on the phone; PID is crosvm's

@@ -25,7 +25,7 @@ import (
 // These tests are of the runner alone, with a guest that boots in no time and ends as it is told
 // to.
 
-// Whoever is killed at whatever moment: that again and again is among the tests of endurance.
+// Repeated kills of each process at random moments are in the endurance tests.
 func TestKilledInBetween(t *testing.T) {
 	t.Parallel()
 	for _, routing := range phonetest.BothRoutings {
@@ -160,7 +160,7 @@ func TestEndsOfAReadyMachine(t *testing.T) {
 
 // The guest is asked by its network first, then at its console, then crosvm told to stop, and
 // killed at last; each with its bound.
-func TestShutdownGetsRougher(t *testing.T) {
+func TestShutdownEscalates(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		deaf []string
@@ -181,7 +181,7 @@ func TestShutdownGetsRougher(t *testing.T) {
 				t.Errorf("it ended otherwise: %s", h.Logs())
 			}
 			phonetest.SameNetwork(t, "after down", before, h.Snapshot())
-			// The same without the daemon, by whoever finds what it left.
+			// The same without the daemon, by the next process that finds the leftovers.
 			h.Do("up", "sql")
 			h.Shell(fmt.Sprintf("kill -9 %d", h.Status().Daemon))
 			if o := h.Do("down", "sql"); !strings.Contains(o.Stderr, "has lost its daemon") || !strings.Contains(o.Stderr, tt.says) {
@@ -226,8 +226,8 @@ func TestStartOffline(t *testing.T) {
 	}
 }
 
-// The daemon's own repairs. An interface that was only switched off costs nobody the machine; one
-// that was deleted does.
+// The daemon's own repairs. An interface that was only taken down does not cost a restart of the
+// machine; one that was deleted does.
 func TestDaemonRepairs(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{}, `{}`)

@@ -57,7 +57,7 @@ func TestNetdRestartsUnderTheMachine(t *testing.T) {
 
 // Apps reach a port that the recipe opens to them, and no other; the guest reaches what the recipe
 // lets it.
-func TestReachThatTheRecipeGives(t *testing.T) {
+func TestReachOfTheRecipe(t *testing.T) {
 	t.Parallel()
 	const database, endpoint = lightguest.PostgresPort, guestspec.EndpointPort
 	for name, tt := range map[string]struct {

@@ -14,7 +14,7 @@ import (
 )
 
 // Versions that do not work: each is gone back from by itself, the data is what it was, and the
-// reason is kept. One that works is kept, and gone back from when somebody wants it.
+// reason is kept. One that works is kept, and rolled back at the user's request.
 func TestRollBack(t *testing.T) {
 	t.Parallel()
 	h := phonetest.New(t, androidtest.Options{}, "")

@@ -42,7 +42,7 @@ func (m *machine) boot(ctx context.Context) error {
 		configErr = nil
 		alone = m.standAlone()
 	}
-	// Nothing that looks at the clock comes before this.
+	// This comes before anything reads the clock.
 	setBy, clockErr := setClock(config.Time)
 	m.console.Log(journal.Info, journal.InitName, "starting", "image", spec.Image.Name, "version", spec.Image.Version,
 		"kernel", kernelRelease(), "clock_set_by", setBy.Round(time.Millisecond))
@@ -126,8 +126,8 @@ func (m *machine) newDisk(spec guestspec.Data, volume string) *disk.Data {
 		Key: m.config.Secrets[guestspec.SecretDataKey], OldKey: m.config.Secrets[guestspec.SecretOldDataKey]}
 }
 
-// mountVolumes mounts all volumes that can be mounted. The error says which are not: their mount
-// points are empty directories, and no service is to take one for its data.
+// mountVolumes mounts all volumes that can be mounted. The error names the others. Their mount
+// points are empty directories, which no service may use as its data.
 func (m *machine) mountVolumes(ctx context.Context) error {
 	var faults []error
 	for i, v := range m.volumes {
@@ -148,7 +148,7 @@ func (m *machine) watchSpace(ctx context.Context, d *disk.Data) {
 	m.spawn("space of the "+d.Name(), func() { d.Watch(ctx) })
 }
 
-// keepLogs has the log kept on the data disk from here on.
+// keepLogs makes the journal write to the data disk from now on.
 func (m *machine) keepLogs() error {
 	dir := filepath.Join(m.spec.Data.Path, "log")
 	if err := filesystem.MakeDirectory(guestspec.Directory{Path: dir, Mode: "0700", User: "root"}); err != nil {
@@ -162,7 +162,7 @@ func (m *machine) keepLogs() error {
 	return nil
 }
 
-// hostname is the guest's name.
+// hostname returns the guest's name.
 func (m *machine) hostname() string { return cmp.Or(m.config.Hostname, m.spec.Hostname) }
 
 // SetHosts implements endpoint.Machine.
@@ -184,8 +184,8 @@ func (m *machine) setNodes(nodes []configdisk.Host) error {
 	return m.writeHosts()
 }
 
-// writeHosts writes the names that the guest resolves. A node of the tailnet takes no name that the
-// guest or a peer has. m.mu is held.
+// writeHosts writes the names that the guest resolves. A name of a tailnet's node is left out if
+// the guest or a peer has it. The caller holds m.mu.
 func (m *machine) writeHosts() error {
 	taken := func(name string) bool {
 		return name == "localhost" || name == m.hostname() || slices.ContainsFunc(m.peers, func(p configdisk.Host) bool { return p.Name == name })
@@ -202,10 +202,10 @@ func (m *machine) setHostname() error {
 	return nil
 }
 
-// goOnline loads the firewall, configures the network and answers on it. It returns an error if the
-// firewall could not be loaded, without which no service may run; the endpoint, which says so,
-// answers all the same. The firewall comes first: the interface may be up with an address when its
-// configuration fails.
+// goOnline loads the firewall, configures the network and starts the endpoint. It returns an error
+// if the firewall could not be loaded: then no service may run, but the endpoint still answers and
+// reports the error. The firewall comes first, because the interface may be up with an address even
+// if its configuration fails.
 func (m *machine) goOnline() (firewallErr error) {
 	name, err := network.Find(m.spec.Network)
 	if err != nil {
@@ -231,7 +231,7 @@ func (m *machine) goOnline() (firewallErr error) {
 	return firewallErr
 }
 
-// serve answers on address until the guest shuts down.
+// serve runs the endpoint on address until the guest shuts down.
 func (m *machine) serve(address netip.AddrPort) error {
 	server := endpoint.New(endpoint.Config{
 		Machine: m, Console: m.console, Journal: m.journal, Reaper: m.reaper,

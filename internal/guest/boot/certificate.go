@@ -19,8 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/tailnet"
 )
 
-// keepCertificate gives the services their certificate, before any of them starts, and keeps it
-// valid.
+// keepCertificate issues the services' certificate before they start, and renews it.
 func (m *machine) keepCertificate(ctx context.Context) {
 	k := &certificate.Keeper{
 		Dir: filepath.Join(m.spec.Data.Path, guestspec.CertificateDir), Machine: m.hostname(), Services: m.spec.Services,
@@ -43,7 +42,8 @@ func (m *machine) keepCertificate(ctx context.Context) {
 	m.spawn("tailnet certificate", func() { k.WatchTailnet(ctx) })
 }
 
-// names are those by which clients reach this machine: the first is its host name.
+// names returns the names and addresses by which clients connect to this machine. The first is its
+// host name.
 func (m *machine) names(ctx context.Context) []string {
 	names := []string{m.hostname()}
 	add := func(name string) {
@@ -54,7 +54,7 @@ func (m *machine) names(ctx context.Context) []string {
 	for _, name := range []string{m.hostname() + ".internal", m.spec.Image.Name, m.spec.Image.Name + ".internal", "localhost", "127.0.0.1", "::1"} {
 		add(strings.ToLower(name))
 	}
-	addresses, _ := net.InterfaceAddrs() // those of the link and the tailnet; without them it is reached by name
+	addresses, _ := net.InterfaceAddrs() // of the link and the tailnet; after an error clients use names only
 	for _, a := range addresses {
 		if prefix, ok := a.(*net.IPNet); ok && prefix.IP.IsGlobalUnicast() {
 			add(prefix.IP.String())
@@ -71,7 +71,7 @@ func (m *machine) names(ctx context.Context) []string {
 	return names
 }
 
-// describeCertificate says which certificate the database shows.
+// describeCertificate adds to the report which certificate the database uses.
 func (m *machine) describeCertificate(spec *guestspec.Service, report *guestapi.Postgres) {
 	m.mu.Lock()
 	k := m.certificates

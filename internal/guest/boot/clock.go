@@ -13,12 +13,13 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/timekeeper"
 )
 
-// clockSlack is how far ahead of the config disk's time the clock may be before it is set back to
-// it: about what passes between the disk's writing and the guest's reading of it.
+// clockSlack is how far the clock may be ahead of the config disk's time before it is set back:
+// about the time between writing and reading the disk.
 const clockSlack = 5 * time.Second
 
-// setClock sets the clock to t where it is behind or well ahead, and reports by how much. It is for
-// the time before anything has looked at the clock: afterwards it is never set back.
+// setClock sets the clock to t if it is behind or more than clockSlack ahead, and returns the
+// change. It may be called only before anything has read the clock: later the clock is never set
+// back.
 func setClock(t time.Time) (by time.Duration, err error) {
 	by = time.Until(t)
 	if by <= 0 && -by <= clockSlack || t.IsZero() {
@@ -30,7 +31,7 @@ func setClock(t time.Time) (by time.Duration, err error) {
 	return by, nil
 }
 
-// keepClock keeps the clock from here on until ctx is done.
+// keepClock synchronizes the clock until ctx is done.
 func (m *machine) keepClock(ctx context.Context) {
 	var sources []timekeeper.Source
 	if ptp, ok := timekeeper.FindPTP("/sys", "/dev"); ok {
@@ -66,7 +67,7 @@ func (m *machine) ReadClock(ctx context.Context) (guestapi.Clock, bool) {
 	return clock.Look(ctx), true
 }
 
-// uptime is the time since the kernel started, including what it slept.
+// uptime returns the time since the kernel started, including suspends.
 func uptime() time.Duration {
 	var ts unix.Timespec
 	unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail on Linux

@@ -14,9 +14,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/disk"
 )
 
-// enterRoot goes on in the root file system if this is the boot partition of a disk image, and does
-// not return then. Anywhere else, as on a phone, whose kernel has mapped the root file system
-// itself, it does nothing. The kernel has mounted /dev.
+// enterRoot switches to the root file system if the guest runs from the boot partition of a disk
+// image; it does not return then. Otherwise it does nothing, as on a phone, where the kernel has
+// mapped the root file system. The kernel has mounted /dev.
 func enterRoot() error {
 	table, err := os.ReadFile(guestspec.RootMappingPath)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -36,7 +36,7 @@ func enterRoot() error {
 	if err := unix.Mount("/dev", root+"/dev", "", unix.MS_MOVE, ""); err != nil {
 		return fmt.Errorf("move /dev into the root file system: %w", err)
 	}
-	// The boot partition ends up below the new root, and is let go when this program is another
+	// The boot partition is now mounted below the new root, and is released at execve
 	// (pivot_root(2)).
 	if err := errors.Join(unix.Chdir(root), unix.PivotRoot(".", "."), unix.Unmount(".", unix.MNT_DETACH), unix.Chdir("/")); err != nil {
 		return fmt.Errorf("enter the root file system: %w", err)

@@ -61,7 +61,7 @@ func TestMachineIsAsDescribed(t *testing.T) {
 		{"address", "ip -4 -o addr show dev enp7s0 | grep -o 'inet [^ ]*'", "inet 192.168.100.2/24"},
 		{"mtu", "cat /sys/class/net/enp7s0/mtu", "1400"},
 		{"loopback", "cat /sys/class/net/lo/flags", "0x9"},
-		{"default route", "ip route show default | sed 's/ linkdown//'", "default via 192.168.100.1 dev enp7s0"}, // nobody has the other end
+		{"default route", "ip route show default | sed 's/ linkdown//'", "default via 192.168.100.1 dev enp7s0"}, // the other end is not open
 		{"DNS", "grep nameserver /run/resolv.conf", "nameserver 9.9.9.9"},
 		{"directory", "stat -c '%a %U' /run/a", "2770 nobody"},
 		{"tmpfs of the service", "stat -fc '%T %b' /run/a/fast; stat -c '%a %U' /run/a/fast", "tmpfs 256\n700 nobody"},
@@ -142,7 +142,7 @@ func TestServicesStartAndStopInOrder(t *testing.T) {
 	}
 }
 
-func TestTasksEndBeforeWhatComesAfterThem(t *testing.T) {
+func TestTasksEndBeforeDependents(t *testing.T) {
 	task := shell("task", "sleep 0.3; echo over")
 	task.Restart.Policy = guestspec.Never
 	next := sleeper("next")
@@ -199,7 +199,7 @@ func TestOtherSignalsChangeNothing(t *testing.T) {
 	v.shutDown()
 }
 
-func TestCrashingServicesComeBackAndOthersLive(t *testing.T) {
+func TestCrashingServicesRestart(t *testing.T) {
 	crashing := shell("crashing", "echo last words; exit 3")
 	crashing.Restart.Limit = 3
 	hopeless := shell("hopeless", "echo the cluster is of another version >&2; exit 78")
@@ -231,7 +231,7 @@ func TestCrashingServicesComeBackAndOthersLive(t *testing.T) {
 	v.shutDown()
 }
 
-func TestNothingIsLeftOfADeadService(t *testing.T) {
+func TestDeadServiceIsCleanedUp(t *testing.T) {
 	// The child leaves session and process group, ignores signals and keeps the output open.
 	daemon := shell("daemon", `setsid sh -c 'trap "" TERM; while :; do sleep 1; done' & sleep 0.1; exit 1`)
 	daemon.Restart.Backoff = guestspec.Duration(time.Minute)
@@ -251,14 +251,14 @@ func TestNothingIsLeftOfADeadService(t *testing.T) {
 	began := time.Now()
 	v.shutDown()
 	v.waitLine(`info stubborn: stopped end="killed by SIGKILL"`)
-	if took := time.Since(began); took > 45*time.Second { // nobody waits for the end of daemon's back-off
+	if took := time.Since(began); took > 45*time.Second { // the shutdown must not wait for the end of daemon's back-off
 		t.Errorf("the shutdown took %s", took)
 	}
 }
 
 // A day of crashes, orphans, requests, readers who leave and unauthenticated requests, in seconds:
 // process 1 has the memory, the descriptors and the zombies that it had before.
-func TestADayLeavesNothingBehind(t *testing.T) {
+func TestDayWithoutLeaks(t *testing.T) {
 	orphans := shell("orphans", "for i in 1 2 3 4 5 6 7 8 9 10; do (sleep 0.01 & ) ; done; sleep 0.05; exit 1")
 	orphans.Restart = guestspec.Restart{Backoff: guestspec.Duration(time.Millisecond), MaxBackoff: guestspec.Duration(time.Millisecond)}
 	quick := shell("quick", "exit 1") // ends before its start is noted
@@ -312,7 +312,7 @@ func TestADayLeavesNothingBehind(t *testing.T) {
 	v.shutDown()
 }
 
-// zombies are the processes that nobody has reaped yet.
+// zombies returns the processes that are not reaped yet.
 func (v *boot) zombies() (pids []string) {
 	out, _ := v.run("/bin/ps", "-e", "-o", "stat=,pid=")
 	for line := range strings.Lines(out) {
@@ -388,7 +388,7 @@ func TestEndpointOfARunningGuest(t *testing.T) {
 		conn.Close()
 		t.Error("the endpoint listens on other addresses than the guest's own")
 	}
-	// Nobody has the other end: the link has no carrier.
+	// The other end is not open: the link has no carrier.
 	want := guestapi.Network{Interface: "enp7s0", Address: guestAddress + "/24", Gateway: "192.168.100.1"}
 	if got := v.status().Network; got == nil || *got != want {
 		t.Errorf("the guest's link is %+v, want %+v", got, want)

@@ -47,22 +47,22 @@ type machine struct {
 	volumes      []*disk.Data            // in the specification's order
 	clock        *timekeeper.Keeper      // nil until it is kept
 	endpoint     *endpoint.Server        // nil until it answers
-	certificates *certificate.Keeper     // nil where no service shows one
-	kept         cluster.Kept            // clusters of PostgreSQL from before upgrades
-	onReady      func()                  // what else reportReady calls; nil: nothing
+	certificates *certificate.Keeper     // nil if no service has a certificate
+	kept         cluster.Kept            // PostgreSQL clusters from before upgrades
+	onReady      func()                  // called by reportReady; may be nil
 	peers, nodes []configdisk.Host       // names that the guest resolves: of the host's machines, of the tailnet
 	problems     []string
 	stopping     bool
 	fatal        error // why the guest cannot go on
 }
 
-// errShutdown is why work under way is cancelled.
+// errShutdown is the cause of contexts that a shutdown cancels.
 var errShutdown = errors.New("the guest shuts down")
 
 // A spawn runs fn in a goroutine. A panic of fn shuts the guest down cleanly instead of at once.
 type spawn func(name string, fn func())
 
-// Run is PID 1's whole life. It does not return.
+// Run is the main function of PID 1. It does not return.
 func Run() {
 	unix.Umask(0o022)
 	if err := enterRoot(); err != nil {
@@ -81,7 +81,7 @@ func Run() {
 		}
 	})
 	m.reaper = process.NewReaper(m.spawn)
-	// The kernel prefers other processes to PID 1 anyway, so a lack of permission does not matter.
+	// The OOM killer never chooses PID 1, so an error does not matter.
 	_ = m.reaper.Protect()
 	watchSignals(m.spawn, m.RequestShutdown)
 	for _, p := range problems {
@@ -107,8 +107,8 @@ func Run() {
 	m.shutDown(reason)
 }
 
-// openConsole opens the kernel's console: what PID 1 got as its standard output, unless the
-// device node was not there yet.
+// openConsole opens the kernel's console. It is PID 1's standard output, unless the device node did
+// not exist yet.
 func openConsole() io.Writer {
 	if f, err := os.OpenFile("/dev/console", os.O_WRONLY|unix.O_NOCTTY, 0); err == nil {
 		return f
@@ -116,7 +116,7 @@ func openConsole() io.Writer {
 	return os.Stdout
 }
 
-// problem notes err, if there is one, for the log and the status; about may be empty.
+// problem adds err, unless it is nil, to the log and the status; about may be empty.
 func (m *machine) problem(about string, err error) {
 	if err == nil {
 		return
@@ -142,7 +142,7 @@ func (m *machine) reportReady() {
 	m.console.Log(journal.Info, journal.InitName, "ready", "services", len(m.spec.Services), "uptime", fmt.Sprintf("%.3f", uptime().Seconds()))
 }
 
-// RequestShutdown implements endpoint.Machine. All requests but the first change nothing.
+// RequestShutdown implements endpoint.Machine. Only the first request has an effect.
 func (m *machine) RequestShutdown(reason string) {
 	select {
 	case m.requests <- reason:
@@ -150,7 +150,7 @@ func (m *machine) RequestShutdown(reason string) {
 	}
 }
 
-// die asks for the end that the specification wants after a fatal error.
+// die shuts the machine down as the specification says for a fatal error.
 func (m *machine) die(err error) {
 	m.console.Log(journal.Error, journal.InitName, "cannot go on", "error", err)
 	m.mu.Lock()

@@ -133,7 +133,7 @@ func becomeInit(root, loop string) error {
 	if err := unix.Unmount("/mnt", unix.MNT_DETACH); err != nil {
 		return err
 	}
-	// Whoever runs the tests may have left descriptors open; a kernel leaves none.
+	// The parent of the tests may have left descriptors open; a kernel does not.
 	if err := unix.CloseRange(3, 1<<31-1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return err
 	}

@@ -159,7 +159,7 @@ func TestPostgres(t *testing.T) {
 		v.shutDown()
 		v.waitLine("database system is shut down")
 		if strings.Contains(v.text(), "could not receive data from client") {
-			t.Error("the server has reason to complain of whoever asked whether it is ready")
+			t.Error("the readiness probe causes an error in the server's log")
 		}
 		wantNoSecret(t, v)
 		b.wantCleanDisk(t)
@@ -215,7 +215,7 @@ func TestPostgres(t *testing.T) {
 		pids, err := v.run("/usr/bin/pgrep", "-u", "postgres")
 		must(t, err)
 		for pid := range strings.FieldsSeq(pids) {
-			v.run("/bin/kill", "-9", pid) // an earlier one's end may have been this one's
+			v.run("/bin/kill", "-9", pid) // the end of an earlier process may have ended this one too
 			v.waitService("postgres", "ready", func(s guestapi.Service) bool { return s.State == guestapi.StateReady })
 			waitQuery(t, v, second)
 		}

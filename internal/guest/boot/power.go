@@ -22,11 +22,10 @@ import (
 var stopSignals = []os.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGPWR, unix.SIGUSR1, unix.SIGUSR2}
 
 // harmlessSignals would end a Go program, and with PID 1 the machine. They are caught and not
-// ignored, because what is ignored is ignored by every child too.
+// ignored, because children inherit ignored signals.
 var harmlessSignals = []os.Signal{unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE, unix.SIGALRM, unix.SIGABRT, unix.SIGTRAP, unix.SIGSYS}
 
-// watchSignals turns the signals by which an init is asked to stop into requests, and survives
-// others.
+// watchSignals converts stopSignals to requests and discards other signals.
 func watchSignals(spawn spawn, request func(reason string)) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, stopSignals...)
@@ -40,7 +39,7 @@ func watchSignals(spawn spawn, request func(reason string)) {
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF)
 }
 
-// The parts of an input event that matter: include/uapi/linux/input-event-codes.h.
+// Values in input events (include/uapi/linux/input-event-codes.h).
 const (
 	eventKey = 1   // EV_KEY
 	keyPower = 116 // KEY_POWER
@@ -50,8 +49,8 @@ const (
 // eventSize is that of struct input_event: a struct timeval of two longs, then 2, 2 and 4 bytes.
 const eventSize = 2*int(unsafe.Sizeof(uintptr(0))) + 8
 
-// watchPowerButton turns a press of any power button into a request. It returns how many input
-// devices it watches.
+// watchPowerButton converts a press of any power button to a request. It returns the number of
+// watched input devices.
 func watchPowerButton(spawn spawn, request func(reason string)) int {
 	names, _ := filepath.Glob("/dev/input/event*") // the pattern is sound
 	watched := 0
@@ -73,8 +72,8 @@ func watchPowerButton(spawn spawn, request func(reason string)) int {
 	return watched
 }
 
-// watchConsole takes requests from the guest's second console, which the host reaches when the
-// network does not work. A guest that has none, or whose host says nothing, is not asked there.
+// watchConsole reads requests from the guest's second console, which the host can use if the
+// network does not work. It does nothing if the guest does not have a second console.
 func watchConsole(spawn spawn, request func(reason string)) {
 	f, err := os.OpenFile(guestapi.ConsoleDevice, os.O_RDONLY|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -86,7 +85,7 @@ func watchConsole(spawn spawn, request func(reason string)) {
 	})
 }
 
-// readRequests reads lines until there are no more. What is not a request is left alone.
+// readRequests reads lines until the end of r. It ignores lines that are not requests.
 func readRequests(r io.Reader, request func(reason string)) {
 	for lines := bufio.NewScanner(r); lines.Scan(); {
 		if strings.TrimSpace(lines.Text()) == guestapi.ConsoleShutdown {

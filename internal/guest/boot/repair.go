@@ -35,7 +35,7 @@ func (m *machine) Repair(ctx context.Context, what string) (done []string, err e
 	return m.repairTailnet(ctx, what)
 }
 
-// postgres is the description of PostgreSQL's service.
+// postgres returns the description of PostgreSQL's service.
 func (m *machine) postgres() (*guestspec.Service, error) {
 	for i, s := range m.spec.Services {
 		if s.Name == guestspec.ServicePostgres && dataDirectory(&s) != "" {
@@ -45,7 +45,7 @@ func (m *machine) postgres() (*guestspec.Service, error) {
 	return nil, errors.New("this machine has no PostgreSQL")
 }
 
-// repairSettings restarts the server without settings of ALTER SYSTEM.
+// repairSettings restarts the server without the settings of ALTER SYSTEM.
 func (m *machine) repairSettings(ctx context.Context) (done []string, err error) {
 	spec, err := m.postgres()
 	if err != nil {
@@ -83,7 +83,7 @@ func (m *machine) whilePaused(ctx context.Context, service string, do func() err
 	return do()
 }
 
-// awaitService waits until a service is ready, and says how it is if that takes too long.
+// awaitService waits until a service is ready. After a timeout the error has the service's state.
 func (m *machine) awaitService(ctx context.Context, name string) error {
 	err := m.supervisor.Await(ctx, name)
 	if err == nil {
@@ -98,7 +98,7 @@ func (m *machine) services() []guestapi.Service {
 	return services
 }
 
-// repairTailnet makes one of the repairs of the machine's node.
+// repairTailnet performs a repair of the machine's node.
 func (m *machine) repairTailnet(ctx context.Context, what string) (done []string, err error) {
 	spec := m.tailscale()
 	if spec == nil || tailnetState(spec) == "" {

@@ -155,7 +155,7 @@ func TestRescue(t *testing.T) {
 		v.shutDown()
 	})
 
-	t.Run("a password that nobody knows", func(t *testing.T) {
+	t.Run("an unknown password", func(t *testing.T) {
 		v := b.boot(t)
 		v.waitReady()
 		ask(v, "ALTER ROLE postgres PASSWORD 'changed by hand and forgotten'")
@@ -163,7 +163,7 @@ func TestRescue(t *testing.T) {
 			t.Error("the password is still that of the secret")
 		}
 		v.shutDown()
-		v = b.boot(t) // with the secret, which whoever owns the phone gives it
+		v = b.boot(t) // with the secret, which the phone's owner sets
 		v.waitReady()
 		ask(v, "SELECT 1")
 		v.shutDown()

@@ -190,9 +190,9 @@ func paths(service string, list ...string) backup.Part {
 	return backup.Part{Kind: backup.KindPaths, Service: &backup.Service{Name: service, Paths: list}}
 }
 
-// TestBackupWhoseCallerGoes: the service that was stopped runs again; a program that fails makes no
-// backup; and one that never ends is ended with its caller.
-func TestBackupWhoseCallerGoes(t *testing.T) {
+// TestBackupClientDisconnects: the service that was stopped runs again; a program that fails makes
+// no backup; and one that never ends is ended with its caller.
+func TestBackupClientDisconnects(t *testing.T) {
 	f := forge()
 	f.Prepare = []guestspec.Step{{Command: []string{"/bin/dd", "if=/dev/zero", "of=/data/forge/large", "bs=1M", "count=64"}}}
 	failing := kv()

@@ -315,7 +315,7 @@ func TestSessionEndsAtShutdown(t *testing.T) {
 	}
 }
 
-// TestNoSession: an image whose recipe leaves it out has no shell, whoever asks.
+// TestNoSession: without the shell in its recipe, an image refuses sessions of all callers.
 func TestNoSession(t *testing.T) {
 	v := newBox(t).boot(t)
 	v.waitReady()

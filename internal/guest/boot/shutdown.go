@@ -16,7 +16,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// shutDown puts the machine to rest and switches it off. It does not return.
+// shutDown stops the services, unmounts the disks and powers the machine off. It does not return.
 func (m *machine) shutDown(reason string) {
 	m.mu.Lock()
 	m.stopping = true
@@ -30,7 +30,7 @@ func (m *machine) shutDown(reason string) {
 	if supervisor != nil {
 		limit += supervisor.StopLimit()
 	}
-	// Whatever gets stuck, a lock or a disk, the machine is to go off in the end.
+	// The machine must power off even if a lock or a disk blocks.
 	watchdog := time.AfterFunc(limit, func() {
 		m.console.Log(journal.Error, journal.InitName, "the shutdown takes too long and is cut short", "limit", limit)
 		m.end()
@@ -38,7 +38,7 @@ func (m *machine) shutDown(reason string) {
 	if supervisor != nil {
 		supervisor.Stop(errShutdown)
 	}
-	if endpoint != nil { // only now, so that the shutdown can be watched
+	if endpoint != nil { // closed late, so that the shutdown can be observed
 		endpoint.Close()
 	}
 	killAll()
@@ -53,20 +53,20 @@ func (m *machine) shutDown(reason string) {
 	m.end()
 }
 
-// killAll ends every process but this one: what daemons of daemons may have left.
+// killAll ends all other processes, such as daemonized children of services.
 func killAll() {
 	for _, s := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
 		for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 			if !othersLive() {
 				return
 			}
-			unix.Kill(-1, s) // kernel threads do not mind
+			unix.Kill(-1, s) // kernel threads ignore it
 		}
 	}
 }
 
-// othersLive reports whether there is any process besides this one. Kernel threads, and zombies
-// on their way to the reaper, have no program.
+// othersLive reports whether another process is running. Kernel threads and zombies do not count:
+// they have no program.
 func othersLive() bool {
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
@@ -80,7 +80,7 @@ func othersLive() bool {
 	return false
 }
 
-// end is the last thing that happens. It does not return.
+// end powers the machine off. It does not return.
 func (m *machine) end() {
 	m.mu.Lock()
 	fatal := m.fatal
@@ -97,7 +97,7 @@ func (m *machine) end() {
 	}
 	m.console.Log(journal.Info, journal.InitName, text, "uptime", uptime().Round(time.Millisecond))
 	m.console.Flush(2 * time.Second)
-	within(process.KillLimit, unix.Sync) // on a disk that does not answer it would never return
+	within(process.KillLimit, unix.Sync) // it may never return if a disk does not answer
 	if m.link != "" {
 		within(process.KillLimit, func() {
 			if err := network.Down(m.link); err != nil {
@@ -110,7 +110,7 @@ func (m *machine) end() {
 	select {}
 }
 
-// within runs fn and waits for its end, but no longer than limit. It reports whether fn has ended.
+// within runs fn and waits for it for at most limit. It reports whether fn has returned.
 func within(limit time.Duration, fn func()) bool {
 	ended := make(chan struct{})
 	go func() {

@@ -26,23 +26,23 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/seed"
 )
 
-// A standalone is a guest that runs from a disk image, and that nobody gives a config disk: it asks
-// for its address by DHCP, and makes the passwords of its database itself.
+// A standalone is a guest that runs from a disk image without a config disk. It gets its address by
+// DHCP and generates the passwords of its database.
 type standalone struct {
 	*machine
-	show     func(text string) // on the console, past the journal, which keeps what it is told
+	show     func(text string) // on the console only: the journal would store the text
 	mark     string            // a file of the data disk: the passwords were shown
-	password map[string]string // made at this start, by the name of the secret; empty: they were at an earlier one
+	password map[string]string // generated at this start, by the name of the secret; empty if they exist already
 }
 
-// passwordsShown is the name of the mark, on the data disk.
+// passwordsShown is the name of the mark on the data disk.
 const passwordsShown = ".sov-passwords-shown"
 
 // firstLease is how long a start waits for an address. Services start without one after that.
 const firstLease = 20 * time.Second
 
-// standAlone prepares the guest for a start without a config disk: only a seed of cloud-init may
-// say who it is.
+// standAlone prepares the guest for a start without a config disk. Only a seed of cloud-init can
+// configure it.
 func (m *machine) standAlone() *standalone {
 	var err error
 	if m.config, err = disk.ReadSeed(); err != nil && !errors.Is(err, seed.ErrNone) {
@@ -61,8 +61,8 @@ func (m *machine) withPasswords() *standalone {
 	return s
 }
 
-// newPasswords makes those of the database's roles that are not among the secrets: the secrets that
-// steps of its service take.
+// newPasswords generates the passwords of the database's roles that are missing in secrets. They
+// are the secrets that the steps of its service read.
 func newPasswords(services []guestspec.Service, secrets map[string]string) map[string]string {
 	made := map[string]string{}
 	for _, service := range services {
@@ -78,8 +78,8 @@ func newPasswords(services []guestspec.Service, secrets map[string]string) map[s
 	return made
 }
 
-// goOnline loads the firewall, which lets nobody in but by the rules for any address, and gets one.
-// It returns an error if the firewall could not be loaded.
+// goOnline loads a firewall with only the rules that do not depend on the guest's address, and then
+// gets an address. It returns an error if the firewall could not be loaded.
 func (s *standalone) goOnline(ctx context.Context) error {
 	link, err := network.Find(s.spec.Network)
 	if err != nil {
@@ -117,7 +117,7 @@ func (s *standalone) firewall(link string, n configdisk.Network) error {
 	return network.Firewall{Link: link, Subnet: n.Address, Gateway: n.Gateway, Endpoint: s.spec.Endpoint.Port, Open: s.spec.Firewall.Open}.Apply()
 }
 
-// replaceFiles lets the files of guestspec.StandaloneDir stand for those of the same path.
+// replaceFiles mounts the files in guestspec.StandaloneDir over those of the same path.
 func replaceFiles(dir string) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -143,8 +143,8 @@ func (m *machine) growPartition(device string) {
 	}
 }
 
-// mounted looks at the data disk, before services start: on one that has the mark, roles keep the
-// passwords they have.
+// mounted checks the data disk before services start: if it has the mark, roles keep their
+// passwords.
 func (s *standalone) mounted() {
 	if _, err := os.Lstat(s.mark); err != nil {
 		return
@@ -155,8 +155,7 @@ func (s *standalone) mounted() {
 	s.password = nil
 }
 
-// ready shows the passwords that were made, once they are those of the roles, and marks the data
-// disk.
+// ready shows the generated passwords after the roles have them, and marks the data disk.
 func (s *standalone) ready() {
 	if len(s.password) == 0 {
 		return

@@ -10,7 +10,7 @@ import (
 )
 
 // TestPasswordsOnce makes passwords at the first start, shows them once they are those of the
-// roles, and never again. A power cut before that leaves nobody without a password.
+// roles, and never again. A power cut before that does not leave a role without a password.
 func TestPasswordsOnce(t *testing.T) {
 	dir := t.TempDir()
 	var shown strings.Builder

@@ -63,13 +63,13 @@ func (m *machine) Status(ctx context.Context) guestapi.Status {
 	return s
 }
 
-// bootID is the kernel's random name for this boot.
+// bootID returns the kernel's random ID of this boot.
 func bootID() string {
 	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(b))
 }
 
-// memory reads what /proc/meminfo says; its figures are KiB.
+// memory reads /proc/meminfo, whose values are in KiB.
 func memory() guestapi.Memory {
 	b, _ := os.ReadFile("/proc/meminfo")
 	var mem guestapi.Memory
@@ -89,7 +89,8 @@ func memory() guestapi.Memory {
 	return mem
 }
 
-// tailnetStatus is the tailnet's part of the status, nil where the image has no Tailscale.
+// tailnetStatus returns the tailnet's part of the status, or nil if the image does not have
+// Tailscale.
 func (m *machine) tailnetStatus(ctx context.Context, services []guestapi.Service) *guestapi.Tailnet {
 	spec, service := m.describedService(guestspec.ServiceTailscale, services)
 	if spec == nil || spec.Ready.Unix == "" {
@@ -103,7 +104,7 @@ func (m *machine) tailnetStatus(ctx context.Context, services []guestapi.Service
 	return &report
 }
 
-// databaseStatus is PostgreSQL's part of the status, nil where the image has none.
+// databaseStatus returns PostgreSQL's part of the status, or nil if the image does not have it.
 func (m *machine) databaseStatus(ctx context.Context, services []guestapi.Service) *guestapi.Postgres {
 	spec, service := m.describedService(guestspec.ServicePostgres, services)
 	if spec == nil || !strings.HasPrefix(spec.Ready.Postgres, "/") {
@@ -115,7 +116,7 @@ func (m *machine) databaseStatus(ctx context.Context, services []guestapi.Servic
 	return report
 }
 
-// dataDirectory is what the server's command names as its data directory.
+// dataDirectory returns the data directory in the server's command.
 func dataDirectory(postgres *guestspec.Service) string {
 	if i := slices.Index(postgres.Command, "-D"); i >= 0 && i+1 < len(postgres.Command) {
 		return postgres.Command[i+1]
@@ -123,7 +124,7 @@ func dataDirectory(postgres *guestspec.Service) string {
 	return ""
 }
 
-// fixedSettings are the names of the settings on the server's command line.
+// fixedSettings returns the names of the settings on the server's command line.
 func fixedSettings(postgres *guestspec.Service) (names []string) {
 	for i, arg := range postgres.Command {
 		if name, _, ok := strings.Cut(arg, "="); ok && i > 0 && postgres.Command[i-1] == "-c" {
@@ -133,7 +134,7 @@ func fixedSettings(postgres *guestspec.Service) (names []string) {
 	return names
 }
 
-// mounted returns an error where the data disk or a volume is not mounted.
+// mounted returns an error if the data disk or a volume is not mounted.
 func (m *machine) mounted() error {
 	for _, d := range m.disks() {
 		if fault := d.Status().Fault; fault != "" {
@@ -143,7 +144,7 @@ func (m *machine) mounted() error {
 	return nil
 }
 
-// readyDatabase describes PostgreSQL's service. It returns an error where that is not ready.
+// readyDatabase returns the description of PostgreSQL's service, or an error if it is not ready.
 func (m *machine) readyDatabase() (*guestspec.Service, error) {
 	services, _ := m.supervisor.Status()
 	spec, service := m.describedService(guestspec.ServicePostgres, services)
@@ -171,7 +172,7 @@ func (m *machine) describedService(name string, services []guestapi.Service) (*g
 	return nil, guestapi.Service{}
 }
 
-// kernelRelease is what uname -r prints.
+// kernelRelease returns the output of uname -r.
 func kernelRelease() string {
 	var u unix.Utsname
 	unix.Uname(&u) // cannot fail with a valid pointer

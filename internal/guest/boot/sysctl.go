@@ -12,13 +12,12 @@ import (
 	"strings"
 )
 
-// sysctls are settings of the kernel that differ from its own defaults. In a name, * stands for
-// all, default and each interface that exists: default reaches only interfaces that are made later,
-// and IPv6 does not consult all for redirects.
+// sysctls are kernel settings that differ from the defaults. In a name, * means all, default and
+// each existing interface: default affects only new interfaces, and IPv6 ignores all for redirects.
 //
-// The first part is what Alpine's boot would set (lib/sysctl.d/00-alpine.conf of
-// alpine-baselayout), but for three settings: a server has no use for IPv6 privacy addresses, the
-// host decides what follows a panic, and no service gets the right to ping.
+// The first part is that of Alpine (lib/sysctl.d/00-alpine.conf of alpine-baselayout), without
+// three settings: a server does not need IPv6 privacy addresses, the host handles a panic, and
+// services may not ping.
 var sysctls = []struct{ name, value string }{
 	{"net.ipv4.tcp_syncookies", "1"},
 	{"net.ipv4.conf.*.rp_filter", "1"},
@@ -36,22 +35,21 @@ var sysctls = []struct{ name, value string }{
 	// Files in sticky directories that another user made are not opened for writing by mistake.
 	{"fs.protected_fifos", "2"},
 	{"fs.protected_regular", "2"},
-	// The kernel's addresses and messages are hidden from those who may attack it.
+	// Hide the kernel's addresses and messages from attackers.
 	{"kernel.kptr_restrict", "2"},
 	{"kernel.dmesg_restrict", "1"},
 	// With Yama: no process without CAP_SYS_PTRACE traces a process or reads its memory.
 	{"kernel.yama.ptrace_scope", "2"},
 }
 
-// sysctlFiles are the files in which the kernel has a setting. There is none if this kernel does
-// not have the setting.
+// sysctlFiles returns the files of a setting, or none if this kernel does not have it.
 func sysctlFiles(name string) []string {
 	files, _ := filepath.Glob("/proc/sys/" + strings.ReplaceAll(name, ".", "/")) // the pattern is well formed
 	return files
 }
 
 // setSysctls applies sysctls and then the recipe's. A setting that this kernel does not have is
-// left out of the former, and an error of the latter.
+// skipped in the former and an error in the latter.
 func setSysctls(own map[string]string) error {
 	var failed []error
 	for _, s := range sysctls {

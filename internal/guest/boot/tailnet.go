@@ -14,10 +14,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/tailnet"
 )
 
-// How often the node is looked at: soon while it is on its way to the tailnet, then rarely.
+// Intervals between checks of the node: until it is on the tailnet, and afterwards.
 const tailnetLook, tailnetRest = 5 * time.Second, time.Minute
 
-// tailnetState is the file with the state of tailscaled; empty where that is in memory.
+// tailnetState returns the path of tailscaled's state, or "" if the state is in memory.
 func tailnetState(tailscale *guestspec.Service) string {
 	const flag = "--state="
 	i := slices.IndexFunc(tailscale.Command, func(arg string) bool { return strings.HasPrefix(arg, flag+"/") })
@@ -38,18 +38,18 @@ func (m *machine) tailscale() *guestspec.Service {
 	return &m.spec.Services[i]
 }
 
-// authKey is what the machine joins its tailnet by.
+// authKey returns the machine's auth key.
 func (m *machine) authKey() string {
 	return strings.TrimSpace(m.config.Secrets[guestspec.ServiceTailscale])
 }
 
-// writeHost has steps know on which phone or computer the guest runs.
+// writeHost writes the ID of the phone or computer, for the steps.
 func (m *machine) writeHost() error {
 	return os.WriteFile(guestspec.HostFile, []byte(m.config.Host), 0o644)
 }
 
-// watchTailnet looks after the machine's node: it has it log in again by an auth key that was not
-// used before, with pauses that double.
+// watchTailnet monitors the machine's node. If the node must log in again, it uses an auth key that
+// was not used before. Pauses between attempts double.
 func (m *machine) watchTailnet(ctx context.Context) {
 	spec := m.tailscale()
 	if spec == nil || tailnetState(spec) == "" {
@@ -84,18 +84,18 @@ func (m *machine) watchTailnet(ctx context.Context) {
 	}
 }
 
-// lookForTwin warns of another machine that runs as this node.
+// lookForTwin warns if there is another machine that runs as this node.
 func (m *machine) lookForTwin(ctx context.Context, client *tailnet.Client, service string) {
 	before := m.twin.Warning()
 	if err := m.twin.Look(ctx, client); err != nil {
-		m.console.Log(journal.Warn, service, "whether another machine runs as this node is not known", "error", err)
+		m.console.Log(journal.Warn, service, "cannot check for another machine that runs as this node", "error", err)
 	}
 	if now := m.twin.Warning(); now != before && now != "" {
 		m.console.Log(journal.Warn, service, now)
 	}
 }
 
-// nameNodes has the guest resolve the names of the tailnet's nodes.
+// nameNodes updates the names of the tailnet's nodes in /etc/hosts.
 func (m *machine) nameNodes(ctx context.Context, client *tailnet.Client, service string) {
 	nodes, err := client.Nodes(ctx)
 	if err == nil {

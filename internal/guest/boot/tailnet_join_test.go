@@ -489,7 +489,7 @@ func (w *world) identity(t *testing.T, b *box) {
 	// The node goes into a backup that asks for it, and with it to a third phone.
 	v.waitReady()
 	if _, stream := v.stream(http.MethodGet, guestapi.PathBackup, token, nil); saved(t, stream)["paths tailscale"] != nil {
-		t.Error("a backup that nobody asked for the identity has it")
+		t.Error("a backup without the option identity has the identity")
 	}
 	_, stream := v.stream(http.MethodGet, guestapi.PathBackup+"?"+guestapi.QueryIdentity+"=1", token, nil)
 	if saved(t, stream)["paths tailscale"] == nil {

@@ -35,7 +35,8 @@ func TestTailscaleWithoutKeyIsOff(t *testing.T) {
 		t.Fatal(out, err)
 	}
 	v.shutDown()
-	// With a state it starts; that no daemon answers is told and holds up nobody who asks.
+	// With a state it starts. A daemon that does not answer is reported and does not delay the
+	// status.
 	v = b.boot(t)
 	v.waitService("tailscale", "starting", func(s guestapi.Service) bool { return s.PID != 0 })
 	if s := v.status(); s.Ready || s.Tailnet.State != "NoState" || !strings.Contains(s.Tailnet.Fault, "tailscaled is starting") {

@@ -1,13 +1,12 @@
-// Package certificate keeps the certificate that the machine's services show to their clients. At
-// the first start it makes an authority of the machine's own and has it sign a certificate; later
-// it renews the certificate long before it expires, and when the machine gets another name
-// ([Keeper]).
+// Package certificate manages the certificate of the machine's services. At the first start it
+// generates a certificate authority for the machine and a certificate signed by it. Later it renews
+// the certificate long before it expires, and when the machine's names change ([Keeper]).
 //
-// Clients trust the authority, not the certificate: a renewal changes nothing for them. So the
-// authority's key has to stay. It is on the data disk, in a directory that no service sees. The
-// services' own files are in memory; which service has one is in package guestspec.
+// Clients trust the authority, not the certificate, so a renewal does not affect them. The
+// authority's key is therefore permanent: it is on the data disk, in a directory that services
+// cannot see. The services' files are in memory; package guestspec says which service has one.
 //
-// A service may want the certificate that a public authority has signed for the machine's name on
-// its tailnet ([Issuer]). It is kept beside the own one, and while there is none that is valid, the
-// service shows the own one and the log says why.
+// A service can have the certificate that a public authority signed for the machine's name on its
+// tailnet ([Issuer]). The keeper stores it beside its own one. While no such certificate is valid,
+// the service uses the machine's own one and the log gives the reason.
 package certificate

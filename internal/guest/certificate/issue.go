@@ -20,12 +20,13 @@ import (
 const (
 	// life is how long a certificate is valid. After two thirds of it the certificate is renewed.
 	life = 365 * 24 * time.Hour
-	// early is how long a certificate is valid before it is made: a client's clock may be behind.
+	// early is how long before its creation a certificate becomes valid: a client's clock may be
+	// behind.
 	early = 24 * time.Hour
 )
 
-// A machine's first clock may be wrong by decades, so the authority is valid at any time. The end
-// is the one that RFC 5280, section 4.1.2.5, has for certificates without an end.
+// A machine's first clock may be wrong by decades, so the authority is always valid. The end is
+// that of RFC 5280, section 4.1.2.5, for certificates that do not expire.
 var (
 	always = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 	never  = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
@@ -45,7 +46,7 @@ const (
 	ecKeyBlock       = "EC PRIVATE KEY" // tailscaled's
 )
 
-// newAuthority makes an authority that is named after the machine.
+// newAuthority generates an authority with the machine's name.
 func newAuthority(machine string) (pair, error) {
 	serial := rand.Text()
 	return issue(nil, &x509.Certificate{
@@ -77,7 +78,8 @@ func newServer(authority *pair, names []string, now time.Time) (pair, error) {
 	return issue(authority, c)
 }
 
-// issue makes a key and has the authority sign a certificate for it; without one it signs itself.
+// issue generates a key and a certificate signed by the authority, or a self-signed one without an
+// authority.
 func issue(authority *pair, template *x509.Certificate) (pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -99,7 +101,7 @@ func issue(authority *pair, template *x509.Certificate) (pair, error) {
 	return pair{certificate: certificate, key: key}, err
 }
 
-// pem is the pair as a file has it. PostgreSQL takes one file for both.
+// pem returns the pair in PEM, in one file for both: PostgreSQL accepts that.
 func (p pair) pem() ([]byte, error) {
 	key, err := x509.MarshalPKCS8PrivateKey(p.key)
 	if err != nil {
@@ -156,7 +158,7 @@ func parse(text []byte) (p pair, err error) {
 	return p, nil
 }
 
-// stale says why a server's certificate has to be replaced; empty: it is good.
+// stale returns why a server's certificate must be replaced, or "" if it is good.
 func (p pair) stale(authority *pair, names []string, now time.Time) string {
 	c := p.certificate
 	if c.CheckSignatureFrom(authority.certificate) != nil {
@@ -168,7 +170,7 @@ func (p pair) stale(authority *pair, names []string, now time.Time) string {
 	if now.After(c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore) / 3 * 2)) {
 		return "two thirds of its life are over"
 	}
-	for _, name := range names { // one too many is of no account: names of a tailnet are known late
+	for _, name := range names { // extra names do not matter: those of a tailnet are known late
 		if !slices.Contains(c.DNSNames, name) {
 			return "it lacks the name " + name
 		}

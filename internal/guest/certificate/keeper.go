@@ -17,7 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// Files in Keeper.Dir. Each holds a certificate and its key, so that no power cut leaves half a
+// Files in Keeper.Dir. Each has a certificate and its key, so that a power cut cannot leave half a
 // pair.
 const (
 	authorityFile = "authority.pem"
@@ -25,21 +25,21 @@ const (
 	tailnetFile   = "tailnet.pem"
 )
 
-// A Keeper gives the machine's services their certificate.
+// A Keeper manages the certificate of the machine's services.
 type Keeper struct {
-	Dir      string // on the data disk; made, for root alone
+	Dir      string // on the data disk; created with access for root only
 	Machine  string // names a new authority
 	Services []guestspec.Service
 	Now      func() time.Time
 	// Names are the host names and addresses by which clients reach the machine; the first names
 	// it.
 	Names func(context.Context) []string
-	// Reload has a service read its file again; one that does not run does so by itself.
+	// Reload makes a running service read its file again.
 	Reload  func(service string)
-	Log     func(text string) // what was done, in words
-	Tailnet Issuer            // for services that show its certificate; nil: none does
+	Log     func(text string) // logs what was done
+	Tailnet Issuer            // for services with its certificate; nil if there are none
 
-	checking sync.Mutex // by Check, which writes files
+	checking sync.Mutex // held by Check, which writes files
 
 	mu        sync.Mutex
 	authority string // PEM
@@ -49,15 +49,15 @@ type Keeper struct {
 	shown, why string
 }
 
-// Watch looks this often: a phone's clock may jump at any time. The machine's name on a tailnet is
-// known only some time after its start.
+// Intervals of Watch: a phone's clock may jump at any time, and the machine's name on a tailnet is
+// known only some time after the start.
 const (
 	interval      = time.Minute
 	firstInterval = 10 * time.Second
 	first         = 30 // how many times
 )
 
-// Watch keeps the certificate until ctx is done.
+// Watch calls Check until ctx is done.
 func (k *Keeper) Watch(ctx context.Context) {
 	said := ""
 	for n := 0; ; n++ {
@@ -81,7 +81,7 @@ func (k *Keeper) Watch(ctx context.Context) {
 	}
 }
 
-// Used reports whether any service shows a certificate.
+// Used reports whether any service has a certificate.
 func (k *Keeper) Used() bool {
 	for _, s := range k.Services {
 		if s.Certificate != "" {
@@ -91,15 +91,15 @@ func (k *Keeper) Used() bool {
 	return false
 }
 
-// Authority returns the certificate, in PEM, that clients trust; empty before the first Check.
+// Authority returns the CA certificate in PEM, or "" before the first Check.
 func (k *Keeper) Authority() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.authority
 }
 
-// Check makes the authority and the certificate if there are none, replaces a certificate that has
-// to be, and gives every service the one that is valid.
+// Check generates the authority and the certificate if they do not exist, replaces a stale
+// certificate, and writes the current one to every service's file.
 func (k *Keeper) Check(ctx context.Context) error {
 	k.checking.Lock()
 	defer k.checking.Unlock()
@@ -137,8 +137,8 @@ func (k *Keeper) Check(ctx context.Context) error {
 	return failed
 }
 
-// readAuthority returns the authority, which it makes where there is none. A file that cannot be
-// read is kept beside the new one.
+// readAuthority returns the authority, and generates it if it does not exist. It renames a file
+// that cannot be read.
 func (k *Keeper) readAuthority() (*pair, error) {
 	path := filepath.Join(k.Dir, authorityFile)
 	p, err := read(path)
@@ -162,7 +162,7 @@ func (k *Keeper) readAuthority() (*pair, error) {
 	return &p, nil
 }
 
-// serverPair returns a certificate that is good for now.
+// serverPair returns a valid certificate.
 func (k *Keeper) serverPair(ctx context.Context, authority *pair) (pair, error) {
 	path := filepath.Join(k.Dir, serverFile)
 	names := k.Names(ctx)
@@ -202,7 +202,7 @@ func write(path string, p pair) error {
 	return durable.WriteFile(path, text, 0o600)
 }
 
-// give writes a service's file unless it has this certificate already, and reports whether it did.
+// give writes a service's file unless it has this certificate, and reports whether it did.
 func give(s guestspec.Service, p pair) (bool, error) {
 	if has, err := read(s.Certificate); err == nil && has.same(p) {
 		return false, nil

@@ -14,11 +14,11 @@ type Account struct {
 	Superuser bool
 }
 
-// Ensure makes the account in the server that listens on socket, as far as it is not there, and
-// returns what it did, in words. The role has no password of Ensure's making: see SetPassword.
+// Ensure creates the role and the database in the server that listens on socket, if they do not
+// exist, and returns a description of what it did. It does not set a password: see SetPassword.
 //
-// A database that is there keeps its owner; a role that does not own it may connect and make
-// temporary tables in it, and needs its owner for more.
+// An existing database keeps its owner. A role that does not own it may connect and create
+// temporary tables; the owner can grant more.
 func (a Account) Ensure(ctx context.Context, socket string) (did []string, err error) {
 	conn, err := connect(ctx, socket)
 	if err != nil {
@@ -79,7 +79,7 @@ func (a Account) ensureDatabase(ctx context.Context, conn *pgconn.PgConn, did []
 	return append(did, done), nil
 }
 
-// query returns the rows of a statement as text; a NULL is empty.
+// query returns the rows of a statement as text; NULL becomes "".
 func query(ctx context.Context, conn *pgconn.PgConn, sql string, args ...string) ([][]string, error) {
 	var values [][]byte
 	for _, a := range args {

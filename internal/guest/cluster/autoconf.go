@@ -24,34 +24,34 @@ import (
 // Files of a data directory.
 const (
 	autoConf  = "postgresql.auto.conf" // ALTER SYSTEM writes it
-	goodConf  = autoConf + ".good"     // a copy of the last one with which the server became ready
-	asideConf = autoConf + ".aside-"   // and a number: one with which it did not
+	goodConf  = autoConf + ".good"     // a copy of the last version with which the server became ready
+	asideConf = autoConf + ".aside-"   // and a number: a version with which it did not
 )
 
 const (
-	// failedStarts is after how many starts in a row that ended before the server was ready one is
-	// tried without the settings that have changed since it was. The next start has them again, if
-	// that one failed too: they are not the reason then.
+	// failedStarts is the number of consecutive failed starts after which the server is started
+	// once without the settings that changed since it was last ready. If that start fails too, the
+	// settings are not the reason and are restored.
 	failedStarts = 3
-	// maxConf bounds what is read of a file with settings, in bytes. One with every setting that
-	// PostgreSQL has is below 64 KiB.
+	// maxConf is the largest file with settings, in bytes. A file with all settings of PostgreSQL
+	// has less than 64 KiB.
 	maxConf = 1 << 20
 	// StartsFile is in memory: starts are counted from boot.
 	StartsFile = "/run/sov-postgres-starts"
 )
 
-// Settings are the settings that ALTER SYSTEM has changed in a cluster, and the record of its
+// Settings manages the settings that ALTER SYSTEM changed in a cluster, and the record of its
 // starts.
 type Settings struct {
 	Data   string // the data directory
 	Starts string // the record's path, such as StartsFile
 }
 
-// starts is the record. The zero value is that of a server that is ready, or was not started yet.
+// starts is the record. The zero value means that the server is ready or was not started yet.
 type starts struct {
 	Failed int    `json:"failed"`           // starts since the server was ready
-	Trying string `json:"trying,omitempty"` // the file without whose settings it is started
-	Asked  bool   `json:"asked,omitempty"`  // a person has asked for a start without them
+	Trying string `json:"trying,omitempty"` // the file whose settings the current start leaves out
+	Asked  bool   `json:"asked,omitempty"`  // the user requested a start without them
 }
 
 func (s Settings) load() (n starts, err error) {
@@ -73,8 +73,8 @@ func (s Settings) store(n starts) error {
 	return durable.WriteFile(s.Starts, text, 0o600, durable.NoSync()) // it is in memory
 }
 
-// Ask has the next start put the settings aside that have changed since the server was ready or, if
-// none have, all of them.
+// Ask makes the next start put aside the settings that changed since the server was last ready or,
+// if none did, all settings.
 func (s Settings) Ask() error {
 	if err := s.store(starts{Failed: failedStarts, Asked: true}); err != nil {
 		return fmt.Errorf("put settings of ALTER SYSTEM aside: %w", err)
@@ -103,8 +103,8 @@ func (s Settings) beforeStart(output io.Writer) error {
 	return s.store(n)
 }
 
-// putAside gives the server the settings with which it was ready, and returns the name of the file
-// with the newer ones; "" if there is nothing to put aside.
+// putAside restores the settings with which the server was last ready, and returns the name of the
+// file with the newer ones, or "" if there are none.
 func (s Settings) putAside(asked bool, output io.Writer) (name string, err error) {
 	now, info, err := s.read(autoConf)
 	if err != nil || info == nil {
@@ -127,7 +127,7 @@ func (s Settings) putAside(asked bool, output io.Writer) (name string, err error
 	if err := durable.Rename(s.path(autoConf), s.path(name)); err != nil {
 		return "", err
 	}
-	// A power cut here leaves no file, which the server takes for an empty one.
+	// After a power cut here the file does not exist, which the server treats as empty.
 	if err := s.write(autoConf, good, info); err != nil {
 		return "", err
 	}
@@ -140,13 +140,13 @@ func (s Settings) putAside(asked bool, output io.Writer) (name string, err error
 	return name, nil
 }
 
-// putBack undoes putAside for a server that did not become ready without the settings either.
+// putBack undoes putAside if the server did not become ready without the settings either.
 func (s Settings) putBack(n starts, output io.Writer) error {
 	if n.Trying == "" {
 		return nil
 	}
 	err := durable.Rename(s.path(n.Trying), s.path(autoConf))
-	if errors.Is(err, fs.ErrNotExist) { // somebody has removed it
+	if errors.Is(err, fs.ErrNotExist) { // the user has removed it
 		return nil
 	}
 	if err == nil {
@@ -155,7 +155,7 @@ func (s Settings) putBack(n starts, output io.Writer) error {
 	return err
 }
 
-// Settled records that the server is ready with the settings that it has.
+// Settled records that the server became ready with its current settings.
 func (s Settings) Settled(output io.Writer) error {
 	n, err := s.load()
 	if err == nil {
@@ -185,8 +185,8 @@ func (s Settings) keepGood() error {
 	return s.write(goodConf, now, info)
 }
 
-// Aside lists the files with settings that were put aside and that the server has not got again
-// since, with the names of these settings. Values may be secrets.
+// Aside lists the files with settings that were put aside and not set again, with the names of
+// these settings. It leaves out the values, which may be secret.
 func (s Settings) Aside() ([]guestapi.SettingsAside, error) {
 	names, err := s.asideNames()
 	if err != nil || len(names) == 0 {
@@ -215,8 +215,8 @@ func (s Settings) Aside() ([]guestapi.SettingsAside, error) {
 	return list, nil
 }
 
-// Ignored are the names of those settings of ALTER SYSTEM that are among fixed, which the server
-// has on its command line.
+// Ignored returns the names of the ALTER SYSTEM settings that are in fixed, the settings on the
+// server's command line.
 func (s Settings) Ignored(fixed []string) (names []string, err error) {
 	now, _, err := s.read(autoConf)
 	for name := range parseConf(now) {
@@ -228,7 +228,7 @@ func (s Settings) Ignored(fixed []string) (names []string, err error) {
 	return names, err
 }
 
-// Forget removes the files with settings that were put aside, and returns their paths.
+// Forget removes the files with settings that were put aside and returns their paths.
 func (s Settings) Forget() (removed []string, err error) {
 	names, err := s.asideNames()
 	for _, name := range names {
@@ -258,7 +258,7 @@ func (s Settings) asideNames() ([]string, error) {
 	return names, nil
 }
 
-// number is that of a file that was put aside, or 0.
+// number returns the number in the name of a file that was put aside, or 0.
 func number(name string) int {
 	text, ok := strings.CutPrefix(name, asideConf)
 	n, err := strconv.Atoi(text)
@@ -277,8 +277,8 @@ func (s Settings) freeName() (string, error) {
 	return asideConf + strconv.Itoa(last+1), err
 }
 
-// read returns a file with settings; info is nil where there is none. The server's user may put
-// anything in its place: nothing but a regular file is read, and no link followed.
+// read returns a file with settings; info is nil if it does not exist. The server's user could
+// replace it, so read refuses anything but a regular file and does not follow links.
 func (s Settings) read(name string) (text []byte, info fs.FileInfo, err error) {
 	f, err := os.OpenFile(s.path(name), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -323,7 +323,7 @@ func (s Settings) write(name string, text []byte, like fs.FileInfo) error {
 	return f.Commit()
 }
 
-// settingLine is how ALTER SYSTEM writes a setting (write_auto_conf_file in guc.c).
+// settingLine matches a setting as ALTER SYSTEM writes it (write_auto_conf_file in guc.c).
 var settingLine = regexp.MustCompile(`(?m)^\s*([A-Za-z_][A-Za-z0-9_.$]*)\s*=?\s*(.*?)\s*$`)
 
 // parseConf returns the settings of a file by name.
@@ -335,10 +335,10 @@ func parseConf(text []byte) map[string]string {
 	return settings
 }
 
-// damaged reports whether a file holds a NUL, as one does whose blocks a power cut has lost.
+// damaged reports whether a file contains a NUL, as a file with blocks lost in a power cut does.
 func damaged(text []byte) bool { return bytes.IndexByte(text, 0) >= 0 }
 
-// differences are the names of the settings that are not the same in both files.
+// differences returns the names of the settings that differ between two files.
 func differences(a, b []byte) []string {
 	one, other := parseConf(a), parseConf(b)
 	changed := map[string]bool{}

@@ -25,8 +25,8 @@ type Server struct {
 	Socket string // a path that ends in .s.PGSQL.PORT
 }
 
-// Backup writes all roles and databases to w as a stream of package backup, each database as it was
-// at one moment. What goes wrong ends the stream with the reason, and is returned.
+// Backup writes all roles and a consistent snapshot of each database to w as a stream of package
+// backup. An error ends the stream with the reason and is returned.
 func (s Server) Backup(ctx context.Context, w io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -68,8 +68,8 @@ func (s Server) backup(ctx context.Context, stream *backup.Writer) error {
 		if err := stream.Begin(backup.Part{Kind: backup.KindDatabase, Database: d}); err != nil {
 			return err
 		}
-		// Some compression: the link is slower than a phone's processor, which has other things to
-		// do.
+		// A low compression level: the link is slower than a phone's processor, which is also
+		// needed for other work.
 		if err := programs.run(ctx, nil, stream, "pg_dump", "--format=custom", "--compress=3", "--dbname="+conninfo(d.Name)); err != nil {
 			return fmt.Errorf("database %s: %w", d.Name, err)
 		}
@@ -80,14 +80,14 @@ func (s Server) backup(ctx context.Context, stream *backup.Writer) error {
 	return stream.Close()
 }
 
-// conninfo makes a connection string of a database's name, which may hold anything (libpq,
+// conninfo returns a connection string for a database, whose name may contain any character (libpq,
 // Connection Strings).
 func conninfo(database string) string {
 	return "dbname='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(database) + "'"
 }
 
-// databasesSQL lists what pg_dump leaves out of each database. The columns of collations differ
-// between versions, so they are taken from the row as JSON.
+// databasesSQL lists the properties of each database that pg_dump leaves out. The columns of
+// collations differ between versions, so they are taken from the row as JSON.
 const databasesSQL = `SELECT pg_catalog.json_build_object(
 	'name', d.datname, 'owner', pg_catalog.pg_get_userbyid(d.datdba), 'size', pg_catalog.pg_database_size(d.oid),
 	'encoding', pg_catalog.pg_encoding_to_char(d.encoding), 'collate', d.datcollate, 'ctype', d.datctype, 'limit', d.datconnlimit,
@@ -117,15 +117,15 @@ func databasesOf(ctx context.Context, conn *pgconn.PgConn) ([]backup.Database, e
 	return databases, nil
 }
 
-// programs are the client programs of the server's own version. Those of another major version
-// write and set what this one may not know: pg_restore of 17 sets transaction_timeout, which
-// servers before 17 refuse.
+// programs are the client programs of the server's major version. Programs of a newer version use
+// settings that the server may not know: pg_restore 17 sets transaction_timeout, which servers
+// before 17 refuse.
 type programs struct {
 	dir     string
 	options []string // how to reach the server
 }
 
-// programs asks the server where its programs are, over any session of the superuser.
+// programs asks the server for the directory of its programs. conn is a session of the superuser.
 func (s Server) programs(ctx context.Context, conn *pgconn.PgConn) (programs, error) {
 	port := strings.TrimPrefix(filepath.Base(s.Socket), ".s.PGSQL.")
 	rows, err := query(ctx, conn, "SELECT setting FROM pg_catalog.pg_config WHERE name = 'BINDIR'")
@@ -161,7 +161,7 @@ func (p programs) run(ctx context.Context, in io.Reader, out io.Writer, program 
 	return nil
 }
 
-// lastBytes keeps the end of what a program says.
+// lastBytes is a writer that keeps only the end of its input.
 type lastBytes struct{ b *bytes.Buffer }
 
 const maxSaid = 8 << 10 // bytes

@@ -20,28 +20,26 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// Collations rebuilds indexes of a cluster whose text sorts otherwise since the image's libraries
-// are others, before the server lets clients in. PostgreSQL records a collation's version and only
-// warns where it has changed; an index in the old order then finds rows no more, and takes
-// duplicates.
+// Collations rebuilds indexes of a cluster before the server accepts clients, if text sorts
+// differently with the image's libraries. PostgreSQL records a collation's version but only warns
+// if it has changed; an index in the old order then misses rows and accepts duplicates.
 type Collations struct {
 	Data   string // the data directory
 	Bin    string // the directory of postgres
-	User   string // whom the cluster belongs to
+	User   string // the owner of the cluster
 	Config string // postgresql.conf, with pg_hba.conf and pg_ident.conf beside it
-	// Image stands for the image's libraries that sort text. Where it is the one of the last time,
-	// nothing is looked at.
+	// Image is a digest of the image's libraries that sort text. If it has not changed since the
+	// last run, nothing is checked.
 	Image  string
-	Output io.Writer // gets what the server says and what was done, in lines
+	Output io.Writer // receives the server's output and what was done, in lines
 }
 
-// Run looks at the cluster, if there is one and the libraries have changed, in a server that nobody
-// else reaches. What an interrupted Run has left is done by the next one. The error says what keeps
-// old indexes from being rebuilt; the cluster can be started all the same, for its owner to look
-// after it.
+// Run checks the cluster, if it exists and the libraries have changed, with a server that accepts
+// no other clients. The next Run completes an interrupted one. After an error indexes may still be
+// in the old order; the cluster can be started, so that its owner can fix it.
 func (c Collations) Run(ctx context.Context) error {
 	cluster, err := systemIdentifier(c.Data)
-	if err != nil { // there is none yet, or one that is not whole, which its preparation tells
+	if err != nil { // the cluster does not exist, or is incomplete, which its preparation reports
 		if errors.Is(err, fs.ErrNotExist) {
 			return c.note("")
 		}
@@ -64,7 +62,7 @@ func (c Collations) Run(ctx context.Context) error {
 		return fmt.Errorf("collations: %w", err)
 	}
 	if found, err := clusterMajor(c.Data); err != nil || found != major {
-		return nil // the preparation tells
+		return nil // the preparation reports it
 	}
 	if err := p.removeStalePID(); err != nil {
 		return fmt.Errorf("collations: %w", err)
@@ -75,7 +73,8 @@ func (c Collations) Run(ctx context.Context) error {
 	return c.note(cluster)
 }
 
-// file remembers for which image's libraries, and for which cluster, the indexes are right.
+// file returns the path of the record: the libraries and the cluster for which the indexes are
+// correct.
 func (c Collations) file() string { return c.Data + ".collations" }
 
 func (c Collations) note(cluster string) error {
@@ -107,7 +106,7 @@ func systemIdentifier(dir string) (string, error) {
 	return hex.EncodeToString(b), err
 }
 
-// withServer runs a server that listens on a socket in a folder of its own, as long as do works.
+// withServer runs a server that listens on a socket in a private folder while do runs.
 func (c Collations) withServer(ctx context.Context, do func(ctx context.Context, socket string) error) (err error) {
 	owner, err := lookUp(c.User)
 	if err != nil {
@@ -144,7 +143,7 @@ func (c Collations) withServer(ctx context.Context, do func(ctx context.Context,
 	return err
 }
 
-// examine rebuilds what has to be in all databases, and then has PostgreSQL record the new
+// examine rebuilds indexes in all databases as needed, and then makes PostgreSQL record the new
 // versions.
 func (c Collations) examine(ctx context.Context, socket string) error {
 	conn, err := connect(ctx, socket)
@@ -152,8 +151,8 @@ func (c Collations) examine(ctx context.Context, socket string) error {
 		return err
 	}
 	defer conn.Close(ctx)
-	// A database has a version of its own from PostgreSQL 15 (to_jsonb: before, there is no such
-	// column).
+	// Databases have their own version since PostgreSQL 15 (to_jsonb, because older servers do not
+	// have the column).
 	versions := "NULL"
 	rows, err := query(ctx, conn, "SELECT 1 FROM pg_catalog.pg_proc WHERE proname = 'pg_database_collation_actual_version'")
 	if err != nil {
@@ -179,8 +178,8 @@ func (c Collations) examine(ctx context.Context, socket string) error {
 		if !changed {
 			continue
 		}
-		// One that takes no sessions is a template: it has no indexes but those of the system,
-		// whose order never changes.
+		// A database that does not accept sessions is a template. It has only the indexes of the
+		// system, whose order never changes.
 		if _, err := conn.Exec(ctx, "ALTER DATABASE "+quoteIdentifier(name)+" REFRESH COLLATION VERSION").ReadAll(); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("database %s: %w", name, err))
 		}
@@ -188,8 +187,8 @@ func (c Collations) examine(ctx context.Context, socket string) error {
 	return failed
 }
 
-// changedCollations are those of a database that sort otherwise than recorded. Those for other
-// encodings are of no use there.
+// changedCollations selects the collations of a database whose version has changed, without those
+// for other encodings, which it cannot use.
 const changedCollations = `SELECT oid FROM pg_catalog.pg_collation
 	WHERE collencoding IN (-1, (SELECT encoding FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
 	AND collversion <> pg_catalog.pg_collation_actual_version(oid)`
@@ -198,8 +197,8 @@ const changedCollations = `SELECT oid FROM pg_catalog.pg_collation
 const refreshSQL = `DO $$ DECLARE c regcollation; BEGIN
 	FOR c IN ` + changedCollations + ` LOOP EXECUTE 'ALTER COLLATION ' || c::text || ' REFRESH VERSION'; END LOOP; END $$`
 
-// rebuild rebuilds the indexes of a database that sort otherwise: all of them where its own
-// collation has changed, else those that use a collation which has.
+// rebuild rebuilds the affected indexes of a database: all if the database's own collation has
+// changed, otherwise those that use a changed collation.
 func (c Collations) rebuild(ctx context.Context, socket, database string, all bool, was, is string) error {
 	conn, err := connectTo(ctx, socket, database)
 	if err != nil {

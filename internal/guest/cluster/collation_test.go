@@ -62,7 +62,7 @@ func (c *collated) run() string {
 	return c.out.String()
 }
 
-// sql runs statements as the superuser, in a server that ends again, and returns the last one's
+// sql runs statements as the superuser, in a temporary server, and returns the last statement's
 // first value.
 func (c *collated) sql(database, text string) (value string) {
 	c.t.Helper()

@@ -1,11 +1,11 @@
-// Package cluster does the work on a PostgreSQL cluster that surrounds its server: it makes the
-// cluster once and never again ([Preparation]), rebuilds indexes that another image sorts otherwise
-// ([Collations]), makes roles and their databases ([Account]), sets their passwords
-// ([SetPassword]), creates extensions ([Extension]), lets a pooler look up roles ([Pooler]), puts
-// settings aside that keep the server from starting ([Settings]), saves and restores the databases
-// ([Server]), and makes the cluster one of another major version ([Upgrade]).
+// Package cluster administers a PostgreSQL cluster: it creates the cluster once ([Preparation]),
+// rebuilds indexes that another image sorts differently ([Collations]), creates roles and their
+// databases ([Account]), sets passwords ([SetPassword]), creates extensions ([Extension]), lets a
+// pooler look up roles ([Pooler]), puts aside settings that prevent the server from starting
+// ([Settings]), backs up and restores the databases ([Server]), and upgrades the cluster to another
+// major version ([Upgrade]).
 //
-// These run as steps of the service (package guestspec), in processes of their own: sov-init calls
-// itself by names that begin with postgres-. [Report] is the part of the guest's status about the
-// server. Starting the server and waiting until it is ready is left to package supervision.
+// These run as steps of the service (package guestspec), in separate processes: sov-init executes
+// itself under names that begin with postgres-. [Report] is the part of the guest's status about
+// the server. Package supervision starts the server and waits until it is ready.
 package cluster

@@ -7,16 +7,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// An Extension is to be in a database.
+// An Extension is an extension of a database.
 type Extension struct {
 	Name    string
-	Schema  string // made if it is not there; empty: the extension's own choice, else public
+	Schema  string // created if it does not exist; empty: the extension's own choice, else public
 	Version string // empty: the newest that the server has
 }
 
-// Ensure creates the extension in a database of the server that listens on socket, or updates it,
-// and returns what it did, in words. An extension that cannot be updated stays as it is, and works:
-// it may be newer than the image after a roll back.
+// Ensure creates or updates the extension in a database of the server that listens on socket, and
+// returns a description of what it did. An extension that cannot be updated is kept: after a
+// rollback it may be newer than the image, and still works.
 func (e Extension) Ensure(ctx context.Context, socket, database string) (did []string, err error) {
 	defer func() {
 		if err != nil {
@@ -28,8 +28,7 @@ func (e Extension) Ensure(ctx context.Context, socket, database string) (did []s
 		return nil, err
 	}
 	defer conn.Close(ctx)
-	// What it is created in must not depend on a schema that a role has made under the superuser's
-	// name.
+	// The schema must not be one that a role has created under the superuser's name.
 	if _, err := conn.Exec(ctx, "SET search_path = public").ReadAll(); err != nil {
 		return nil, err
 	}

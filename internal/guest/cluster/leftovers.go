@@ -8,12 +8,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// marker is the setting of a role that a restore has made and that does not count yet. It is set
-// and removed in the transactions in which the role is made and the databases take their places.
+// marker is the setting of a role that a restore created and that is not valid yet. It is set and
+// removed in the transactions that create the role and rename the databases.
 const marker = "sov.restore"
 
-// DropLeftovers drops the databases and roles of restores that were cut off, by a power cut for
-// example, and returns their names. No restore may be under way.
+// DropLeftovers drops the databases and roles of interrupted restores, for example after a power
+// cut, and returns their names. No restore may be running.
 func DropLeftovers(ctx context.Context, socket string) (dropped []string, err error) {
 	conn, err := connectTo(ctx, socket, "template1")
 	if err == nil {
@@ -26,8 +26,8 @@ func DropLeftovers(ctx context.Context, socket string) (dropped []string, err er
 	return dropped, nil
 }
 
-// dropOurs drops databases and roles of restores. A swapped one's new side no longer bears such a
-// name.
+// dropOurs drops databases and roles of restores. A restored database that was swapped in does not
+// have such a name any more.
 func dropOurs(ctx context.Context, conn *pgconn.PgConn) (dropped []string, err error) {
 	rows, err := query(ctx, conn, "SELECT datname FROM pg_catalog.pg_database WHERE datname LIKE $1", ours+"%")
 	if err != nil {

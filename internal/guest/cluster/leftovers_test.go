@@ -37,8 +37,8 @@ func restorable(t *testing.T) (s server, saved Server, stream []byte) {
 	return s, saved, b.Bytes()
 }
 
-// TestPowerCutDuringRestore kills the server in the middle of a restore, and whoever restores with
-// it.
+// TestPowerCutDuringRestore kills the server in the middle of a restore, and with it the restoring
+// process.
 func TestPowerCutDuringRestore(t *testing.T) {
 	s, saved, stream := restorable(t)
 	names := s.names(t)

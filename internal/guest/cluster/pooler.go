@@ -5,15 +5,15 @@ import (
 	"fmt"
 )
 
-// A Pooler is a program that logs clients in by itself, as the server would: it asks for a role's
-// verifier as a role of its own, which can do nothing else.
+// A Pooler authenticates clients like the server: it reads a role's verifier with its own role,
+// which has no other rights.
 type Pooler struct {
-	Role string // and the schema with its function; logs in by the server's socket as the system user of that name
+	Role string // also the name of the schema with its function; logs in over the server's socket as the system user of the same name
 }
 
-// poolerSQL has the function that the role may call. Superusers come through no pooler. The
-// function is made anew, so that what somebody has put in its place does not stay; the schema is
-// the superuser's.
+// poolerSQL creates the function that the role may call. It does not return superusers. The
+// function is always re-created, so that a modified one is replaced; the schema belongs to the
+// superuser.
 const poolerSQL = `BEGIN;
 DO $$ BEGIN
 	IF EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '%[2]s' AND nspowner <> 'postgres'::pg_catalog.regrole) THEN
@@ -30,8 +30,8 @@ REVOKE ALL ON FUNCTION %[1]s.lookup(name) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION %[1]s.lookup(name) TO %[1]s;
 COMMIT`
 
-// Ensure makes the pooler's role, and its function in a database, in the server that listens on
-// socket. It returns what was new, in words.
+// Ensure creates the pooler's role, and its function in a database, in the server that listens on
+// socket. It returns a description of what it created.
 func (p Pooler) Ensure(ctx context.Context, socket, database string) (did []string, err error) {
 	defer func() {
 		if err != nil {

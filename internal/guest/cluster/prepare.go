@@ -21,32 +21,32 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// ErrPermanent is wrapped by errors that another try will not change: a person has to look.
+// ErrPermanent is wrapped by errors that a retry does not solve: the user has to act.
 var ErrPermanent = errors.New("nothing was changed")
 
-// A Preparation makes a data directory fit for a server to start in.
+// A Preparation prepares a data directory for the start of a server.
 type Preparation struct {
 	Data string // the data directory, such as /data/postgres; its parent belongs to root
 	Bin  string // the directory of postgres and initdb
-	// OldBin is that of the server of an older major version, in whose cluster it goes on until
-	// that is upgraded; empty: there is none.
+	// OldBin is the directory of an older major version's programs, which run the cluster until it
+	// is upgraded; may be empty.
 	OldBin string
-	User   string // whom the cluster belongs to, and as whom initdb runs
+	User   string // the owner of the cluster, who also runs initdb
 	// InitArgs are added to initdb's arguments: the locale provider and its locale.
 	InitArgs []string
-	// Starts is where the server's starts are counted, such as StartsFile; empty: this is not one
-	// that counts, and no settings are put aside.
+	// Starts is the path of the record of starts, such as StartsFile. If empty, the start is not
+	// counted and no settings are put aside.
 	Starts string
-	Output io.Writer // gets what initdb says and what was done, in lines
+	Output io.Writer // receives initdb's output and what was done, in lines
 }
 
-// Run makes the cluster if there is none, and otherwise only removes what a server that lost its
-// power left in the way, and puts settings aside with which the server does not start, see
-// Settings. It runs as root: the parent of Data is root's.
+// Run creates the cluster if it does not exist. Otherwise it removes a stale postmaster.pid, and
+// puts aside settings with which the server does not start, see Settings. It runs as root, who owns
+// the parent of Data.
 //
-// The cluster is made under another name and renamed when complete, so that one whose making was
-// interrupted is re-created. A directory with anything else in it, or a cluster of another major
-// version, stays as it is and gives an error that wraps ErrPermanent.
+// The cluster is created under another name and renamed when it is complete; after an interruption
+// it is re-created. A directory with other content, or a cluster of another major version, is not
+// changed; the error wraps ErrPermanent.
 func (p Preparation) Run(ctx context.Context) error {
 	major, err := serverMajor(ctx, p.Bin)
 	if err != nil {
@@ -78,14 +78,14 @@ func (p Preparation) Run(ctx context.Context) error {
 		return nil
 	}
 	if err := (Settings{Data: p.Data, Starts: p.Starts}).beforeStart(p.Output); err != nil {
-		fmt.Fprintln(p.Output, "WARNING:", err) // the server may start all the same
+		fmt.Fprintln(p.Output, "WARNING:", err) // the server may still start
 	}
 	return nil
 }
 
 var versionLine = regexp.MustCompile(`\(PostgreSQL\) ([1-9][0-9]*)`)
 
-// serverMajor asks the server in a directory for its major version.
+// serverMajor returns the major version of the server in a directory.
 func serverMajor(ctx context.Context, bin string) (string, error) {
 	out, err := exec.CommandContext(ctx, filepath.Join(bin, "postgres"), "--version").Output()
 	if err != nil {
@@ -98,8 +98,8 @@ func serverMajor(ctx context.Context, bin string) (string, error) {
 	return string(m[1]), nil
 }
 
-// clusterMajor reads the major version of the cluster in dir. It returns fs.ErrNotExist when dir
-// is not there or empty.
+// clusterMajor reads the major version of the cluster in dir. It returns fs.ErrNotExist if dir does
+// not exist or is empty.
 func clusterMajor(dir string) (string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -108,7 +108,7 @@ func clusterMajor(dir string) (string, error) {
 	if len(entries) == 0 {
 		return "", fmt.Errorf("look for a cluster: %s is empty: %w", dir, fs.ErrNotExist)
 	}
-	// A Root keeps a link that the server's user may have made from leading root elsewhere.
+	// os.Root prevents links of the server's user from leading out of the directory.
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return "", fmt.Errorf("look for a cluster: %w", err)
@@ -128,13 +128,13 @@ func clusterMajor(dir string) (string, error) {
 		return "", fmt.Errorf("look for a cluster: %w", err)
 	}
 	version := strings.TrimSpace(string(b))
-	if _, err := strconv.ParseFloat(version, 32); err != nil { // "17", or "9.6" of old
+	if _, err := strconv.ParseFloat(version, 32); err != nil { // "17", or "9.6" in old versions
 		return "", fmt.Errorf("%s/PG_VERSION does not hold a version: the cluster is damaged: %w", dir, ErrPermanent)
 	}
 	return version, nil
 }
 
-// create makes the cluster beside Data and renames it.
+// create creates the cluster in a directory beside Data and renames it.
 func (p Preparation) create(ctx context.Context) error {
 	owner, err := lookUp(p.User)
 	if err != nil {
@@ -153,8 +153,7 @@ func (p Preparation) create(ctx context.Context) error {
 	if err := p.initdb(ctx, unfinished, owner); err != nil {
 		return err
 	}
-	// initdb has synced all that is in the directory. Data may be there as an empty directory,
-	// which a rename replaces.
+	// initdb has synced the directory. Data may be an empty directory, which the rename replaces.
 	if err := durable.Rename(unfinished, p.Data); err != nil {
 		return fmt.Errorf("make a cluster: %w", err)
 	}
@@ -162,8 +161,8 @@ func (p Preparation) create(ctx context.Context) error {
 	return nil
 }
 
-// initdb fills dir with a cluster whose local users are known by the system's names and whose
-// remote ones by passwords, of which there is none yet: no remote user can log in.
+// initdb creates a cluster in dir with peer authentication for local users and passwords for remote
+// ones. No role has a password yet, so remote users cannot log in.
 func (p Preparation) initdb(ctx context.Context, dir string, owner *syscall.Credential) error {
 	args := append([]string{
 		"--pgdata=" + dir, "--username=postgres", "--encoding=UTF8", "--data-checksums",
@@ -171,9 +170,8 @@ func (p Preparation) initdb(ctx context.Context, dir string, owner *syscall.Cred
 	}, p.InitArgs...)
 	cmd := exec.CommandContext(ctx, filepath.Join(p.Bin, "initdb"), args...)
 	cmd.Dir = dir
-	// Without a time zone in its environment, initdb compares /etc/localtime with every zone that
-	// it knows, which takes an emulated machine 3 s (select_default_timezone in PostgreSQL's
-	// findtimezone.c).
+	// Without TZ in its environment, initdb compares /etc/localtime with every known zone, which
+	// takes 3 s on an emulated machine (select_default_timezone in PostgreSQL's findtimezone.c).
 	cmd.Env = append(os.Environ(), "TZ=UTC")
 	cmd.Stdout, cmd.Stderr = p.Output, p.Output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: owner}
@@ -185,8 +183,8 @@ func (p Preparation) initdb(ctx context.Context, dir string, owner *syscall.Cred
 	return nil
 }
 
-// removeStalePID removes the postmaster.pid of a server that does not run any more. After a power
-// cut its number may belong to any process, and the server would refuse to start.
+// removeStalePID removes the postmaster.pid of a server that is not running any more. After a power
+// cut another process may have its number, and the server would refuse to start.
 func (p Preparation) removeStalePID() error {
 	root, err := os.OpenRoot(p.Data)
 	if err != nil {
@@ -208,8 +206,8 @@ func (p Preparation) removeStalePID() error {
 	return nil
 }
 
-// processIn returns a process whose working directory is dir, as that of every process of a
-// PostgreSQL server is its data directory, or 0.
+// processIn returns a process whose working directory is dir, or 0. Every process of a PostgreSQL
+// server runs in its data directory.
 func processIn(dir string) (int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 func Report(ctx context.Context, socket, data string, fixed []string, service guestapi.Service) *guestapi.Postgres {
 	p := report(ctx, socket, service)
 	settings := Settings{Data: data}
-	if aside, err := settings.Aside(); err == nil { // there may be no cluster
+	if aside, err := settings.Aside(); err == nil { // the cluster may not exist
 		p.Aside = aside
 	}
 	p.Ignored, _ = settings.Ignored(fixed)
@@ -36,13 +36,13 @@ func report(ctx context.Context, socket string, service guestapi.Service) *guest
 	return &guestapi.Postgres{Ready: true, Version: h.Version, Connections: h.Connections}
 }
 
-// health describes how a server is.
+// health is the state of a server.
 type health struct {
 	Version     string // such as "17.6"
-	Connections int    // of clients, without the one that asks
+	Connections int    // of clients, without this one
 }
 
-// examine asks the server that listens on socket how it is.
+// examine queries the state of the server that listens on socket.
 func examine(ctx context.Context, socket string) (health, error) {
 	conn, err := connect(ctx, socket)
 	if err != nil {

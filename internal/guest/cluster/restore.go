@@ -16,7 +16,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/backup"
 )
 
-// Names of databases that a restore makes for itself. A user's do not begin like this.
+// Prefixes of the databases that a restore creates. They are reserved.
 const (
 	ours     = "sov restore: "
 	staged   = ours + "new "
@@ -25,7 +25,7 @@ const (
 
 const (
 	maxRoles = 16 << 20 // bytes of SQL
-	swaps    = 5        // attempts: a client may connect between being put out and the swap
+	swaps    = 5        // attempts: a client may reconnect before the swap
 )
 
 // Restore reads a stream of package backup and replaces the databases that are in it. Each is
@@ -34,7 +34,7 @@ const (
 // the replaced ones are closed. Until then, and if anything fails, the old databases stay.
 // Databases that are not in the stream are not changed.
 func (s Server) Restore(ctx context.Context, r io.Reader, report func(string)) (*backup.Restoration, error) {
-	// template1 holds no user's data, and it is not renamed.
+	// template1 has no user data and is not renamed.
 	conn, err := connectTo(ctx, s.Socket, "template1")
 	if err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
@@ -53,7 +53,7 @@ func (s Server) Restore(ctx context.Context, r io.Reader, report func(string)) (
 	return &t.did, nil
 }
 
-// A restore is one that is under way.
+// A restore is a running restore.
 type restore struct {
 	server    Server
 	programs  programs
@@ -64,7 +64,7 @@ type restore struct {
 }
 
 func (t *restore) run(ctx context.Context, stream *backup.Reader) error {
-	if err := t.dropOurs(ctx); err != nil { // of one that was cut off
+	if err := t.dropOurs(ctx); err != nil { // of an interrupted restore
 		return err
 	}
 	for {
@@ -91,7 +91,7 @@ func (t *restore) run(ctx context.Context, stream *backup.Reader) error {
 	if err := t.swap(ctx); err != nil {
 		return err
 	}
-	// From here on it is done: what cannot be tidied up now is by the next restore.
+	// The restore is complete. The next one removes what cannot be dropped now.
 	if err := t.dropOurs(ctx); err != nil {
 		t.did.Warnings = append(t.did.Warnings, fmt.Sprintf("the databases that were replaced still take space, until the next restore: %v", err))
 	}
@@ -109,7 +109,7 @@ func (t *restore) dropOurs(ctx context.Context) error {
 	return err
 }
 
-// undo leaves the cluster as it was.
+// undo restores the cluster's previous state.
 func (t *restore) undo(ctx context.Context) error {
 	if t.conn.IsClosed() {
 		conn, err := connectTo(ctx, t.server.Socket, "template1")
@@ -122,11 +122,11 @@ func (t *restore) undo(ctx context.Context) error {
 	return t.dropOurs(ctx)
 }
 
-// roleStatement is how pg_dumpall begins to make a role.
+// roleStatement matches the start of pg_dumpall's statements about a role.
 var roleStatement = regexp.MustCompile(`^(CREATE|ALTER) ROLE ("(?:[^"]|"")+"|[^" ;]+)[ ;]`)
 
-// roles makes those roles that are not there. It is one transaction: the server takes several
-// statements as one.
+// roles creates the missing roles in one transaction: the server runs several statements in one
+// message as one.
 func (t *restore) roles(ctx context.Context, content io.Reader) error {
 	text, err := io.ReadAll(io.LimitReader(content, maxRoles+1))
 	if err != nil {
@@ -154,8 +154,8 @@ func (t *restore) roles(ctx context.Context, content io.Reader) error {
 	return nil
 }
 
-// missingRoles returns the SQL of pg_dumpall --roles-only without what makes or changes roles that
-// are there, and without psql's own commands; and the roles that it makes.
+// missingRoles returns the SQL of pg_dumpall --roles-only without statements about existing roles
+// and without psql's commands, and the names of the roles that it creates.
 func missingRoles(text string, there map[string]bool) (sql string, made []string) {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
@@ -197,11 +197,12 @@ func (t *restore) stage(ctx context.Context, d *backup.Database, content io.Read
 	return nil
 }
 
-// reserve is what has to stay free on the data disk, in bytes: a server that cannot write its log
-// stops.
+// reserve is the space that must stay free on the data disk, in bytes: a server that cannot write
+// its WAL stops.
 const reserve = 128 << 20
 
-// checkSpace refuses a database for which there is no room beside the one that it will replace.
+// checkSpace returns an error if a database does not fit on the disk beside the one that it will
+// replace.
 func (t *restore) checkSpace(ctx context.Context, size int64) error {
 	rows, err := query(ctx, t.conn, "SHOW data_directory")
 	if err != nil {
@@ -221,13 +222,13 @@ func literal(text string) string {
 	return `E'` + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(text) + `'`
 }
 
-// providers are the names of collation providers by pg_database.datlocprovider, and the options for
-// their locales.
+// providers maps pg_database.datlocprovider to the name of the collation provider and the option
+// for its locale.
 var providers = map[string]struct{ name, locale string }{
 	"i": {"icu", "ICU_LOCALE"}, "b": {"builtin", "BUILTIN_LOCALE"},
 }
 
-// createSQL makes a database like d.
+// createSQL returns the statement that creates a database like d.
 func createSQL(name string, d *backup.Database) string {
 	sql := "CREATE DATABASE " + quoteIdentifier(name) + " TEMPLATE template0 OWNER " + quoteIdentifier(d.Owner) +
 		" ENCODING " + literal(d.Encoding) + " LC_COLLATE " + literal(d.Collate) + " LC_CTYPE " + literal(d.CType)
@@ -240,7 +241,7 @@ func createSQL(name string, d *backup.Database) string {
 	return sql
 }
 
-// swap gives the new databases their names, in one transaction.
+// swap renames all databases in one transaction.
 func (t *restore) swap(ctx context.Context) error {
 	var err error
 	for range swaps {
@@ -248,7 +249,7 @@ func (t *restore) swap(ctx context.Context) error {
 			break
 		}
 		var pg *pgconn.PgError
-		if !errors.As(err, &pg) || pg.Code != "55006" { // object_in_use: a client has come back
+		if !errors.As(err, &pg) || pg.Code != "55006" { // object_in_use: a client has reconnected
 			return err
 		}
 	}
@@ -285,15 +286,15 @@ func (t *restore) trySwap(ctx context.Context) error {
 	return t.exec(ctx, b.String())
 }
 
-// listed are settings whose stored values are lists of quoted names, which are taken as they are;
-// others are one text each (GUC_LIST_QUOTE in PostgreSQL's guc_tables.c, as pg_dump knows them:
-// variable_is_guc_list_quote in dumputils.c).
+// listed are settings whose stored values are lists of quoted names, which must not be quoted again
+// (GUC_LIST_QUOTE in PostgreSQL's guc_tables.c; variable_is_guc_list_quote of pg_dump's
+// dumputils.c).
 var listed = map[string]bool{
 	"local_preload_libraries": true, "search_path": true, "session_preload_libraries": true, "shared_preload_libraries": true,
 	"temp_tablespaces": true, "unix_socket_directories": true,
 }
 
-// propertiesSQL sets what belongs to a database's name.
+// propertiesSQL returns the statements that set a database's properties.
 func propertiesSQL(d *backup.Database) string {
 	var b bytes.Buffer
 	name := quoteIdentifier(d.Name)
@@ -331,10 +332,10 @@ func propertiesSQL(d *backup.Database) string {
 	return b.String()
 }
 
-// privileges are those on databases: a word that is another makes a statement that fails.
+// privileges are the privileges on databases. Another word gives a statement that fails.
 var privileges = map[string]string{"CREATE": "CREATE", "CONNECT": "CONNECT", "TEMPORARY": "TEMPORARY"}
 
-// quoteParts quotes the name of a setting, which may have a prefix before a point.
+// quoteParts quotes the name of a setting, which may have a prefix and a dot.
 func quoteParts(name string) string {
 	parts := strings.Split(name, ".")
 	for i := range parts {

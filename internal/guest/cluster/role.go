@@ -13,12 +13,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// SetPassword makes password the one of role, in the server that listens on socket (a path that
-// ends in .s.PGSQL.PORT). The caller's user must be let in as the superuser by peer authentication.
-// It reports whether anything had to change: a verifier that matches stays as it is.
+// SetPassword sets the password of role, in the server that listens on socket (a path that ends in
+// .s.PGSQL.PORT). The caller's user needs peer authentication as the superuser. It returns false if
+// the stored verifier already matches.
 //
-// The server never sees the password, only its SCRAM verifier, so that no log, statistics view or
-// core of it can hold it.
+// The server gets only the SCRAM verifier, never the password, so its logs, statistics views and
+// core dumps cannot contain the password.
 func SetPassword(ctx context.Context, socket, role, password string) (changed bool, err error) {
 	if password == "" || strings.ContainsRune(password, 0) {
 		return false, errors.New("set a role's password: it is empty or holds a NUL")
@@ -41,14 +41,14 @@ func SetPassword(ctx context.Context, socket, role, password string) (changed bo
 	if err != nil {
 		return false, err
 	}
-	// ALTER ROLE takes no parameters. A verifier needs no quoting, its alphabet has no quote.
+	// ALTER ROLE does not support parameters. A verifier does not contain quotes.
 	if _, err := conn.Exec(ctx, "ALTER ROLE "+quoteIdentifier(role)+" PASSWORD '"+v.String()+"'").ReadAll(); err != nil {
 		return false, fmt.Errorf("set the password of role %s: %w", role, err)
 	}
 	return true, nil
 }
 
-// superuser is the role that every cluster of ours has.
+// superuser is the superuser of every cluster that sov creates.
 const superuser = "postgres"
 
 // connect opens a session as the superuser, in the database of its name.
@@ -74,15 +74,14 @@ func connectTo(ctx context.Context, socket, database string) (*pgconn.PgConn, er
 	return pgconn.ConnectConfig(ctx, config)
 }
 
-// sessionSettings are those of our own sessions. The log must not hold verifiers, and what ALTER
-// SYSTEM, ALTER DATABASE or ALTER ROLE has set for sessions must not keep the machine from its
-// work.
+// sessionSettings are the settings of our own sessions. The log must not contain verifiers, and
+// session settings by ALTER SYSTEM, ALTER DATABASE or ALTER ROLE must not affect the machine.
 var sessionSettings = map[string]string{
 	"log_statement": "none", "log_min_duration_statement": "-1", "statement_timeout": "0", "lock_timeout": "0",
 	"default_transaction_read_only": "off", "session_preload_libraries": "", "local_preload_libraries": "",
 }
 
-// storedPassword returns role's entry in pg_authid, empty if it has no password.
+// storedPassword returns role's password in pg_authid, or "".
 func storedPassword(ctx context.Context, conn *pgconn.PgConn, role string) (string, error) {
 	rows, err := query(ctx, conn, "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1", role)
 	if err != nil {

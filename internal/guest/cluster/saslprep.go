@@ -7,10 +7,9 @@ import (
 	"github.com/xdg-go/stringprep"
 )
 
-// saslProfile is SASLprep as PostgreSQL has it (pg_saslprep in src/common/saslprep.c). It differs
-// from the module's in two characters: a zero-width space (U+200B), which RFC 3454 lists both as a
-// space and as nothing, is a space, and the Mongolian soft hyphen (U+1806), which the module's
-// table lacks, is nothing.
+// saslProfile is PostgreSQL's SASLprep (pg_saslprep in src/common/saslprep.c). It differs from the
+// module's in two characters: U+200B (zero width space), which RFC 3454 lists in two tables, maps
+// to a space, and U+1806 (Mongolian soft hyphen), which the module's table lacks, is removed.
 var saslProfile = sync.OnceValue(func() stringprep.Profile {
 	spaces := stringprep.Mapping{}
 	for _, span := range stringprep.TableC1_2 {
@@ -23,9 +22,9 @@ var saslProfile = sync.OnceValue(func() stringprep.Profile {
 	return profile
 })
 
-// saslPrep prepares a password as PostgreSQL's server and libpq do before they hash it (RFC 4013):
-// a password that the profile forbids, or that holds characters younger than Unicode 3.2, is taken
-// as it is.
+// saslPrep normalizes a password as PostgreSQL's server and libpq do before hashing (RFC 4013). A
+// password that the profile prohibits, or with characters newer than Unicode 3.2, is returned
+// unchanged.
 func saslPrep(password string) string {
 	if !utf8.ValidString(password) {
 		return password

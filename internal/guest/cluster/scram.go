@@ -12,16 +12,15 @@ import (
 )
 
 const (
-	// scramIterations is PostgreSQL's own default (scram_iterations); RFC 7677 asks for at least
-	// it.
+	// scramIterations is PostgreSQL's default (scram_iterations) and the minimum of RFC 7677.
 	scramIterations = 4096
-	// maxIterations bounds the work that a stored verifier can ask for: seconds.
+	// maxIterations limits the work for a stored verifier to seconds.
 	maxIterations = 1 << 22
 	saltSize      = 16 // PostgreSQL's
 )
 
-// A verifier is what a server keeps of a password for SCRAM-SHA-256: RFC 5802, section 3, as
-// PostgreSQL writes it into pg_authid.rolpassword.
+// A verifier is a server's stored form of a password for SCRAM-SHA-256 (RFC 5802, section 3), in
+// the format of pg_authid.rolpassword.
 type verifier struct {
 	iterations           int
 	salt                 []byte
@@ -44,13 +43,13 @@ func mac(key []byte, text string) []byte {
 	return h.Sum(nil)
 }
 
-// String is v as PostgreSQL stores it.
+// String returns v in PostgreSQL's format.
 func (v verifier) String() string {
 	b64 := base64.StdEncoding.EncodeToString
 	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", v.iterations, b64(v.salt), b64(v.storedKey), b64(v.serverKey))
 }
 
-// parseVerifier reads what String writes.
+// parseVerifier parses the format of String.
 func parseVerifier(s string) (verifier, bool) {
 	rest, ok := strings.CutPrefix(s, "SCRAM-SHA-256$")
 	fields := strings.FieldsFunc(rest, func(r rune) bool { return r == ':' || r == '$' })

@@ -33,7 +33,7 @@ func TestVerifierOfRFC7677(t *testing.T) {
 	}
 }
 
-func TestMatchesRefusesWhatIsNoVerifier(t *testing.T) {
+func TestMatchesRefusesInvalidVerifiers(t *testing.T) {
 	for _, stored := range []string{
 		"", "pencil", "md5d41d8cd98f00b204e9800998ecf8427e", "SCRAM-SHA-256$", "SCRAM-SHA-256$4096:AA==$AA==",
 		"SCRAM-SHA-256$0:AA==$AA==:AA==", "SCRAM-SHA-256$99999999999:AA==$AA==:AA==", "SCRAM-SHA-256$x:AA==$AA==:AA==",

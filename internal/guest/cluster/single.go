@@ -4,8 +4,8 @@ package cluster
 
 import "io"
 
-// RemoveStalePID removes the postmaster.pid of a server that does not run any more, for a server
-// that is started in the data directory by hand. What it did goes to output.
+// RemoveStalePID removes the postmaster.pid of a server that is not running any more, before a
+// server is started manually in the data directory. It reports to output.
 func RemoveStalePID(data string, output io.Writer) error {
 	return Preparation{Data: data, Output: output}.removeStalePID()
 }

@@ -22,41 +22,41 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/filesystem"
 )
 
-// An Upgrade makes a cluster of one major version of PostgreSQL one of another, by pg_upgrade,
-// which copies it. No server works in the cluster meanwhile.
+// An Upgrade upgrades a cluster to another major version of PostgreSQL with pg_upgrade, which
+// copies it. No server may run in the cluster meanwhile.
 //
-// The new cluster is made in DATA.upgrade. It is complete, its server has run and its statistics
-// are there before one step of the file system exchanges it with the old one: until then the old
-// cluster is untouched, and whatever ends the upgrade leaves it. After that step the new one
-// counts, and the old one is kept as DATA.old-MAJOR. [Preparation.Run] removes what an upgrade that
-// was cut off has left, at the server's next start.
+// The new cluster is created in DATA.upgrade. After it is complete, its server has run and its
+// statistics exist, one rename swaps it with the old cluster. Until then the old cluster is
+// unchanged, however the upgrade ends. After the swap the new cluster is used, and the old one is
+// kept as DATA.old-MAJOR. At the server's next start, [Preparation.Run] removes what an interrupted
+// upgrade left.
 type Upgrade struct {
 	Data    string // the data directory; its parent belongs to root
 	User    string // whom the cluster belongs to
 	Bin     string // directory of the new server's programs
-	OldBin  string // of the old one's; empty: this machine upgrades nothing
+	OldBin  string // of the old server's; empty: this machine does not upgrade
 	Config  string // postgresql.conf, with pg_hba.conf and pg_ident.conf beside it
-	Sockets string // directory in which the servers listen while they are upgraded, and nowhere else
+	Sockets string // directory of the only sockets of the servers during the upgrade
 
-	Output io.Writer    // gets what the programs say, in lines
-	Report func(string) // told what is done next; nil: nobody is
+	Output io.Writer    // receives the programs' output, in lines
+	Report func(string) // called before each step with its description; may be nil
 
 	step func(string) // called at each step; tests die there
 }
 
-// pathForm is what a path may hold that pg_upgrade hands to a shell.
+// pathForm matches the paths that are safe for pg_upgrade, which passes them to a shell.
 var pathForm = regexp.MustCompile(`^/[A-Za-z0-9/._-]+$`)
 
-// upgradeDir is where an upgrade works, and clusterIn where the new cluster is in it: the old one
-// after the exchange.
+// upgradeDir returns the working directory of an upgrade. clusterIn returns the new cluster's
+// directory in it, which is the old cluster's after the swap.
 func upgradeDir(data string) string { return data + ".upgrade" }
 func clusterIn(data string) string  { return filepath.Join(upgradeDir(data), "cluster") }
 
-// KeptDir is where the cluster of a major version is kept after it was upgraded.
+// KeptDir returns the directory in which the cluster of a major version is kept after the upgrade.
 func KeptDir(data, major string) string { return data + ".old-" + major }
 
-// Run upgrades the cluster, and says from which version to which. An error means that the cluster
-// is as it was.
+// Run upgrades the cluster and returns the old and the new version. After an error the cluster is
+// unchanged.
 func (u Upgrade) Run(ctx context.Context) (did *backup.Upgraded, err error) {
 	did, err = u.run(ctx)
 	if err != nil {
@@ -74,7 +74,7 @@ func (u Upgrade) run(ctx context.Context) (*backup.Upgraded, error) {
 		return nil, err
 	}
 	if err := (Preparation{Data: u.Data, Bin: u.OldBin, User: u.User, Output: u.Output}).Run(ctx); err != nil {
-		return nil, err // a cut off upgrade's leftovers are gone after it
+		return nil, err // it has also removed leftovers of an interrupted upgrade
 	}
 	if err := w.make(ctx); err != nil {
 		return nil, errors.Join(err, w.undo())
@@ -90,7 +90,7 @@ func (u Upgrade) begin() (*upgrading, error) {
 	return &upgrading{Upgrade: u, owner: owner}, err
 }
 
-// An upgrading is one upgrade under way.
+// An upgrading is a running upgrade.
 type upgrading struct {
 	Upgrade
 	owner    *syscall.Credential
@@ -106,7 +106,7 @@ func (w *upgrading) report(format string, args ...any) {
 	}
 }
 
-// versions learns what is to become what.
+// versions determines the old and the new version.
 func (w *upgrading) versions(ctx context.Context) (err error) {
 	if w.OldBin == "" {
 		return errors.New("the version of the machine that runs has one PostgreSQL alone: `sov upgrade` brings one that has both")
@@ -135,7 +135,7 @@ func (w *upgrading) versions(ctx context.Context) (err error) {
 	return nil
 }
 
-// make makes the new cluster and leaves it as it is to be.
+// make creates the new cluster and completes it.
 func (w *upgrading) make(ctx context.Context) error {
 	if err := w.checkRoom(); err != nil {
 		return err
@@ -176,7 +176,7 @@ func (w *upgrading) make(ctx context.Context) error {
 	return durable.SyncFileSystem(w.Data)
 }
 
-// commit makes the new cluster the one that counts.
+// commit swaps the new cluster in.
 func (w *upgrading) commit() (*backup.Upgraded, error) {
 	w.step("synced")
 	// A mount would stay with the old cluster, and could not be removed with it. The server's next
@@ -187,7 +187,7 @@ func (w *upgrading) commit() (*backup.Upgraded, error) {
 		}
 	}
 	if err := durable.Exchange(w.Data, clusterIn(w.Data)); err != nil {
-		// Whether it has happened is what the next start looks at.
+		// The next start finds out whether the swap has happened.
 		return nil, fmt.Errorf("put the new cluster in the place of the old one: %w", err)
 	}
 	w.step("exchanged")
@@ -198,7 +198,7 @@ func (w *upgrading) commit() (*backup.Upgraded, error) {
 	return &backup.Upgraded{From: w.from, To: w.to, Kept: KeptDir(w.Data, w.from), KeptSize: w.old.size}, nil
 }
 
-// undo leaves nothing of a new cluster.
+// undo removes the new cluster.
 func (w *upgrading) undo() error {
 	if err := endProcesses(w.Data, clusterIn(w.Data)); err != nil {
 		return err
@@ -206,7 +206,7 @@ func (w *upgrading) undo() error {
 	return dropUpgrade(w.Data)
 }
 
-// folders makes where the new cluster is made, and where pg_upgrade writes its notes.
+// folders creates the folders of the new cluster and of pg_upgrade's log files.
 func (w *upgrading) folders() error {
 	if err := os.Mkdir(upgradeDir(w.Data), 0o755); err != nil {
 		return err
@@ -224,11 +224,11 @@ func (w *upgrading) folders() error {
 
 func (w *upgrading) notes() string { return filepath.Join(upgradeDir(w.Data), "notes") }
 
-// upgradeReserve is what has to stay free on the data disk: a cluster without databases, and the
-// log of the work in it, in bytes.
+// upgradeReserve is the space that must stay free on the data disk, in bytes: for an empty cluster
+// and its WAL.
 const upgradeReserve = 192 << 20
 
-// checkRoom refuses an upgrade whose second cluster does not fit.
+// checkRoom returns an error if a second cluster does not fit on the disk.
 func (w *upgrading) checkRoom() error {
 	size, err := clusterSize(w.Data)
 	if err != nil {
@@ -246,8 +246,7 @@ func (w *upgrading) checkRoom() error {
 	return nil
 }
 
-// clusterSize is how much room the files of a cluster take, with those in its tablespaces, in
-// bytes.
+// clusterSize returns the disk space of a cluster with its tablespaces, in bytes.
 func clusterSize(data string) (size int64, err error) {
 	major, err := clusterMajor(data)
 	if err != nil {
@@ -267,7 +266,7 @@ func clusterSize(data string) (size int64, err error) {
 			}
 			var s unix.Stat_t
 			if unix.Lstat(path, &s) == nil {
-				size += s.Blocks * 512 // stat(2): whatever the file system's blocks are
+				size += s.Blocks * 512 // stat(2): always units of 512
 			}
 			return nil
 		})
@@ -280,7 +279,7 @@ func clusterSize(data string) (size int64, err error) {
 
 // olderThan compares major versions.
 func olderThan(a, b string) bool {
-	x, errX := strconv.ParseFloat(a, 32) // "9.6" of old
+	x, errX := strconv.ParseFloat(a, 32) // "9.6" in old versions
 	y, errY := strconv.ParseFloat(b, 32)
 	return errX == nil && errY == nil && x < y
 }

@@ -20,9 +20,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// settle removes what an upgrade has left beside the cluster in data: the new cluster of one that
-// was cut off, or nothing but the work's folder of one that is done, whose old cluster gets the
-// name under which it is kept. It reports whether there was anything.
+// settle cleans up after an upgrade of the cluster in data. After an interrupted upgrade it removes
+// the new cluster; after a completed one it renames the old cluster to its final name and removes
+// the working directory. It reports whether it found anything.
 func settle(data string, output io.Writer) (found bool, err error) {
 	if _, err := os.Lstat(upgradeDir(data)); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -33,10 +33,10 @@ func settle(data string, output io.Writer) (found bool, err error) {
 	}
 	inside, err := clusterMajor(clusterIn(data))
 	switch {
-	case errors.Is(err, fs.ErrNotExist): // it had not begun, or has its place already
+	case errors.Is(err, fs.ErrNotExist): // the upgrade had not begun, or the cluster is already renamed
 	case err == nil && olderThan(inside, current):
 		kept := KeptDir(data, inside)
-		if err := removeCluster(kept); err != nil { // of an upgrade before
+		if err := removeCluster(kept); err != nil { // of a previous upgrade
 			return true, err
 		}
 		if err := durable.Rename(clusterIn(data), kept); err != nil {
@@ -49,8 +49,8 @@ func settle(data string, output io.Writer) (found bool, err error) {
 	return true, dropUpgrade(data)
 }
 
-// dropUpgrade removes the folder of an upgrade, and what its new cluster has in the tablespaces of
-// the one in data.
+// dropUpgrade removes the folder of an upgrade, and its new cluster's files in the tablespaces of
+// the cluster in data.
 func dropUpgrade(data string) error {
 	if inside, err := clusterMajor(clusterIn(data)); err == nil {
 		if err := dropTablespaces(data, inside); err != nil {
@@ -63,19 +63,19 @@ func dropUpgrade(data string) error {
 	return durable.SyncDir(filepath.Dir(data))
 }
 
-// keptDirs are the directories of the clusters that were kept.
+// keptDirs returns the directories of the kept clusters.
 func keptDirs(data string) []string {
 	dirs, _ := filepath.Glob(KeptDir(data, "*")) // the pattern is well formed: see pathForm
 	return dirs
 }
 
-// Kept remembers how large the clusters are that upgrades have kept, which nothing changes.
+// Kept caches the sizes of kept clusters, which never change.
 type Kept struct {
 	mu    sync.Mutex
 	sizes map[string]int64 // by directory
 }
 
-// List returns the clusters that were kept beside the one in data.
+// List returns the kept clusters beside the one in data.
 func (k *Kept) List(data string) (list []guestapi.KeptCluster) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -95,7 +95,7 @@ func (k *Kept) List(data string) (list []guestapi.KeptCluster) {
 	return list
 }
 
-// Forget removes the clusters that were kept, and returns their directories.
+// Forget removes the kept clusters and returns their directories.
 func Forget(data string) (removed []string, err error) {
 	for _, dir := range keptDirs(data) {
 		if err := removeCluster(dir); err != nil {
@@ -106,7 +106,7 @@ func Forget(data string) (removed []string, err error) {
 	return removed, nil
 }
 
-// removeCluster removes a cluster, with what it has in tablespaces.
+// removeCluster removes a cluster and its files in tablespaces.
 func removeCluster(dir string) error {
 	major, err := clusterMajor(dir)
 	switch {
@@ -125,7 +125,7 @@ func removeCluster(dir string) error {
 	return durable.SyncDir(filepath.Dir(dir))
 }
 
-// tablespaces are the directories of a cluster's tablespaces outside of it.
+// tablespaces returns the directories of a cluster's tablespaces outside its data directory.
 func tablespaces(data string) (dirs []string, err error) {
 	links, err := os.ReadDir(filepath.Join(data, "pg_tblspc"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -143,13 +143,13 @@ func tablespaces(data string) (dirs []string, err error) {
 	return dirs, err
 }
 
-// spacePrefix begins the name of the folder that a major version has in each tablespace:
-// PG_MAJOR_CATALOG (PostgreSQL's TABLESPACE_VERSION_DIRECTORY).
+// spacePrefix returns the start of the name of the folder that a major version has in each
+// tablespace: PG_MAJOR_CATALOG (PostgreSQL's TABLESPACE_VERSION_DIRECTORY).
 func spacePrefix(major string) string { return "PG_" + major + "_" }
 
-// dropTablespaces removes what a cluster of a major version has in the tablespaces of the one in
-// data, see spacePrefix. The server's user could have linked a tablespace to anywhere: a
-// Root keeps the removal in it, and only folders of the server's user are removed.
+// dropTablespaces removes the files of a major version in the tablespaces of the cluster in data,
+// see spacePrefix. The server's user could have linked a tablespace to any directory, so an os.Root
+// limits the removal, and only folders of the server's user are removed.
 func dropTablespaces(data, major string) error {
 	var owner unix.Stat_t
 	if err := unix.Stat(data, &owner); err != nil {
@@ -182,10 +182,10 @@ func dropTablespaces(data, major string) error {
 	return nil
 }
 
-// endPatience is how long processes may take to end that were killed.
+// endPatience is how long killed processes may take to end.
 const endPatience = 30 * time.Second
 
-// endProcesses kills servers that work in the directories, and waits until they have ended.
+// endProcesses kills servers that run in the directories and waits for their end.
 func endProcesses(dirs ...string) error {
 	for _, dir := range dirs {
 		for deadline := time.Now().Add(endPatience); ; {
@@ -203,7 +203,7 @@ func endProcesses(dirs ...string) error {
 	return nil
 }
 
-// BinOf returns the directory of the programs of the major version that the cluster in data is of.
+// BinOf returns the one of bins whose programs have the major version of the cluster in data.
 func BinOf(ctx context.Context, data string, bins ...string) (string, error) {
 	found, err := clusterMajor(data)
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// properties are what a new cluster takes from an old one.
+// properties are the properties of the old cluster that the new one gets.
 type properties struct {
 	size                     int64 // of its files, in bytes
 	checksums                bool
@@ -32,18 +32,18 @@ type properties struct {
 	provider, locale, rules  string // of template0; provider is pg_database.datlocprovider
 }
 
-// Ports of the servers that run during an upgrade: only names of sockets, since they listen on no
-// address.
+// Ports of the servers during an upgrade. They are only parts of socket names: the servers do not
+// listen on an address.
 const (
-	portOfUpgrade = 50432 // what pg_upgrade takes unless it is told otherwise
+	portOfUpgrade = 50432 // pg_upgrade's default
 	portOfOurs    = 50433
 )
 
-// A program's environment: pg_upgrade and initdb parse what others print, and refuse a language of
-// their own.
+// A program's environment: pg_upgrade and initdb parse the output of other programs and require the
+// C locale.
 var programEnvironment = []string{"LC_ALL=C", "TZ=UTC"}
 
-// programWords is how much of what a program printed last is in the error of its failure, in lines.
+// programWords is how many of a failed program's last lines the error contains.
 const programWords = 6
 
 // program runs one of the server's programs to its end as the cluster's user.
@@ -52,7 +52,7 @@ func (w *upgrading) program(ctx context.Context, bin, name string, args ...strin
 	return err
 }
 
-// output is program, and returns what it printed.
+// output is like program and returns the standard output.
 func (w *upgrading) output(ctx context.Context, bin, name string, args ...string) (string, error) {
 	c := w.command(ctx, bin, name, args...)
 	var out bytes.Buffer
@@ -86,17 +86,17 @@ func (w *upgrading) command(ctx context.Context, bin, name string, args ...strin
 	c := exec.CommandContext(ctx, filepath.Join(bin, name), args...)
 	c.Dir = "/"
 	if _, err := os.Stat(w.notes()); err == nil {
-		c.Dir = w.notes() // where pg_upgrade writes its notes
+		c.Dir = w.notes() // pg_upgrade writes its log files there
 	}
 	c.Env = append(os.Environ(), programEnvironment...)
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: w.owner, Setpgid: true}
-	// A program that is killed leaves those that it has started.
+	// Killing only the program would leave its children.
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
 	return c
 }
 
-// lookAtOld reads the properties of the old cluster. Its server runs for that, which also replays
-// the log of one that was not shut down in order: pg_upgrade refuses such a cluster.
+// lookAtOld reads the properties of the old cluster from its running server. The start also replays
+// the WAL of a cluster that was not shut down cleanly, which pg_upgrade would refuse.
 func (w *upgrading) lookAtOld(ctx context.Context) error {
 	err := w.with(ctx, w.OldBin, w.Data, func(socket string) error {
 		conn, err := connectTo(ctx, socket, "template1")
@@ -142,7 +142,7 @@ func controlValue(text, name string) string {
 	return ""
 }
 
-// initArgs make a cluster with the properties of the old one.
+// initArgs returns initdb's arguments for the properties of the old cluster.
 func (w *upgrading) initArgs() []string {
 	args := []string{
 		"--pgdata=" + clusterIn(w.Data), "--username=" + superuser, "--auth-local=peer", "--auth-host=scram-sha-256",
@@ -152,7 +152,7 @@ func (w *upgrading) initArgs() []string {
 	switch {
 	case w.old.checksums:
 		args = append(args, "--data-checksums")
-	case !olderThan(w.to, "18"): // which makes them unless it is told not to
+	case !olderThan(w.to, "18"): // which enables checksums by default
 		args = append(args, "--no-data-checksums")
 	}
 	switch w.old.provider {
@@ -167,8 +167,8 @@ func (w *upgrading) initArgs() []string {
 	return args
 }
 
-// takeSettings gives the new cluster what ALTER SYSTEM has set in the old one, and fails where its
-// server does not know that.
+// takeSettings copies the settings of ALTER SYSTEM to the new cluster. It returns an error if the
+// new server does not support them.
 func (w *upgrading) takeSettings(ctx context.Context) error {
 	old, err := os.OpenRoot(w.Data)
 	if err != nil {
@@ -193,7 +193,7 @@ func (w *upgrading) takeSettings(ctx context.Context) error {
 	return nil
 }
 
-// serverArgs start a server in a directory that is not where the configuration says.
+// serverArgs returns the arguments of a server in another directory than the configured one.
 func (w *upgrading) serverArgs(data string) []string {
 	return append([]string{"-D", data, "-c", "data_directory=" + data}, configArgs(w.Config)...)
 }
@@ -205,8 +205,8 @@ func configArgs(config string) []string {
 	return []string{"-c", "config_file=" + config, "-c", "hba_file=" + dir + "/pg_hba.conf", "-c", "ident_file=" + dir + "/pg_ident.conf", "-c", "ssl=off"}
 }
 
-// pgUpgrade runs pg_upgrade, with further arguments. Both servers have the machine's configuration:
-// those that initdb writes ask for more memory than a small machine has.
+// pgUpgrade runs pg_upgrade with additional arguments. Both servers use the machine's
+// configuration: initdb's default needs more memory than a small machine has.
 func (w *upgrading) pgUpgrade(ctx context.Context, more ...string) error {
 	options := func(data string) string {
 		return strings.Join(append([]string{"-c data_directory=" + data}, configArgs(w.Config)...), " ")
@@ -226,18 +226,18 @@ func (w *upgrading) pgUpgrade(ctx context.Context, more ...string) error {
 	return err
 }
 
-// noteFiles are those in which pg_upgrade lists what keeps it from upgrading: in its working
-// directory, and from version 15 on in the new cluster (PostgreSQL's src/bin/pg_upgrade/check.c).
+// noteFiles matches the files in which pg_upgrade lists the reasons for refusing: in its working
+// directory, and since version 15 in the new cluster (PostgreSQL's src/bin/pg_upgrade/check.c).
 var noteFiles = regexp.MustCompile(`^(loadable_libraries|tables_|reg|incompatible_|contrib_|databases_|tsvector_|invalid_).*\.txt$`)
 
-// maxNotes bounds what an error has of these files, in bytes.
+// maxNotes is how many bytes of these files an error contains.
 const maxNotes = 2000
 
 func (w *upgrading) readNotes() string {
 	var found []string
 	dirs, _ := filepath.Glob(filepath.Join(clusterIn(w.Data), "pg_upgrade_output.d", "*")) // the pattern is well formed
 	for _, dir := range append(dirs, w.notes()) {
-		entries, _ := os.ReadDir(dir) // without one there is nothing to tell
+		entries, _ := os.ReadDir(dir) // without the directory there are no reasons
 		for _, e := range entries {
 			if !noteFiles.MatchString(e.Name()) {
 				continue
@@ -266,7 +266,7 @@ func (w *upgrading) proveNew(ctx context.Context) error {
 	})
 }
 
-// updateExtensions makes each extension of the version that the new server brings.
+// updateExtensions updates each extension to the new server's version.
 func (w *upgrading) updateExtensions(ctx context.Context, socket string) error {
 	conn, err := connectTo(ctx, socket, "template1")
 	if err != nil {
@@ -305,8 +305,8 @@ func (w *upgrading) updateExtensionsIn(ctx context.Context, socket, database str
 	return nil
 }
 
-// with runs fn while a server works in data that listens on nothing but a socket of root's and the
-// cluster's user.
+// with runs fn while a server runs in data. The server listens only on a socket for root and the
+// cluster's owner.
 func (w *upgrading) with(ctx context.Context, bin, data string, fn func(socket string) error) error {
 	args := append(w.serverArgs(data), "-p", strconv.Itoa(portOfOurs), "-k", w.Sockets, "-c", "listen_addresses=", "-c", "unix_socket_permissions=0700",
 		"-c", "fsync=on", "-c", "logging_collector=off", "-c", "log_destination=stderr")
@@ -353,8 +353,8 @@ func (w *upgrading) with(ctx context.Context, bin, data string, fn func(socket s
 	return err
 }
 
-// awaitServer waits until a server takes connections. One that has crashed before replays its log
-// first, which takes as long as it takes.
+// awaitServer waits until a server accepts connections. It has no limit of its own, because a
+// crashed server replays its WAL first.
 func awaitServer(ctx context.Context, socket string, ended <-chan error) error {
 	for {
 		conn, err := connectTo(ctx, socket, "template1")
@@ -371,9 +371,9 @@ func awaitServer(ctx context.Context, socket string, ended <-chan error) error {
 	}
 }
 
-// EnableChecksums gives the pages of a cluster checksums, by pg_checksums. No server works in it.
-// One that is cut off leaves the cluster without them and otherwise as it was: pg_checksums notes
-// them last.
+// EnableChecksums enables the cluster's page checksums with pg_checksums. No server may run in it.
+// If it is interrupted, the checksums stay disabled and the cluster works as before: pg_checksums
+// enables them last.
 func (u Upgrade) EnableChecksums(ctx context.Context) (*backup.Upgraded, error) {
 	w, err := u.begin()
 	if err != nil {

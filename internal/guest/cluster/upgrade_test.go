@@ -454,7 +454,7 @@ func TestUpgrade(t *testing.T) {
 	})
 }
 
-// back takes the kept cluster back, as nobody does but this test.
+// back restores the kept cluster. Only this test does that.
 func (s servers) back(t *testing.T, old string) {
 	t.Helper()
 	data := filepath.Join(s.root, "data/postgres")

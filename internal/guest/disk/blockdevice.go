@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// blockDevices lists the block devices that the kernel knows, preferred first if there is such a
-// one, then by name.
+// blockDevices lists the kernel's block devices: preferred first, if it exists, then by name.
 func blockDevices(preferred string) []string {
 	var list []string
 	if preferred != "" {
@@ -22,7 +21,7 @@ func blockDevices(preferred string) []string {
 		return list
 	}
 	for _, e := range entries {
-		// A slash in a device's name is an exclamation mark in sysfs.
+		// In sysfs an exclamation mark replaces a slash in a device's name.
 		name := filepath.Join("/dev", strings.ReplaceAll(e.Name(), "!", "/"))
 		if name != preferred {
 			list = append(list, name)
@@ -31,8 +30,8 @@ func blockDevices(preferred string) []string {
 	return list
 }
 
-// The parts of ext4's superblock by which it is recognised: fs/ext4/ext4.h, struct
-// ext4_super_block, which begins 1,024 bytes into the device.
+// The fields of ext4's superblock that identify it: fs/ext4/ext4.h, struct ext4_super_block, at
+// offset 1,024 of the device.
 const (
 	superOffset = 1024
 	magicOffset = superOffset + 0x38 // __le16 s_magic
@@ -41,7 +40,7 @@ const (
 	ext4Magic   = "\x53\xef"
 )
 
-// pollInterval is the pause between two looks for a disk.
+// pollInterval is the interval of polling for a disk.
 const pollInterval = 20 * time.Millisecond
 
 // ext4Label returns the label of the ext4 file system on the device, and whether there is one.
@@ -58,8 +57,8 @@ func ext4Label(device string) (string, bool) {
 	return label, true
 }
 
-// findExt4 returns the device that carries the label, or else preferred, if there is such a one,
-// where it holds ext4. It waits up to limit for one to appear.
+// findExt4 returns the device with the label, or else preferred if it exists and has ext4. It waits
+// up to limit for a device to appear.
 func (d *Data) findExt4(limit time.Duration) (string, error) {
 	label, preferred := d.Spec.Label, d.Spec.Device
 	for deadline := time.Now().Add(limit); ; time.Sleep(pollInterval) {

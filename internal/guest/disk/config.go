@@ -11,7 +11,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/seed"
 )
 
-// ReadConfig finds the config disk and reads it. The device preferred is looked at first.
+// ReadConfig finds the config disk and reads it. It checks the device preferred first.
 func ReadConfig(preferred string) (configdisk.Config, error) {
 	for _, device := range blockDevices(preferred) {
 		magic, err := readAt(device, 0, len(configdisk.Magic))
@@ -49,5 +49,5 @@ func ReadSeed() (configdisk.Config, error) {
 	return configdisk.Config{}, seed.ErrNone
 }
 
-// ErrNoConfig says that there is no config disk.
+// ErrNoConfig says that the machine does not have a config disk.
 var ErrNoConfig = errors.New("no disk begins as a config disk does: the guest has no address, no secrets and no endpoint")

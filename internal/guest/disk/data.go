@@ -19,7 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// e2fsckPath is where Alpine and Debian have it.
+// e2fsckPath is e2fsck's path in Alpine and Debian.
 const e2fsckPath = "/sbin/e2fsck"
 
 // Data is a disk on which services keep data: the data disk, or a volume of the recipe. Its
@@ -29,10 +29,10 @@ type Data struct {
 	Volume  string // its name; empty: it is the data disk
 	Path    string // PATH of e2fsck
 	Key     string // opens an encrypted disk
-	OldKey  string // the one before, which Key replaces; empty: none
+	OldKey  string // the previous key, which Key replaces; may be empty
 	Reaper  *process.Reaper
 	Console *journal.Console
-	Problem func(about string, err error) // gets what the status has to show
+	Problem func(about string, err error) // reports a problem for the status
 
 	trimming sync.Mutex // held while the disk is trimmed
 
@@ -42,11 +42,11 @@ type Data struct {
 	fault   string // why it is not mounted
 
 	encrypted string // device; empty: it is not encrypted, or not open
-	overhead  int64  // bytes that it has more than what is in it
-	oldKey    bool   // OldKey still opens it
+	overhead  int64  // the encrypted device's size beyond the decrypted one's, in bytes
+	oldKey    bool   // OldKey still unlocks it
 }
 
-// Name is what messages call the disk.
+// Name returns the disk's name for messages.
 func (d *Data) Name() string {
 	if d.Volume != "" {
 		return "volume " + d.Volume
@@ -54,8 +54,9 @@ func (d *Data) Name() string {
 	return "data disk"
 }
 
-// Mount finds, opens, checks and mounts the disk. It formats only a disk that was just made and is
-// to be encrypted: whatever is wrong with another one, what is on it is the user's.
+// Mount finds, unlocks, checks and mounts the disk. It formats only a new disk that must be
+// encrypted. It never formats another disk, even a damaged one, because it contains the user's
+// data.
 func (d *Data) Mount(ctx context.Context) error {
 	device, err := d.mount(ctx)
 	d.mu.Lock()
@@ -81,14 +82,15 @@ func (d *Data) mount(ctx context.Context) (device string, err error) {
 	if err := d.check(ctx, device); err != nil {
 		return "", err
 	}
-	// After an error the kernel is to write no more: PostgreSQL stops rather than spreads it.
+	// After an error the file system becomes read-only, so that PostgreSQL stops instead of
+	// spreading the damage.
 	err = filesystem.MountOnce(device, d.Spec.Path, "ext4", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOATIME, "errors=remount-ro")
 	return device, err
 }
 
-// check replays the journal and repairs what can be repaired without a decision. The exit
-// status of e2fsck(8) is a sum: 1 and 2 are faults that it corrected (2: a mounted root must be
-// rebooted, which this is not), from 4 on there is something left.
+// check replays the journal and makes safe repairs (e2fsck -p). The exit status of e2fsck(8) is a
+// bit mask: 1 and 2 mean corrected errors (2 also requires a reboot after a check of the mounted
+// root, which this is not), 4 and more mean remaining errors.
 func (d *Data) check(ctx context.Context, device string) error {
 	if _, err := os.Stat(e2fsckPath); errors.Is(err, fs.ErrNotExist) {
 		d.Console.Log(journal.Warn, journal.InitName, "the image has no "+e2fsckPath+": the "+d.Name()+" is mounted unchecked")
@@ -106,17 +108,17 @@ func (d *Data) check(ctx context.Context, device string) error {
 	return nil
 }
 
-// command describes a program that works on the disk.
+// command returns the command of a program for the disk.
 func (d *Data) command(name string, argv ...string) process.Command {
 	return process.Command{
 		Argv: argv, User: "root", Path: d.Path, Dir: "/", Name: name,
-		Env:  map[string]string{"DM_DISABLE_UDEV": "1"}, // no udev answers libdevmapper, which makes device nodes itself then
+		Env:  map[string]string{"DM_DISABLE_UDEV": "1"}, // udev is not running, so libdevmapper must create device nodes itself
 		Line: func(line string) { d.Console.Output(name, line) },
 	}
 }
 
-// Release writes everything out and unmounts the disk, or makes it read-only when a process
-// that cannot be killed still holds it.
+// Release syncs and unmounts the disk, or remounts it read-only if a process that cannot be killed
+// still uses it.
 func (d *Data) Release() {
 	unix.Sync()
 	d.mu.Lock()
@@ -145,7 +147,7 @@ func (d *Data) Release() {
 	unix.Sync()
 }
 
-// Status is the disk's part of the guest's status.
+// Status returns the disk's part of the guest's status.
 func (d *Data) Status() guestapi.Data {
 	d.mu.Lock()
 	data := guestapi.Data{Path: d.Spec.Path, Fault: d.fault, OldKey: d.oldKey}

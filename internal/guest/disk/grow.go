@@ -15,9 +15,9 @@ import (
 // blocks.
 const ioctlResize = 0x40086610
 
-// growFileSystem makes the mounted ext4 file system on the device as large as the device, and
-// returns its size before and after in bytes. A difference of less than a block group (128 MiB, to
-// which data disks are rounded) is left alone.
+// growFileSystem enlarges the mounted ext4 file system to the device's size, and returns its size
+// before and after in bytes. It ignores a difference of less than a block group (128 MiB, to which
+// data disks are rounded).
 func growFileSystem(device, mounted string) (from, to int64, err error) {
 	blocks, block, err := ext4Size(device)
 	if err != nil {
@@ -28,7 +28,7 @@ func growFileSystem(device, mounted string) (from, to int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	group := 8 * block * block // a bitmap of one block says which blocks of a group are taken
+	group := 8 * block * block // a group has as many blocks as one bitmap block has bits
 	if size-from < group {
 		return from, from, nil
 	}
@@ -44,7 +44,7 @@ func growFileSystem(device, mounted string) (from, to int64, err error) {
 	return from, int64(want) * block, nil
 }
 
-// ext4Size reads how many blocks of how many bytes the file system on the device has.
+// ext4Size reads the number and the size of the blocks of the device's file system.
 func ext4Size(device string) (blocks, block int64, err error) {
 	// fs/ext4/ext4.h, struct ext4_super_block: __le32 s_blocks_count_lo, s_log_block_size,
 	// s_blocks_count_hi.

@@ -17,7 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// An encrypted disk goes through these states, and a power cut leaves it in one of them:
+// An encrypted disk has these states, also after a power cut:
 //
 //	guestspec.NewDiskMark is there     nothing was ever kept on it: it is encrypted anew
 //	LUKS2 with the unformatted label   a key opens it, and what is in it is nothing yet: it is formatted
@@ -29,8 +29,7 @@ import (
 func (d *Data) mapping() string { return d.Spec.Label }
 func (d *Data) mapper() string  { return "/dev/mapper/" + d.mapping() }
 
-// unformatted is the label of an encrypted disk until its file system is complete, and it gets the
-// other label.
+// unformatted returns the label of an encrypted disk until its file system is complete.
 func unformatted(label string) string {
 	if label == guestspec.DataLabel {
 		return "sov-new"
@@ -38,17 +37,17 @@ func unformatted(label string) string {
 	return "new " + label
 }
 
-// isLabel reports whether a LUKS2 header's label is that of a disk, complete or not.
+// isLabel reports whether a LUKS2 header's label is that of a disk, formatted or not.
 func isLabel(found, label string) bool { return found == label || found == unformatted(label) }
 
-// isNew reports whether a disk was just made, and is to be encrypted and get the label.
+// isNew reports whether a disk is new and must be encrypted with the label.
 func isNew(device, label string) bool {
 	want := guestspec.NewDiskMark(label)
 	mark, err := readAt(device, guestspec.NewDiskOffset, len(want))
 	return err == nil && mark == want
 }
 
-// encryptKey is the recipe's key that makes the disk an encrypted one.
+// encryptKey returns the key in the recipe that enables the encryption of the disk.
 func (d *Data) encryptKey() string {
 	if d.Volume != "" {
 		return "encrypted in volumes"
@@ -56,15 +55,15 @@ func (d *Data) encryptKey() string {
 	return "vm.encrypt"
 }
 
-// An encrypted disk is what findEncrypted finds.
+// An encryptedDisk is the result of findEncrypted.
 type encryptedDisk struct {
 	device string
-	isNew  bool   // it is to be encrypted
-	label  string // where it is not new
+	isNew  bool   // it must be encrypted
+	label  string // if it is not new
 }
 
-// findEncrypted returns the encrypted disk, or a new one that is to be encrypted. It waits up to
-// limit for one to appear. A disk with an ext4 file system is not taken.
+// findEncrypted returns the encrypted disk, or a new one that must be encrypted. It waits up to
+// limit for a disk to appear. It ignores disks with an ext4 file system.
 func (d *Data) findEncrypted(limit time.Duration) (encryptedDisk, error) {
 	label, preferred := d.Spec.Label, d.Spec.Device
 	for deadline := time.Now().Add(limit); ; time.Sleep(pollInterval) {
@@ -94,8 +93,8 @@ func (d *Data) findEncrypted(limit time.Duration) (encryptedDisk, error) {
 	}
 }
 
-// unlock finds the encrypted disk, encrypts it if it is new, opens it and formats it if that was
-// never completed. It returns the decrypted device.
+// unlock finds the encrypted disk, encrypts it if it is new, opens it, and formats it if it is not
+// formatted completely. It returns the decrypted device.
 func (d *Data) unlock(ctx context.Context) (device string, err error) {
 	if d.Key == "" {
 		return "", fmt.Errorf("no key of the encrypted %s came with this start (secret %s)", d.Name(), guestspec.SecretDataKey)
@@ -145,11 +144,11 @@ type luks struct {
 	keys   keys
 }
 
-// encrypt makes the disk one that the key opens, and removes the mark of a new disk.
+// encrypt writes a LUKS2 header for the key and removes the mark of a new disk.
 func (l luks) encrypt(ctx context.Context) error {
-	// A key is random and has 256 bits, so deriving another from it can be cheap: a costly
-	// derivation protects passwords, and that of Argon2 takes more memory than a small guest has.
-	// 1,000 is the least that cryptsetup takes. 512 bits are AES-256 in XTS, which has two keys.
+	// The key has 256 random bits, so its derivation may be cheap: a costly one is for passwords,
+	// and Argon2 needs more memory than a small guest has. 1,000 is cryptsetup's minimum. 512 bits
+	// mean AES-256 in XTS mode, which has two keys.
 	err := l.run(ctx, "luksFormat", "--batch-mode", "--type", "luks2", "--cipher", "aes-xts-plain64", "--key-size", "512", "--hash", "sha256",
 		"--sector-size", "4096", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--offset", fmt.Sprint(guestspec.NewDiskOffset/512),
 		"--label", unformatted(l.data.Spec.Label), l.device, l.keys.key)
@@ -161,7 +160,7 @@ func (l luks) encrypt(ctx context.Context) error {
 		return err
 	}
 	defer f.Close()
-	if err := f.Sync(); err != nil { // the header first
+	if err := f.Sync(); err != nil { // the header must be on the disk first
 		return err
 	}
 	if _, err := f.WriteAt(make([]byte, 4096), guestspec.NewDiskOffset); err != nil {
@@ -170,9 +169,9 @@ func (l luks) encrypt(ctx context.Context) error {
 	return f.Sync()
 }
 
-// format makes the file system. The disk gets its label last: until then nothing was kept on it.
+// format makes the file system. The disk gets its label last: until then it does not contain data.
 func (l luks) format(ctx context.Context) error {
-	// One inode for 32 KiB, and no blocks reserved for root: as package datadisk makes it.
+	// One inode for 32 KiB, and no blocks reserved for root, as in package datadisk.
 	program, err := l.data.find("mke2fs")
 	if err != nil {
 		return err
@@ -188,7 +187,7 @@ func (l luks) format(ctx context.Context) error {
 	return nil
 }
 
-// open maps the disk by its key, or else by the old key, which the key then replaces.
+// open maps the disk with its key, or else with the old key, which it then replaces.
 func (l luks) open(ctx context.Context) error {
 	err := l.openBy(ctx, l.keys.key)
 	if err == nil {
@@ -212,8 +211,8 @@ func (l luks) open(ctx context.Context) error {
 	return nil
 }
 
-// note notes that a change of the key failed, if it did. The disk is open, and the next start goes
-// on.
+// note reports a failed change of the key. The disk is open, and the next start continues the
+// change.
 func (l luks) note(err error) {
 	if err == nil {
 		return
@@ -226,11 +225,11 @@ func (l luks) note(err error) {
 
 // openBy maps the disk.
 func (l luks) openBy(ctx context.Context, key string) error {
-	// Discards tell those who read the disk's file which blocks are free, and let that file shrink.
+	// Discards reveal which blocks of the disk's file are free, and let that file shrink.
 	return l.run(ctx, "open", "--type", "luks2", "--disable-keyring", "--allow-discards", "--key-file", key, l.device, l.data.mapping())
 }
 
-// changeKey adds the key by the old one, and removes the old one once the key is known to work.
+// changeKey adds the key with the old one, verifies it, and removes the old one.
 func (l luks) changeKey(ctx context.Context) error {
 	err := l.run(ctx, "luksAddKey", "--batch-mode", "--disable-keyring", "--hash", "sha256", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000",
 		"--key-file", l.keys.old, l.device, l.keys.key)
@@ -244,7 +243,7 @@ func (l luks) changeKey(ctx context.Context) error {
 	return l.removeOld(ctx)
 }
 
-// removeOld removes the old key, where there is one that still opens the disk.
+// removeOld removes the old key if it still opens the disk.
 func (l luks) removeOld(ctx context.Context) error {
 	if l.keys.old == "" {
 		return nil
@@ -262,12 +261,12 @@ func (l luks) removeOld(ctx context.Context) error {
 	return nil
 }
 
-// opens tries a key.
+// opens tests a key.
 func (l luks) opens(ctx context.Context, key string) error {
 	return l.run(ctx, "open", "--type", "luks2", "--disable-keyring", "--test-passphrase", "--key-file", key, l.device)
 }
 
-// growMapping makes the decrypted device of an encrypted disk as large as the disk has become.
+// growMapping enlarges the decrypted device of an encrypted disk to the disk's size.
 func (d *Data) growMapping(ctx context.Context) error {
 	if d.encrypted == "" {
 		return nil
@@ -286,8 +285,8 @@ func (d *Data) growMapping(ctx context.Context) error {
 	return nil
 }
 
-// wrongKey reports whether cryptsetup ended because no key slot fits: exit status 2 (cryptsetup(8),
-// Return codes).
+// wrongKey reports whether cryptsetup failed because no key slot matches: exit status 2
+// (cryptsetup(8), Return codes).
 func wrongKey(err error) bool {
 	var end *process.ExitError
 	return errors.As(err, &end) && end.Status.Exited() && end.Status.ExitStatus() == 2
@@ -311,9 +310,9 @@ func (d *Data) find(name string) (string, error) {
 	return "", fmt.Errorf("the image has no %s: build it anew with %s: true", name, d.encryptKey())
 }
 
-// Keys are the paths by which a program opens the keys: files in memory that have no name.
+// keys are the paths of the keys for a program: unnamed files in memory.
 type keys struct {
-	key, old string // old is empty without an old key, and where it is the key itself
+	key, old string // old is empty if there is no old key, or if it is the same as key
 	files    []*os.File
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // The binary header of LUKS2 (LUKS2 On-Disk Format Specification, section 2.1), integers
-// big-endian: the copies' magic numbers and places, and the offsets of what is read.
+// big-endian: the copies' magic numbers and positions, and the offsets of the fields.
 const (
 	luksMagicFirst, luksMagicSecond = "LUKS\xba\xbe", "SKUL\xba\xbe"
 	luksSecondOffset                = 0x4000
@@ -26,8 +26,8 @@ const (
 	luksBinarySize                  = 4096
 )
 
-// luksLabel returns the label of the newest whole header on the device, and whether there is a
-// header. A header of which no copy is whole is an error.
+// luksLabel returns the label of the newest intact header copy on the device, and whether the
+// device has a header. A header without an intact copy is an error.
 func luksLabel(device string) (label string, found bool, err error) {
 	var newest uint64
 	whole := false

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Of the device mapper (include/uapi/linux/dm-ioctl.h), version 4: struct dm_ioctl and struct
-// dm_target_spec, without the strings behind them.
+// The device mapper's interface, version 4 (include/uapi/linux/dm-ioctl.h): the sizes of struct
+// dm_ioctl and struct dm_target_spec, without the strings after them.
 const (
 	mapperControl = "/dev/mapper/control"
 	mapperHeader  = 312
@@ -27,7 +27,7 @@ const (
 	mapperResume = 0xC138FD00 + 6 // DM_DEV_SUSPEND, without the flag that suspends
 )
 
-// MapReadOnly makes a device of the device mapper out of one line of a table ("0 SECTORS TYPE
+// MapReadOnly creates a read-only device mapper device from one table line ("0 SECTORS TYPE
 // PARAMETERS..."), and returns its path.
 func MapReadOnly(name, table string) (path string, err error) {
 	defer func() {

@@ -17,11 +17,11 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// sectorSize is that of a disk image's partition table, and the unit of sizes in sysfs.
+// sectorSize is the sector size of a disk image's partition table, and the unit of sizes in sysfs.
 const sectorSize = 512
 
-// Image returns the disk of whose image the guest runs, such as /dev/vda; empty: it does not run
-// from a disk image, as on a phone, where the root file system has a disk of its own.
+// Image returns the disk that the guest runs from, such as /dev/vda, or "" if it does not run from
+// a disk image, as on a phone, where the root file system is a separate disk.
 func Image() (string, error) {
 	var root unix.Stat_t
 	if err := unix.Stat("/", &root); err != nil {
@@ -38,10 +38,9 @@ func Image() (string, error) {
 	return filepath.Join("/dev", strings.ReplaceAll(filepath.Base(filepath.Dir(partition)), "!", "/")), nil
 }
 
-// GrowPartition makes the data partition of a disk image as large as the disk, which has to be
-// written to a disk with more room than the image takes, and tells the kernel. It returns the
-// partition's size before and after, in bytes; the file system is enlarged once it is mounted. The
-// copy of the partition table at the disk's end moves there.
+// GrowPartition enlarges the data partition of a disk image that was written to a larger disk,
+// moves the backup partition table to the disk's end, and notifies the kernel. It returns the
+// partition's size before and after, in bytes. The file system is enlarged after it is mounted.
 func GrowPartition(disk string) (from, to int64, err error) {
 	defer func() {
 		if err != nil {
@@ -69,8 +68,8 @@ func GrowPartition(disk string) (from, to int64, err error) {
 	return from, to, resizePartition(f, data)
 }
 
-// growTable enlarges the last partition, which is that of the data, in the tables of a disk of size
-// bytes, and returns it.
+// growTable enlarges the last partition, the data partition, in the tables of a disk of size bytes,
+// and returns it.
 func growTable(f *os.File, size int64) (*gpt.Partition, error) {
 	table, err := gpt.Read(f, sectorSize, sectorSize)
 	if err != nil {
@@ -100,7 +99,7 @@ func growTable(f *os.File, size int64) (*gpt.Partition, error) {
 	return data, table.Write(f, size)
 }
 
-// partitionSize is what the kernel takes a partition's size for.
+// partitionSize returns the kernel's size of a partition.
 func partitionSize(disk string, number int) (int64, error) {
 	name := filepath.Base(disk)
 	entries, err := filepath.Glob(filepath.Join("/sys/class/block", name, name+"*", "partition"))
@@ -125,7 +124,7 @@ func readNumber(path string) (int64, error) {
 	return strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
 }
 
-// resizePartition tells the kernel the new size of a partition that may be in use (block/ioctl.c,
+// resizePartition sets the kernel's size of a partition, which may be in use (block/ioctl.c,
 // blkpg_do_ioctl).
 func resizePartition(f *os.File, p *gpt.Partition) error {
 	change := unix.BlkpgPartition{Start: int64(p.Start) * sectorSize, Length: int64(p.Size), Pno: int32(p.Index)}

@@ -100,8 +100,8 @@ func TestGrowPartition(t *testing.T) {
 	run("e2fsck", "-f", "-n", part)
 }
 
-// TestGrowTableRefuses has disks that are not of an image, or whose last partition is somebody
-// else's.
+// TestGrowTableRefuses has disks that are not of an image, or whose last partition belongs to
+// another system.
 func TestGrowTableRefuses(t *testing.T) {
 	for name, last := range map[string]string{"the data are not last": "swap", "no table": ""} {
 		f, err := os.Create(filepath.Join(t.TempDir(), "disk"))

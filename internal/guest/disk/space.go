@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	// spacePoll is how often a disk is looked at, for its size and for what is free.
+	// spacePoll is the interval of checks of a disk's size and free space.
 	spacePoll = 10 * time.Second
-	// A disk is nearly full below a tenth, or lowSpace bytes, and full below fullSpace: two
-	// segments of PostgreSQL's log, without which it stops.
+	// A disk is nearly full below a tenth or lowSpace bytes of free space, and full below
+	// fullSpace: two WAL segments, without which PostgreSQL stops.
 	lowSpace, fullSpace = 512 << 20, 32 << 20
 )
 
@@ -43,7 +43,7 @@ func (d *Data) Watch(ctx context.Context) {
 	}
 }
 
-// grow makes the file system as large as its device, and reports whether to try it again some time.
+// grow enlarges the file system to its device's size, and reports whether to retry later.
 func (d *Data) grow(ctx context.Context) bool {
 	if err := d.growMapping(ctx); err != nil {
 		d.Problem(d.Name(), err)
@@ -60,7 +60,7 @@ func (d *Data) grow(ctx context.Context) bool {
 	return true
 }
 
-// spaceLevel is "full", "nearly full" or "".
+// spaceLevel returns "full", "nearly full" or "".
 func spaceLevel(size, free int64) string {
 	switch {
 	case size == 0:
@@ -73,7 +73,7 @@ func spaceLevel(size, free int64) string {
 	return ""
 }
 
-// spaceWarning says what a person has to know about the room that is left, "" if nothing.
+// spaceWarning returns a warning about the free space, or "".
 func (d *Data) spaceWarning(size, free int64) string {
 	level := spaceLevel(size, free)
 	if level == "" {

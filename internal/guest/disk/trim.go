@@ -18,8 +18,8 @@ import (
 const (
 	// ioctlTrim is FITRIM (include/uapi/linux/fs.h): _IOWR('X', 121, struct fstrim_range).
 	ioctlTrim = 0xc0185879
-	// trimPart is how much of the disk is trimmed at a time, in bytes: neither other writers nor
-	// the machine's end wait for the whole.
+	// trimPart is how many bytes of the disk are trimmed at a time, so that other writers and a
+	// shutdown need not wait for the whole disk.
 	trimPart = 1 << 30
 	trimRest = 24 * time.Hour
 )
@@ -27,9 +27,8 @@ const (
 // trimRange is struct fstrim_range.
 type trimRange struct{ start, length, least uint64 }
 
-// KeepTrimmed tells the device of the mounted disk which blocks are free, now and every day, until
-// ctx is done: the disk's file on the host gives their room back. The option discard of the file
-// system would do so at each deletion, and have whoever deletes wait for it.
+// KeepTrimmed trims the mounted disk now and every day, until ctx is done, so that the disk's file
+// on the host shrinks. The mount option discard would delay each deletion instead.
 func (d *Data) KeepTrimmed(ctx context.Context) {
 	for {
 		freed, err := d.trim(ctx)
@@ -52,7 +51,7 @@ func (d *Data) KeepTrimmed(ctx context.Context) {
 	}
 }
 
-// trim returns how many bytes the device was told of.
+// trim trims the free blocks and returns their size in bytes.
 func (d *Data) trim(ctx context.Context) (freed int64, err error) {
 	size := uint64(d.Status().Size)
 	for start := uint64(0); start < size && ctx.Err() == nil; start += trimPart {
@@ -66,7 +65,7 @@ func (d *Data) trim(ctx context.Context) (freed int64, err error) {
 }
 
 func (d *Data) trimPart(start uint64) (freed int64, err error) {
-	d.trimming.Lock() // Release waits: an open file keeps the disk from being unmounted
+	d.trimming.Lock() // Release waits: an open file would prevent the unmount
 	defer d.trimming.Unlock()
 	d.mu.Lock()
 	mounted := d.mounted
@@ -83,5 +82,5 @@ func (d *Data) trimPart(start uint64) (freed int64, err error) {
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), ioctlTrim, uintptr(unsafe.Pointer(&r))); errno != 0 {
 		return 0, fmt.Errorf("trim %s: %w", d.Spec.Path, errno)
 	}
-	return int64(r.length), nil // the kernel puts the number of bytes there
+	return int64(r.length), nil // the kernel returns the number of bytes there
 }

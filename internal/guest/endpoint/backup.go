@@ -13,12 +13,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/machinebackup"
 )
 
-// streamPatience is how long a backup's or restore's stream may stand still. Both ends send
-// something every few seconds.
+// streamPatience is how long a backup's or restore's stream may be silent. Both ends send something
+// every few seconds.
 const streamPatience = time.Minute
 
-// serveBackup answers with the stream of all that the machine keeps. An error after its beginning
-// is part of it.
+// serveBackup responds with a backup stream of the machine. An error after the start becomes part
+// of the stream.
 func (s *Server) serveBackup(w http.ResponseWriter, r *http.Request) {
 	end, ok := s.beginSaving(w)
 	if !ok {
@@ -32,9 +32,9 @@ func (s *Server) serveBackup(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveRestore takes a stream and answers with the progress of its restore.
+// serveRestore reads a stream and responds with the progress of its restore.
 func (s *Server) serveRestore(w http.ResponseWriter, r *http.Request) {
-	// Answers come while the body is still read.
+	// The response starts while the body is still being read.
 	c := http.NewResponseController(w)
 	if err := c.EnableFullDuplex(); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -57,7 +57,7 @@ func (s *Server) serveRestore(w http.ResponseWriter, r *http.Request) {
 	say(backup.Event{Done: did})
 }
 
-// beginSaving reserves the machine for a backup or restore, or answers why there can be none.
+// beginSaving reserves the machine for a backup or restore, or responds with an error.
 func (s *Server) beginSaving(w http.ResponseWriter) (end func(), ok bool) {
 	end, err := s.config.Keeper.Begin()
 	if err != nil {
@@ -66,7 +66,7 @@ func (s *Server) beginSaving(w http.ResponseWriter) (end func(), ok bool) {
 	return end, err == nil
 }
 
-// A patientReader reads a body of any length. It fails when nothing comes for streamPatience.
+// A patientReader reads a body of any length. It fails after streamPatience without data.
 type patientReader struct {
 	r io.Reader
 	c *http.ResponseController
@@ -80,7 +80,7 @@ func (p *patientReader) Read(b []byte) (int, error) {
 	return p.r.Read(b)
 }
 
-// A patientWriter writes an answer of any length. It fails when the caller reads nothing for
+// A patientWriter writes a response of any length. It fails if the client does not read for
 // streamPatience.
 type patientWriter struct {
 	w io.Writer

@@ -22,27 +22,27 @@ import (
 const (
 	maxBody        = 4096            // bytes of a request other than a restore
 	maxHeader      = 8192            // bytes
-	maxConnections = 32              // at once that have shown the token; a caller that leaks some must not exhaust PID 1's descriptors
+	maxConnections = 32              // authenticated ones at once; a client that leaks connections must not exhaust PID 1's descriptors
 	headerTimeout  = 5 * time.Second // for a request's header
-	maxUnproven    = 16              // at once that have not, from privileged ports, and as many from others
+	maxUnproven    = 16              // unauthenticated ones at once from privileged ports, and as many from others
 )
 
-// A Machine is the guest that an endpoint describes and acts on.
+// A Machine is the guest that an endpoint reports on and controls.
 type Machine interface {
 	Status(context.Context) guestapi.Status
-	// ReadClock reads the time sources now and returns the status after it. It reports false while
-	// the clock is not kept.
+	// ReadClock reads the time sources and returns the resulting status. It returns false while the
+	// clock is not synchronized.
 	ReadClock(context.Context) (guestapi.Clock, bool)
-	// SetHosts replaces the names that the guest resolves by itself.
+	// SetHosts replaces the names in the guest's /etc/hosts.
 	SetHosts([]configdisk.Host) error
-	// Repair makes one of guestapi.Repairs and returns what it did, in words. Nobody else pauses
-	// services meanwhile.
+	// Repair performs one of guestapi.Repairs and returns a description of what it did. The caller
+	// ensures that no other request pauses services meanwhile.
 	Repair(ctx context.Context, what string) (done []string, err error)
 	// RequestShutdown returns at once.
 	RequestShutdown(reason string)
 }
 
-// Config is what a Server works with.
+// Config configures a Server.
 type Config struct {
 	Machine  Machine
 	Console  *journal.Console
@@ -52,7 +52,7 @@ type Config struct {
 	Keeper   *machinebackup.Keeper
 	Services []guestspec.Service // whose logs may be read
 	Token    string              // of this boot
-	Shell    bool                // sessions are answered
+	Shell    bool                // sessions are allowed
 }
 
 // A Server is the endpoint.
@@ -63,7 +63,7 @@ type Server struct {
 	sessions *sessions
 }
 
-// New returns a server that answers once Listen is called.
+// New returns a server. Call Listen to start it.
 func New(config Config) *Server {
 	s := &Server{config: config, sessions: newSessions()}
 	s.limiter = newRateLimiter(config.Token, time.Now, func(refused int) {
@@ -72,7 +72,7 @@ func New(config Config) *Server {
 	return s
 }
 
-// Listen answers on address, in a goroutine that spawn starts, until Close.
+// Listen serves on address, in a goroutine that spawn starts, until Close.
 func (s *Server) Listen(address netip.AddrPort, spawn func(name string, fn func())) error {
 	l, err := net.Listen("tcp", address.String())
 	if err != nil {
@@ -94,7 +94,7 @@ func (s *Server) Listen(address netip.AddrPort, spawn func(name string, fn func(
 	return nil
 }
 
-// Close lets requests under way, such as the one for the shutdown, have their answers.
+// Close waits for running requests, such as the one for the shutdown.
 func (s *Server) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -103,7 +103,7 @@ func (s *Server) Close() {
 	}
 }
 
-// handler is the routes behind the check of the token.
+// handler returns the routes with the check of the token.
 func (s *Server) handler() http.Handler { return s.limiter.authorize(s.routes()) }
 
 func (s *Server) routes() http.Handler {
@@ -148,5 +148,5 @@ func (s *Server) routes() http.Handler {
 func writeJSON(w http.ResponseWriter, code int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	json.NewEncoder(w).Encode(v) // an error is the client's going away
+	json.NewEncoder(w).Encode(v) // an error means that the client has disconnected
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
-// A doorListener accepts connections, of which few at a time have not shown the token: one more
-// closes the oldest of them. Connections from privileged ports, which are root's on the host, are
-// counted apart from the others, so that no other user of the host can keep root out. Connections
-// that have shown the token are bounded too; further ones wait until one of them ends.
+// A doorListener limits the number of connections. A new unauthenticated connection beyond the
+// limit closes the oldest one. Connections from privileged ports, which only root on the host can
+// use, are counted separately, so that other users of the host cannot lock root out. Authenticated
+// connections beyond their limit wait until another one ends.
 type doorListener struct {
 	net.Listener
-	waiting int // connections of one kind that may be without the token
+	waiting int // limit of unauthenticated connections of each kind
 	slots   chan struct{}
 
 	mu       sync.Mutex
@@ -44,8 +44,7 @@ func (l *doorListener) Accept() (net.Conn, error) {
 	return conn, nil
 }
 
-// enter adds a connection without the token, and returns the one that must be closed for it, or
-// nil.
+// enter adds an unauthenticated connection, and returns the one that must be closed for it, or nil.
 func (l *doorListener) enter(c *doorConn) (oldest *doorConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -66,7 +65,7 @@ func (l *doorListener) enter(c *doorConn) (oldest *doorConn) {
 	return oldest
 }
 
-// leave forgets a connection as one without the token, and reports whether it was one.
+// leave removes a connection from the unauthenticated ones, and reports whether it was among them.
 func (l *doorListener) leave(c *doorConn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -88,8 +87,8 @@ type doorConn struct {
 	closed bool
 }
 
-// prove notes that the connection has shown the token. It waits for a slot, at most until ctx is
-// done, and reports whether the connection may go on.
+// prove marks the connection as authenticated. It waits for a slot until ctx is done, and reports
+// whether the connection may continue.
 func (c *doorConn) prove(ctx context.Context) bool {
 	c.mu.Lock()
 	proven := c.proven
@@ -135,7 +134,7 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, doorKey{}, c)
 }
 
-// prove reports whether the connection of a request that has the token may go on.
+// prove reports whether the connection of an authenticated request may continue.
 func prove(ctx context.Context) bool {
 	c, ok := ctx.Value(doorKey{}).(*doorConn)
 	return !ok || c.prove(ctx) // tests call handlers without a connection

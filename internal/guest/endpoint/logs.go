@@ -19,11 +19,11 @@ import (
 const (
 	defaultLines = 100
 	maxLines     = 10000
-	// writePatience is how long a reader may take for what it has asked for.
+	// writePatience is how long a client may take to read a response.
 	writePatience = 30 * time.Second
 )
 
-// A logQuery says which lines of the log a request asks for.
+// A logQuery selects lines of the log.
 type logQuery struct {
 	service string // empty: all
 	lines   int
@@ -56,7 +56,7 @@ func parseLogQuery(r *http.Request) (logQuery, error) {
 	return q, nil
 }
 
-// serveLogs answers with lines of the log.
+// serveLogs responds with lines of the log.
 func (s *Server) serveLogs(w http.ResponseWriter, r *http.Request) {
 	q, err := parseLogQuery(r)
 	if err != nil {
@@ -110,12 +110,12 @@ func (s *Server) readLog(q logQuery) ([]string, *journal.Follower, error) {
 	return lines, nil, err
 }
 
-// knowsService reports whether the log may be asked about a service.
+// knowsService reports whether a service's log can be requested.
 func (s *Server) knowsService(name string) bool {
 	return name == journal.InitName || slices.ContainsFunc(s.config.Services, func(spec guestspec.Service) bool { return spec.Name == name })
 }
 
-// send writes lines to a reader that may be slow. It fails when the reader does not read at all.
+// send writes lines to a client, which may be slow. It fails if the client does not read at all.
 func send(w io.Writer, out *http.ResponseController, lines ...string) error {
 	for _, line := range lines {
 		_ = out.SetWriteDeadline(time.Now().Add(writePatience))

@@ -33,7 +33,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(e.text.String())) // an error is the client's going away
 }
 
-// An exposition is the text that is answered.
+// An exposition is the text of the response.
 type exposition struct {
 	text strings.Builder
 	name string // of the family that samples are added to
@@ -62,7 +62,7 @@ func (e *exposition) sample(value float64, labels ...string) {
 	fmt.Fprintf(&e.text, " %g\n", value)
 }
 
-// labelEscape does what the format asks for in the value of a label.
+// labelEscape escapes the value of a label.
 var labelEscape = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 
 func truth(b bool) float64 {
@@ -104,7 +104,7 @@ func (e *exposition) machine(m *health.Machine) {
 	}
 }
 
-// disks writes what the data disk has, or what volumes have by their names.
+// disks writes the metrics of the data disk, or of volumes with their names as labels.
 func (e *exposition) disks(family string, disks []health.Disk) {
 	if len(disks) == 0 {
 		return
@@ -156,7 +156,8 @@ func (e *exposition) clock(c *guestapi.Clock) {
 	e.sample(float64(c.LastSync.UnixMilli()) / float64(time.Second/time.Millisecond))
 }
 
-// ownDescriptors is how many file descriptors this process has open, beside the one that finds out.
+// ownDescriptors returns the number of this process's open file descriptors, without the one for
+// counting.
 func ownDescriptors() int {
 	entries, _ := os.ReadDir("/proc/self/fd")
 	return len(entries) - 1

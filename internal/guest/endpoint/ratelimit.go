@@ -15,36 +15,37 @@ import (
 )
 
 const (
-	// unauthenticatedBurst requests without the token are answered with 401 in a row, and one more
-	// each second; further ones are answered with 429.
+	// unauthenticatedBurst is how many consecutive unauthenticated requests get 401, plus one each
+	// second; further ones get 429.
 	unauthenticatedBurst = 10
-	// unauthenticatedReport is how often the log says that there are such requests.
+	// unauthenticatedReport is the minimum interval between log lines about such requests.
 	unauthenticatedReport = time.Minute
 )
 
-// A rateLimiter passes on requests that carry the token. It refuses the others, and limits the rate
-// at which they are answered; requests with the token are never limited.
+// A rateLimiter passes requests with the token on. It refuses the others and limits their rate;
+// requests with the token are never limited.
 type rateLimiter struct {
 	want   [sha256.Size]byte
 	now    func() time.Time
 	report func(refused int)
 
 	mu       sync.Mutex
-	room     float64 // unauthenticated requests that are still answered with 401
+	room     float64 // how many unauthenticated requests still get 401
 	since    time.Time
 	refused  int
 	reported time.Time
 }
 
-// newRateLimiter returns a rate limiter that reports now and then how many requests it has refused.
+// newRateLimiter returns a rate limiter that calls report with the number of refused requests, at
+// most every unauthenticatedReport.
 func newRateLimiter(token string, now func() time.Time, report func(refused int)) *rateLimiter {
 	return &rateLimiter{
 		want: sha256.Sum256([]byte("Bearer " + token)), now: now, report: report, room: unauthenticatedBurst, since: now(),
 	}
 }
 
-// authorize passes requests on to next that carry the token and a body within the limit. Digests
-// are compared, so that the time taken does not depend on the token or its length.
+// authorize passes requests with the token and a body within the limit to next. It compares
+// digests, so that the time does not depend on the token or its length.
 func (l *rateLimiter) authorize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got := sha256.Sum256([]byte(r.Header.Get("Authorization")))
@@ -69,7 +70,7 @@ func (l *rateLimiter) authorize(next http.Handler) http.Handler {
 }
 
 func (l *rateLimiter) refuse(w http.ResponseWriter) {
-	w.Header().Set("Connection", "close") // another try costs another connection
+	w.Header().Set("Connection", "close") // another attempt needs another connection
 	if !l.admit() {
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "too many requests without the token of this boot", http.StatusTooManyRequests)

@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/journal"
 )
 
-// serveRepair makes one of guestapi.Repairs. The header of the answer goes out before it begins. It
-// goes on when the caller has gone.
+// serveRepair performs one of guestapi.Repairs. It sends the response header first, and continues
+// if the client disconnects.
 func (s *Server) serveRepair(w http.ResponseWriter, r *http.Request) {
 	what := r.URL.Query().Get(guestapi.QueryRepair)
 	if !slices.Contains(guestapi.Repairs, what) {
@@ -35,7 +35,7 @@ func (s *Server) serveRepair(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
-	_ = c.Flush() // or the caller has gone
+	_ = c.Flush() // an error means that the client has disconnected
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(r.Context()), guestapi.RepairTime, fmt.Errorf("it took longer than %s", guestapi.RepairTime))
 	defer cancel()
 	s.config.Console.Log(journal.Info, journal.InitName, "repair", "what", what)

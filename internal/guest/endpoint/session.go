@@ -26,20 +26,19 @@ import (
 )
 
 const (
-	// maxSessions are open at once. Each takes one of the endpoint's connections, of which most
-	// stay for what has to be answered.
+	// maxSessions is the number of sessions at once. Each uses one of the endpoint's connections;
+	// most of those must stay free for requests.
 	maxSessions = 8
-	// sessionOOMScore lets a session's processes go before the services.
+	// sessionOOMScore makes the kernel kill a session's processes before services.
 	sessionOOMScore = 300
-	// maxLoggedCommand bounds what the log shows of a command line, in bytes.
+	// maxLoggedCommand is how many bytes of a command line the log shows.
 	maxLoggedCommand = 400
 )
 
-// sessionShell is what a session runs that names no command: as at a login, so that /etc/profile is
-// read.
+// sessionShell is the default command of a session: a login shell, which reads /etc/profile.
 var sessionShell = []string{"/bin/sh", "-l"}
 
-// sessions are the shells and commands that run for callers.
+// sessions are the running shells and commands.
 type sessions struct {
 	slots  chan struct{}
 	number atomic.Int64 // of this boot
@@ -53,10 +52,10 @@ func newSessions() *sessions {
 	return s
 }
 
-// EndSessions ends all sessions and lets none begin. It does not wait for their end.
+// EndSessions ends all sessions and refuses new ones. It does not wait for their end.
 func (s *Server) EndSessions() { s.sessions.end() }
 
-// serveSession turns a request into a session and runs it.
+// serveSession upgrades a request to a session and runs it.
 func (s *Server) serveSession(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !s.config.Shell:
@@ -89,7 +88,7 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request) {
 	s.runSession(session.NewConn(buffered.Reader, conn, conn.Close))
 }
 
-// switchProtocol answers a request whose connection is to carry frames from now on.
+// switchProtocol sends the response after which the connection carries frames.
 func switchProtocol(conn net.Conn) error {
 	if err := conn.SetDeadline(time.Time{}); err != nil { // those of the server
 		return err
@@ -99,8 +98,8 @@ func switchProtocol(conn net.Conn) error {
 	return err
 }
 
-// runSession runs what the first frame asks for until it ends, its caller goes, or the machine
-// shuts down.
+// runSession runs the command in the first frame until it ends, the client disconnects, or the
+// machine shuts down.
 func (s *Server) runSession(conn *session.Conn) {
 	first, err := conn.Receive()
 	if err != nil || first.Kind != session.Begin {
@@ -134,8 +133,8 @@ func loggedCommand(argv []string) string {
 	return line
 }
 
-// attendPaused runs a session's command, while the service that it names is stopped. The caller
-// waits until it is.
+// attendPaused stops the service that the session names, and runs the command while the service is
+// stopped.
 func (s *Server) attendPaused(conn *session.Conn, start session.Start) (exit session.Exit, how string) {
 	if start.Pause == "" {
 		return s.attend(conn, start)
@@ -148,7 +147,7 @@ func (s *Server) attendPaused(conn *session.Conn, start session.Start) (exit ses
 	return s.attend(conn, start)
 }
 
-// pause stops a service for a session, and tells the caller meanwhile that the guest is there.
+// pause stops a service for a session, and sends keep-alives to the client meanwhile.
 func (s *Server) pause(conn *session.Conn, service string) (resume func(), err error) {
 	end, err := s.config.Keeper.Reserve()
 	if err != nil {
@@ -172,7 +171,7 @@ func (s *Server) pause(conn *session.Conn, service string) (resume func(), err e
 	}, nil
 }
 
-// attend runs a session's command. how is its end for the log.
+// attend runs a session's command. how describes its end for the log.
 func (s *Server) attend(conn *session.Conn, start session.Start) (exit session.Exit, how string) {
 	p, err := s.startSession(start)
 	if err != nil {
@@ -214,8 +213,8 @@ func (s *Server) attend(conn *session.Conn, start session.Start) (exit session.E
 		exit.Fault = how
 	}
 	p.End()
-	// What was printed last waits for a caller that reads slowly, but neither for one that has gone
-	// nor with the machine's end.
+	// Send the remaining output even to a slow client, but not after it has disconnected or while
+	// the machine shuts down.
 	select {
 	case <-passed:
 	case <-lost:
@@ -224,13 +223,13 @@ func (s *Server) attend(conn *session.Conn, start session.Start) (exit session.E
 	select {
 	case <-p.Ended:
 		exit.Status = p.Status()
-	case <-time.After(process.KillLimit): // it waits for a disk that does not answer
+	case <-time.After(process.KillLimit): // it is blocked on a disk that does not answer
 		exit.Fault = "it cannot be killed"
 	}
 	return exit, how
 }
 
-// startSession starts what a caller wants.
+// startSession starts a session's process.
 func (s *Server) startSession(start session.Start) (*process.Attached, error) {
 	argv, env := start.Command, start.Env
 	if len(argv) == 0 {
@@ -266,8 +265,8 @@ func lookUp(name, path string) (string, error) {
 	return "", fmt.Errorf("%s: %w in %s", name, fs.ErrNotExist, path)
 }
 
-// takeInput hands the caller's frames on until the connection ends. A process that reads no more
-// loses what comes.
+// takeInput passes the client's frames to the process until the connection ends. Input that the
+// process does not read is discarded.
 func takeInput(conn *session.Conn, p *process.Attached, terminal bool) {
 	for {
 		f, err := conn.Receive()
@@ -279,7 +278,7 @@ func takeInput(conn *session.Conn, p *process.Attached, terminal bool) {
 			_, _ = p.In.Write(f.Payload)
 		case session.InputEnd:
 			if terminal {
-				return // the caller's terminal is gone
+				return // the client has closed its terminal
 			}
 			p.In.Close()
 		case session.Resize:
@@ -293,12 +292,12 @@ func takeInput(conn *session.Conn, p *process.Attached, terminal bool) {
 	}
 }
 
-// passOutput sends what the process prints, until its end or the connection's.
+// passOutput sends the process's output until the process or the connection ends.
 func passOutput(conn *session.Conn, p *process.Attached) {
 	var streams sync.WaitGroup
 	for kind, f := range map[session.Kind]*os.File{session.Output: p.Out, session.Errors: p.Err} {
 		if f != nil {
-			streams.Go(func() { _ = conn.Copy(kind, attachedReader{p, f}) }) // a caller that has gone shows elsewhere
+			streams.Go(func() { _ = conn.Copy(kind, attachedReader{p, f}) }) // a disconnected client is detected elsewhere
 		}
 	}
 	streams.Wait()
@@ -313,7 +312,7 @@ type attachedReader struct {
 // Read implements io.Reader.
 func (r attachedReader) Read(b []byte) (int, error) { return r.p.Read(r.f, b) }
 
-// winsize is a size as the kernel has it; nil for no terminal.
+// winsize converts a size to the kernel's struct; nil means no terminal.
 func winsize(size *session.Size) *unix.Winsize {
 	if size == nil {
 		return nil

@@ -13,7 +13,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/machinebackup"
 )
 
-// serveUpgrade does to PostgreSQL's cluster what the query names, and answers with its progress.
+// serveUpgrade performs the operation in the query on PostgreSQL's cluster, and responds with its
+// progress.
 func (s *Server) serveUpgrade(w http.ResponseWriter, r *http.Request) {
 	do := r.URL.Query().Get(guestapi.QueryDo)
 	if !slices.Contains([]string{guestspec.DoUpgrade, guestspec.DoChecksums, guestspec.DoForget}, do) {

@@ -13,8 +13,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// MakeDirectory makes d, or gives it its owner and mode if it exists. A symbolic link in its
-// place is an error: the service that owns the directory above could point it anywhere.
+// MakeDirectory creates d, or sets its owner and mode if it exists. A symbolic link is an error: a
+// service that owns the parent directory could point it anywhere.
 func MakeDirectory(d guestspec.Directory) error {
 	cred, _, err := process.Credential(d.User, d.Group)
 	if err != nil {
@@ -31,14 +31,14 @@ func MakeDirectory(d guestspec.Directory) error {
 	if err := f.Chown(int(cred.Uid), int(cred.Gid)); err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
-	// After chown, which clears setgid. File.Chmod has its own idea of the bits above 0777.
+	// After chown, which clears setgid. File.Chmod encodes the bits above 0777 differently.
 	if err := unix.Fchmod(int(f.Fd()), parseMode(d.Mode)); err != nil {
 		return fmt.Errorf("make directory: chmod %s: %w", d.Path, err)
 	}
 	return nil
 }
 
-// parseMode turns four octal digits, which guestspec has checked, into permission bits.
+// parseMode converts four octal digits, which guestspec has validated, to permission bits.
 func parseMode(octal string) uint32 {
 	n, _ := strconv.ParseUint(octal, 8, 32)
 	return uint32(n)

@@ -1,6 +1,6 @@
-// Package filesystem mounts the file systems that every guest has and makes the directories that
-// its services ask for.
+// Package filesystem mounts the file systems of every guest and creates the directories of its
+// services.
 //
-// [MountKernel] makes /proc, /sys, /dev and their like. [MountTmpfs] and [MakeDirectory] do what a
-// guest's specification (package guestspec) describes. The data disk belongs to package disk.
+// [MountKernel] mounts /proc, /sys, /dev and others. [MountTmpfs] and [MakeDirectory] implement
+// parts of a guest's specification (package guestspec). Package disk mounts the data disk.
 package filesystem

@@ -31,7 +31,7 @@ func MountsBelow(path string) []string {
 	return list
 }
 
-// unescapeMount undoes the kernel's writing of spaces and the like as \040.
+// unescapeMount decodes the kernel's octal escapes, such as \040 for a space.
 func unescapeMount(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {

@@ -15,15 +15,15 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// A mount is a file system of the kernel's own that every guest has.
+// A mount is a kernel file system that every guest has.
 type mount struct {
 	path, kind string
 	flags      uintptr
 	options    string
-	optional   bool // the guest can live without
+	optional   bool // the guest works without it
 }
 
-// kernelMounts are made first of all, in this order. The kernel may have mounted /dev already.
+// kernelMounts are mounted first, in this order. The kernel may have mounted /dev already.
 var kernelMounts = []mount{
 	{"/proc", "proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "", false},
 	{"/sys", "sysfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "", false},
@@ -36,12 +36,12 @@ var kernelMounts = []mount{
 	{process.CgroupRoot, "cgroup2", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "", true},
 }
 
-// MountKernel makes kernelMounts, enables what limits services, and makes the links into /proc that
-// shells expect in /dev. It returns what could not be made: problems that the guest lives with, and
-// an error if it cannot.
+// MountKernel mounts kernelMounts, enables cgroup controllers, and creates the links into /proc
+// that shells expect in /dev. problems are errors with which the guest still works; err is one with
+// which it does not.
 func MountKernel() (problems []error, err error) {
 	for _, m := range kernelMounts {
-		// Only on /dev can a directory be made; on the others this finds that it exists.
+		// A directory can only be created in /dev. The others exist.
 		if err := os.Mkdir(m.path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) && !m.optional {
 			return problems, fmt.Errorf("make the mount point of %s: %w", m.kind, err)
 		}
@@ -96,7 +96,7 @@ func isMountPoint(path string) (bool, error) {
 	return here.Dev != above.Dev, nil
 }
 
-// MountTmpfs mounts t unless something is mounted there already: a service's tmpfs outlives its
+// MountTmpfs mounts t unless its path is a mount point: a service's tmpfs is kept across its
 // restarts.
 func MountTmpfs(t guestspec.Tmpfs) error {
 	cred, _, err := process.Credential(t.User, t.Group)

@@ -14,9 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// WriteSecret writes a secret to a file that does not exist yet. No other user can read it at any
-// moment: it gets its owner before its mode, and has none of both while it is written. Missing
-// parents belong to root.
+// WriteSecret writes a secret to a new file. No other user can read it at any time: it is written
+// with mode 0, then gets its owner and last its mode. Missing parents belong to root.
 func WriteSecret(f guestspec.SecretFile, value string) error {
 	cred, _, err := process.Credential(f.User, "")
 	if err != nil {

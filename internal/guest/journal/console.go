@@ -20,26 +20,26 @@ const (
 	output = "out"
 )
 
-// InitName stands for the service in lines about the init itself.
+// InitName is the service name in lines about the init itself.
 const InitName = "init"
 
-// A Console writes the log. Lines wait in a bounded queue for a writer of their own, so that an
-// unread console holds up neither services nor the shutdown; lines that do not fit are counted and
+// A Console writes the log. Lines pass through a bounded queue to a separate writer, so that an
+// unread console does not block services or the shutdown; lines that do not fit are counted and
 // dropped.
 type Console struct {
 	now     func() time.Time
-	tee     func(service, line string) // gets every line, without its prefix; may be nil
+	tee     func(service, line string) // called with every line, without its prefix; may be nil
 	queue   chan entry
 	dropped atomic.Int64
 }
 
-// An entry of the queue is a line, or the question whether all before it are written.
+// An entry of the queue is a line, or a flush request.
 type entry struct {
 	line    string
 	written chan<- struct{} // closed when it is reached; nil for a line
 }
 
-// queueLength is enough for the chatter of a start, at some 100 bytes a line 200 KB.
+// queueLength is enough for the lines of a start; with about 100 bytes per line it is 200 KB.
 const queueLength = 2048
 
 // NewConsole starts to write lines to w for as long as the process lives.
@@ -55,13 +55,14 @@ func NewConsole(w io.Writer, now func() time.Time) *Console {
 			if n := c.dropped.Swap(0); n > 0 {
 				line += c.format(Warn, InitName, "the console is too slow, lines were dropped", "lines", n)
 			}
-			io.WriteString(w, line) // there is nowhere to complain to
+			io.WriteString(w, line) // an error cannot be reported
 		}
 	}()
 	return c
 }
 
-// Tee has fn called with every line, without its prefix. It is called before the first line.
+// Tee sets a function that is called with every line, without its prefix. It must be called before
+// the first line.
 func (c *Console) Tee(fn func(service, line string)) { c.tee = fn }
 
 // Log writes one line about service; attrs are pairs of a key and a value.
@@ -74,8 +75,7 @@ func (c *Console) Output(service, line string) {
 	c.enqueue(service, c.format(output, service, line))
 }
 
-// Warnings returns a writer that makes a warning of the init of every write, which is how package
-// log writes.
+// Warnings returns a writer that logs every write as a warning of the init, for package log.
 func (c *Console) Warnings() io.Writer { return warnings{c} }
 
 type warnings struct{ *Console }
@@ -86,7 +86,7 @@ func (w warnings) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// prefix tells the init's lines from the kernel's, which go to the console too.
+// prefix distinguishes the init's lines from the kernel's on the console.
 const prefix = "sov-init[1]: "
 
 func (c *Console) enqueue(service, line string) {
@@ -126,7 +126,7 @@ func (c *Console) format(level, service, text string, attrs ...any) string {
 	return b.String()
 }
 
-// quoteIfNeeded returns s as it is when it cannot be mistaken for anything else, else quoted.
+// quoteIfNeeded returns s, quoted if it would be ambiguous.
 func quoteIfNeeded(s string) string {
 	if s == "" || strings.ContainsAny(s, " \"=\\") || strconv.Quote(s) != `"`+s+`"` {
 		return strconv.Quote(s)
@@ -134,7 +134,7 @@ func quoteIfNeeded(s string) string {
 	return s
 }
 
-// escape writes s so that it stays on its line and cannot steer a terminal.
+// escape writes s with line breaks and control characters escaped.
 func escape(b *strings.Builder, s string) {
 	for len(s) > 0 {
 		r, size := utf8.DecodeRuneInString(s)

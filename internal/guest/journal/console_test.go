@@ -30,7 +30,7 @@ func TestConsoleLines(t *testing.T) {
 	}
 }
 
-// stuck is a console that nobody reads until it is let go.
+// stuck is a console that is not read until it is released.
 type stuck struct {
 	free chan struct{}
 	mu   sync.Mutex
@@ -44,7 +44,7 @@ func (s *stuck) Write(p []byte) (int, error) {
 	return s.b.Write(p)
 }
 
-func TestStuckConsoleHoldsNobodyUp(t *testing.T) {
+func TestStuckConsoleDoesNotBlock(t *testing.T) {
 	s := &stuck{free: make(chan struct{})}
 	c := NewConsole(s, at(0))
 	for range queueLength + 100 {

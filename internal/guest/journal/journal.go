@@ -19,38 +19,39 @@ import (
 )
 
 const (
-	// defaultSize bounds the two files of a service together, in bytes: some twenty thousand lines.
+	// defaultSize is the size of both files of a service together, in bytes: about twenty thousand
+	// lines.
 	defaultSize = 2 << 20
-	// memoryLines are kept while there is no data disk.
+	// memoryLines is the number of lines kept in memory before Attach.
 	memoryLines = 2000
-	// A follower that is slow may be this many lines behind.
+	// followerLines is how many lines a slow follower may be behind.
 	followerLines = 512
 	maxFollowers  = 8
 )
 
-// A Journal keeps each service's lines of the log in a ring on the data disk, over restarts of the
-// machine, and hands them to followers. Like the console it never blocks a caller: lines wait in a
-// bounded queue, and those that do not fit, or that a full disk does not take, are counted and
-// lost.
+// A Journal stores each service's log lines in a ring on the data disk, which persists across
+// restarts of the machine, and passes them to followers. Like the console it never blocks a caller:
+// lines pass through a bounded queue, and lines that do not fit into the queue or on the disk are
+// counted and dropped.
 type Journal struct {
 	queue chan record
 	lost  atomic.Int64
 
 	mu        sync.Mutex
-	dir       string // empty while there is no data disk
+	dir       string // empty before Attach
 	sizes     map[string]int64
 	rings     map[string]*logring.Ring
-	memory    []record // what no ring has
+	memory    []record // lines that are not in a ring
 	followers map[*Follower]bool
 }
 
-// A record of the queue is a line, or the question whether all before it are written.
+// A record of the queue is a line, or a flush request.
 type record struct {
 	service, line string
 	written       chan<- struct{} // closed when it is reached; nil for a line
 }
 
-// A Follower gets the lines of a service, or of all, as they come.
+// A Follower receives new lines of a service, or of all services.
 type Follower struct {
 	Lines <-chan string
 
@@ -78,7 +79,7 @@ func New(spawn func(name string, fn func())) *Journal {
 	return j
 }
 
-// Keep takes a line of the log about a service.
+// Keep adds a log line about a service.
 func (j *Journal) Keep(service, line string) {
 	select {
 	case j.queue <- record{service: service, line: line}:
@@ -87,7 +88,7 @@ func (j *Journal) Keep(service, line string) {
 	}
 }
 
-// Lost is how many lines were kept nowhere: too many at once, or no room.
+// Lost returns the number of dropped lines.
 func (j *Journal) Lost() int64 { return j.lost.Load() }
 
 // Flush waits until the lines kept so far are written, but no longer than limit.
@@ -120,7 +121,7 @@ func (j *Journal) write(r record) {
 	}
 }
 
-// store puts a line where it stays. The caller holds mu.
+// store writes a line to its ring, or to memory. The caller holds mu.
 func (j *Journal) store(r record) {
 	if j.dir == "" {
 		if len(j.memory) == memoryLines {
@@ -140,14 +141,13 @@ func (j *Journal) store(r record) {
 	}
 }
 
-// limit bounds each of the two files of a service, in bytes.
+// limit returns the size limit of each of the two files of a service, in bytes.
 func (j *Journal) limit(service string) int64 {
 	return cmp.Or(j.sizes[service], defaultSize) / 2
 }
 
-// Attach makes the journal keep its lines in dir, which is on the data disk, and moves the lines in
-// memory there. sizes are the bytes that the logs of services may take; those without one take 2
-// MiB.
+// Attach makes the journal store its lines in dir, on the data disk, and moves the lines in memory
+// there. sizes are the sizes of services' logs in bytes; the default is 2 MiB.
 func (j *Journal) Attach(dir string, sizes map[string]int64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -169,18 +169,18 @@ func (j *Journal) Detach() {
 	j.dir, j.rings = "", nil
 }
 
-// ErrTooManyFollowers says that a follower has to wait until another one leaves.
+// ErrTooManyFollowers is the error of Follow while the maximum number of followers is reached.
 var ErrTooManyFollowers = fmt.Errorf("%d readers follow the log already", maxFollowers)
 
-// Tail returns the last n lines of a service, or of all if it is empty, in the order of their time.
-// A service of which there is no line has none.
+// Tail returns the last n lines of a service, or of all if service is empty, in the order of their
+// time. The result may be empty.
 func (j *Journal) Tail(service string, n int) ([]string, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.read(service, n)
 }
 
-// Follow is Tail, and a follower of the lines that come after; Leave ends it.
+// Follow is Tail with a follower of the lines after it; Leave ends it.
 func (j *Journal) Follow(service string, n int) ([]string, *Follower, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -234,7 +234,7 @@ func (j *Journal) read(service string, n int) ([]string, error) {
 	return lines[max(0, len(lines)-n):], nil
 }
 
-// ringsIn lists the services of which there are lines.
+// ringsIn lists the services that have a ring in dir.
 func ringsIn(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -242,15 +242,15 @@ func ringsIn(dir string) ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		if !strings.Contains(e.Name(), ".") { // the file before is NAME.1
+		if !strings.Contains(e.Name(), ".") { // the previous file is NAME.1
 			names = append(names, e.Name())
 		}
 	}
 	return names, nil
 }
 
-// merge makes one log of several, by the time at which their lines begin: RFC 3339 of one length,
-// which compares as text. Lines of one log stay in its order, whatever the clock did.
+// merge merges several logs by the time at the start of each line: RFC 3339 with a fixed length,
+// which compares as text. Lines of one log keep their order, even if the clock was set.
 func merge(logs [][]string) []string {
 	var all []string
 	for {

@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// minRedacted is the length from which a secret is looked for, in bytes. A shorter one may be an
-// ordinary word; removing that everywhere would reveal it rather than hide it.
+// minRedacted is the minimum length of a redacted secret, in bytes. A shorter one may be an
+// ordinary word; removing that everywhere would reveal it.
 const minRedacted = 16
 
-// Redact removes the config disk's secrets from text that other programs wrote: a control server
-// that refuses a key may repeat it, and a database may repeat a statement that it cannot parse. The
-// text comes in lines, so each line of a secret is looked for.
+// Redact removes the config disk's secrets from text of other programs: a control server may repeat
+// a refused key, and a database may repeat a statement that it cannot parse. The text arrives in
+// lines, so each line of a secret is removed separately.
 func Redact(secrets map[string]string, text string) string {
 	for name, secret := range secrets {
 		for line := range strings.Lines(secret) {

@@ -18,10 +18,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Archive writes files and directories to w, as a tar of the format pax: regular files, directories
-// and symbolic links, with owners, modes and times, depth first. Names are absolute ones without
-// the first slash. A path that does not exist is left out. Sockets, pipes and devices are left out
-// too: the service makes them again. Two names of one file become two files.
+// Archive writes files and directories to w as a PAX tar, depth first: regular files, directories
+// and symbolic links, with owners, modes and times. Names are absolute paths without the leading
+// slash. It skips paths that do not exist, and sockets, pipes and devices, which the service
+// re-creates. A hard link becomes a separate file.
 func Archive(ctx context.Context, w io.Writer, paths []string) error {
 	a := archiver{w: tar.NewWriter(w), names: names{}}
 	for _, name := range paths {
@@ -32,7 +32,7 @@ func Archive(ctx context.Context, w io.Writer, paths []string) error {
 			if err == nil {
 				err = a.add(name)
 			}
-			if errors.Is(err, fs.ErrNotExist) { // it was removed meanwhile, or never was
+			if errors.Is(err, fs.ErrNotExist) { // it was removed meanwhile, or never existed
 				return nil
 			}
 			return err
@@ -98,7 +98,7 @@ func (a *archiver) addFile(name string, header *tar.Header) error {
 	if err := a.w.WriteHeader(header); err != nil {
 		return err
 	}
-	n, err := io.Copy(a.w, io.LimitReader(f, header.Size)) // what is added meanwhile belongs to the next backup
+	n, err := io.Copy(a.w, io.LimitReader(f, header.Size)) // data that is appended meanwhile is left for the next backup
 	if err == nil && n < header.Size {
 		err = errors.New("it became shorter while it was read: leave backup.command out, and the service is stopped meanwhile")
 	}
@@ -108,8 +108,8 @@ func (a *archiver) addFile(name string, header *tar.Header) error {
 	return nil
 }
 
-// names are those of users and groups by "u" or "g" and their number: versions of an image may
-// number them differently.
+// names caches the names of users and groups by "u" or "g" and their number. The archive has names
+// because the numbers may differ between versions of an image.
 type names map[string]string
 
 func (n names) user(id int) string {
@@ -132,10 +132,10 @@ func (n names) group(id int) string {
 	})
 }
 
-// maxNames bounds names: there are no more accounts in an image that is made by hand.
+// maxNames limits names: no real image has more accounts.
 const maxNames = 10000
 
-// look returns what find finds, or "" for what has no name.
+// look returns the cached name or the result of find, or "" if there is no name.
 func (n names) look(key string, find func() (string, error)) string {
 	name, known := n[key]
 	if !known {

@@ -20,14 +20,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Extract reads a tar of Archive and makes what it holds below dir, which is empty. It takes what
-// Archive writes and nothing else: regular files, directories and symbolic links, at or below one
-// of paths, each in a directory that came before it. Hard links, devices, absolute names, names
-// with "..", and names through a symbolic link are errors. Bits that give a file's rights to who
-// runs it are dropped.
+// Extract unpacks a tar of Archive into dir, which is empty. It accepts only what Archive writes:
+// regular files, directories and symbolic links, at or below one of paths, each after its
+// directory. Hard links, devices, absolute names, names with "..", and names through a symbolic
+// link are errors. It drops the setuid and setgid bits of files.
 //
-// Owners are set by their names, or their numbers where this image has no such name; foreign is how
-// many files could not be given to theirs, and belong to this process's user.
+// It sets owners by name, or by number if this image does not have the name. foreign is the number
+// of files whose owner could not be set; they belong to this process's user.
 func Extract(r io.Reader, paths []string, dir string) (foreign int, err error) {
 	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -35,7 +34,7 @@ func Extract(r io.Reader, paths []string, dir string) (foreign int, err error) {
 	}
 	defer unix.Close(root)
 	e := extractor{root: root, paths: paths, accounts: accounts{}}
-	for _, name := range paths { // what leads to them is not in the tar
+	for _, name := range paths { // the tar does not have their parents
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
 			return 0, err
 		}
@@ -56,18 +55,17 @@ func Extract(r io.Reader, paths []string, dir string) (foreign int, err error) {
 	return e.foreign, e.leave("")
 }
 
-// An extractor makes what a tar holds.
+// An extractor unpacks a tar.
 type extractor struct {
-	root     int // the directory that all is made in
+	root     int // descriptor of the target directory
 	paths    []string
-	open     []*tar.Header // the directories that are being filled, each in the one before; they get their modes and times when they are left
+	open     []*tar.Header // the path of open directories; they get their modes and times when they are complete
 	accounts accounts
 	count    int // of entries
 	foreign  int
 }
 
-// maxDepth bounds the directories in each other. The longest name has half as many bytes as Linux
-// takes (PATH_MAX).
+// maxDepth is the maximum depth of directories. maxName is half of Linux's limit (PATH_MAX).
 const (
 	maxDepth = 1000
 	maxName  = 2048 // bytes
@@ -75,7 +73,7 @@ const (
 
 func (e *extractor) add(header *tar.Header, content io.Reader) error {
 	for key := range header.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") { // a few bytes that become any size
+		if strings.HasPrefix(key, "GNU.sparse.") { // a few bytes could become a file of any size
 			return errors.New("is a file with holes, which a backup does not have")
 		}
 	}
@@ -95,7 +93,7 @@ func (e *extractor) add(header *tar.Header, content io.Reader) error {
 	if err := e.leave(name); err != nil {
 		return err
 	}
-	// Whatever is not a path itself lies in the directory that was entered last.
+	// An entry that is not one of paths must be in the directory that was opened last.
 	if !slices.Contains(e.paths, "/"+name) && (len(e.open) == 0 || path.Dir(name) != e.open[len(e.open)-1].Name) {
 		return errors.New("comes without its directory before it")
 	}
@@ -139,16 +137,17 @@ func (e *extractor) writeFile(parent int, base string, content io.Reader) error 
 }
 
 const (
-	// reserve is what a restore leaves free on the data disk, in bytes: a database that cannot
-	// write its log stops.
+	// reserve is the space that a restore leaves free on the data disk, in bytes: a database that
+	// cannot write its WAL stops.
 	reserve       = 128 << 20
 	reserveInodes = 4096
-	// bytesPerLook and entriesPerLook are what is written between two looks at what is free.
+	// bytesPerLook and entriesPerLook are how much is written between two checks of the free space.
 	bytesPerLook   = 16 << 20
 	entriesPerLook = 1024
 )
 
-// copyWithRoom copies until the end of content, unless the data disk fills up. fd is on the disk.
+// copyWithRoom copies content to w and stops with an error if the data disk fills up. fd is a file
+// on the disk.
 func copyWithRoom(w io.Writer, content io.Reader, fd int) error {
 	for {
 		if err := checkRoom(fd); err != nil {
@@ -163,13 +162,13 @@ func copyWithRoom(w io.Writer, content io.Reader, fd int) error {
 	}
 }
 
-// checkRoom returns an error when nothing more may be written to the file system that fd is on.
+// checkRoom returns an error if the file system of fd is full up to the reserve.
 func checkRoom(fd int) error {
 	var stat unix.Statfs_t
 	if err := unix.Fstatfs(fd, &stat); err != nil {
 		return fmt.Errorf("look at what is free: %w", err)
 	}
-	// A file system that makes inodes as it needs them has 0.
+	// A file system with dynamic inodes reports 0.
 	if free := int64(stat.Bavail) * stat.Bsize; free < reserve || stat.Files > 0 && stat.Ffree < reserveInodes {
 		return fmt.Errorf("the data disk has no room for it beside what is there: %d MiB and %d files are free, of which %d MiB and %d stay so: use a larger disk, or remove something",
 			free>>20, stat.Ffree, reserve>>20, reserveInodes)
@@ -177,10 +176,10 @@ func checkRoom(fd int) error {
 	return nil
 }
 
-// directory opens a directory below the root, through no symbolic link.
+// directory opens a directory below the root without following symbolic links.
 func (e *extractor) directory(name string) (int, error) { return openBeneath(e.root, name) }
 
-// openBeneath opens a directory below the one that root is, through no symbolic link.
+// openBeneath opens a directory below root without following symbolic links.
 func openBeneath(root int, name string) (int, error) {
 	fd, err := unix.Openat2(root, name, &unix.OpenHow{
 		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
@@ -191,7 +190,7 @@ func openBeneath(root int, name string) (int, error) {
 	return fd, nil
 }
 
-// leave ends the directories that name is not in.
+// leave closes the open directories that do not contain name.
 func (e *extractor) leave(name string) error {
 	for len(e.open) > 0 {
 		last := e.open[len(e.open)-1]
@@ -212,7 +211,7 @@ func (e *extractor) leave(name string) error {
 	return nil
 }
 
-// finish gives what was made its owner, mode and times.
+// finish sets the owner, mode and times of an entry.
 func (e *extractor) finish(parent int, base string, header *tar.Header) error {
 	uid, gid := e.accounts.user(header), e.accounts.group(header)
 	if err := unix.Fchownat(parent, base, uid, gid, unix.AT_SYMLINK_NOFOLLOW); errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) {
@@ -220,10 +219,10 @@ func (e *extractor) finish(parent int, base string, header *tar.Header) error {
 	} else if err != nil {
 		return fmt.Errorf("change its owner: %w", err)
 	}
-	if header.Typeflag != tar.TypeSymlink { // there is no other of its name: dir is this process's own
+	if header.Typeflag != tar.TypeSymlink { // it cannot be replaced meanwhile: only this process uses dir
 		mode := uint32(header.Mode) & 0o777
 		if header.Typeflag == tar.TypeDir {
-			mode = uint32(header.Mode) & 0o3777 // files in it get its group, or are removed by their owners alone
+			mode = uint32(header.Mode) & 0o3777 // for a directory setgid and sticky are harmless
 		}
 		if err := unix.Fchmodat(parent, base, mode, 0); err != nil {
 			return fmt.Errorf("change its mode: %w", err)
@@ -238,8 +237,8 @@ func (e *extractor) finish(parent int, base string, header *tar.Header) error {
 
 func unixTime(t unix.Timespec) time.Time { return time.Unix(t.Unix()) }
 
-// accounts are the numbers of users and groups, by "u" or "g" and their name; -1: this image does
-// not have it.
+// accounts caches the numbers of users and groups by "u" or "g" and their name; -1 if this image
+// does not have the name.
 type accounts map[string]int
 
 func (a accounts) user(header *tar.Header) int {

@@ -22,7 +22,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/supervision"
 )
 
-// A Keeper saves and restores what a machine keeps.
+// A Keeper backs up and restores a machine's data.
 type Keeper struct {
 	Supervisor *supervision.Supervisor
 	Reaper     *process.Reaper
@@ -30,15 +30,15 @@ type Keeper struct {
 	Path       string              // PATH of the steps
 	Roots      []string            // as guestspec.Config lists them
 	Services   []guestspec.Service // of the machine
-	// Database describes PostgreSQL's service. It returns an error where that is not ready.
+	// Database returns PostgreSQL's service, or an error if it is not ready.
 	Database func() (*guestspec.Service, error)
-	// Mounted returns an error where one of Roots is not mounted.
+	// Mounted returns an error if one of Roots is not mounted.
 	Mounted func() error
 
-	busy sync.Mutex // held by the backup or restore that is under way
+	busy sync.Mutex // held by a running backup or restore
 }
 
-// saved are the services that have a backup.
+// saved returns the services that have a backup.
 func saved(services []guestspec.Service) (list []guestspec.Service) {
 	for _, s := range services {
 		if s.Backup != nil {
@@ -48,7 +48,7 @@ func saved(services []guestspec.Service) (list []guestspec.Service) {
 	return list
 }
 
-// hasDatabase reports whether the machine has a PostgreSQL whose databases can be saved.
+// hasDatabase reports whether the machine has PostgreSQL with a backup step.
 func (k *Keeper) hasDatabase() bool {
 	for _, s := range k.Services {
 		if s.Name == guestspec.ServicePostgres && strings.HasPrefix(s.Ready.Postgres, "/") {
@@ -58,7 +58,7 @@ func (k *Keeper) hasDatabase() bool {
 	return false
 }
 
-// Reserve reserves the machine for whoever stops services, until end is called.
+// Reserve reserves the machine for a caller that stops services, until end is called.
 func (k *Keeper) Reserve() (end func(), err error) {
 	if !k.busy.TryLock() {
 		return nil, errors.New("another backup, restore or repair is under way")
@@ -66,8 +66,8 @@ func (k *Keeper) Reserve() (end func(), err error) {
 	return k.busy.Unlock, nil
 }
 
-// Begin reserves the machine for one backup or restore, until end is called. The error says why
-// there can be none now.
+// Begin reserves the machine for one backup or restore, until end is called. The error says why it
+// is not possible now.
 func (k *Keeper) Begin() (end func(), err error) {
 	end, err = k.Reserve()
 	if err != nil {
@@ -89,9 +89,9 @@ func (k *Keeper) Begin() (end func(), err error) {
 }
 
 // Backup writes all roles and databases, and the data of all services that have a backup, to w as a
-// stream of package backup. What goes wrong ends the stream with the reason, and is returned. A
-// service that is stopped for it runs again at the end, whatever happens. With identity the
-// machine's node is saved too.
+// stream of package backup. An error ends the stream with the reason and is returned. A service
+// that is stopped for the backup is always started again. With identity the backup includes the
+// state of the machine's node.
 func (k *Keeper) Backup(ctx context.Context, w io.Writer, identity bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	stream := backup.NewWriter(w)
@@ -99,7 +99,7 @@ func (k *Keeper) Backup(ctx context.Context, w io.Writer, identity bool) error {
 	alive.Go(func() { stream.KeepAlive(ctx) })
 	err := k.backUp(ctx, stream, identity)
 	cancel()
-	alive.Wait() // w is the caller's again
+	alive.Wait() // after it nothing writes to w
 	if err != nil {
 		stream.Fail(err.Error())
 	}
@@ -123,7 +123,7 @@ func (k *Keeper) backUp(ctx context.Context, stream *backup.Writer, identity boo
 	return stream.Close()
 }
 
-// backUpDatabases passes on the parts of PostgreSQL's step.
+// backUpDatabases relays the parts of PostgreSQL's step.
 func (k *Keeper) backUpDatabases(ctx context.Context, stream *backup.Writer) error {
 	p, err := k.startStep("postgres-backup", false)
 	if err != nil {
@@ -158,7 +158,7 @@ func pass(stream *backup.Writer, part backup.Part, content io.Reader) error {
 	return stream.End()
 }
 
-// startStep starts a step of PostgreSQL's as the server's user.
+// startStep starts a step of PostgreSQL's service as the server's user.
 func (k *Keeper) startStep(step string, stdin bool) (*process.Stream, error) {
 	spec, err := k.Database()
 	if err != nil {
@@ -174,7 +174,7 @@ func (k *Keeper) startStep(step string, stdin bool) (*process.Stream, error) {
 	}.Stream(k.Reaper, stdin)
 }
 
-// stepPatience is how long a step may take to end once nobody reads what it writes.
+// stepPatience is how long a step may take to end after its output is not read any more.
 const stepPatience = time.Minute
 
 // endStep waits for a step's end.
@@ -201,7 +201,7 @@ func (k *Keeper) backUpService(ctx context.Context, stream *backup.Writer, s gue
 	if len(s.Backup.Paths) == 0 {
 		return nil
 	}
-	if s.Backup.Asked { // an empty part would remove what a machine has that it is restored to
+	if s.Backup.Asked { // an empty part would delete the data of the machine that it is restored to
 		if _, err := os.Stat(s.Backup.Paths[0]); err != nil {
 			return fmt.Errorf("the machine has no identity to save: %w", err)
 		}
@@ -217,7 +217,7 @@ func (k *Keeper) backUpService(ctx context.Context, stream *backup.Writer, s gue
 	if err != nil {
 		return err
 	}
-	// What is on one disk is restored as one.
+	// The paths on one disk form one part.
 	for _, root := range k.Roots {
 		var paths []string
 		for _, name := range s.Backup.Paths {
@@ -236,14 +236,14 @@ func (k *Keeper) backUpService(ctx context.Context, stream *backup.Writer, s gue
 	return nil
 }
 
-// The steps that run in a service's confinement: sov-init starts itself by these names.
+// The steps that run in a service's confinement: sov-init executes itself under these names.
 const (
 	StepArchive = "service-archive"
 	StepExtract = "service-extract"
 )
 
-// backUpOutput makes a part of what a program of a service writes to its standard output. Only a
-// program that ends well makes one.
+// backUpOutput writes the standard output of a service's program as a part. The program must exit
+// with status 0.
 func (k *Keeper) backUpOutput(ctx context.Context, stream *backup.Writer, part backup.Part, argv []string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -263,7 +263,7 @@ func (k *Keeper) backUpOutput(ctx context.Context, stream *backup.Writer, part b
 	}()
 	_, err = io.Copy(stream, r)
 	if err != nil {
-		cancel() // nobody takes it any more
+		cancel() // the stream does not accept it any more
 	}
 	if runErr := <-ended; err == nil {
 		err = runErr

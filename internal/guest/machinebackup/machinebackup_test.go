@@ -116,7 +116,7 @@ func TestArchive(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := Archive(ctx, io.Discard, paths); !errors.Is(err, context.Canceled) {
-		t.Errorf("it goes on for nobody: %v", err)
+		t.Errorf("it continues without a reader: %v", err)
 	}
 }
 
@@ -159,8 +159,8 @@ func holes(t *testing.T, format string) []byte {
 	return out
 }
 
-// TestHostileTar: a tar that an attacker made leaves nothing outside the directory, and gives
-// nobody rights.
+// TestHostileTar: a tar that an attacker made leaves nothing outside the directory, and gives no
+// rights.
 func TestHostileTar(t *testing.T) {
 	outside := t.TempDir()
 	deep := []tar.Header{dir("data/a")}

@@ -23,9 +23,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// Restore reads a stream of package backup and makes the databases and services that are in it what
-// they are there. Until the stream has ended and was whole, and if anything fails before,
-// everything stays as it was. say is called with the progress, by one goroutine at a time.
+// Restore reads a stream of package backup and restores the databases and services in it. Nothing
+// changes until the whole stream was read and verified, or if an error occurs before. say is called
+// with the progress, by one goroutine at a time.
 func (k *Keeper) Restore(ctx context.Context, in io.Reader, say func(backup.Event)) (*backup.Restoration, error) {
 	t := &restore{keeper: k, ctx: ctx, say: say, did: backup.Restoration{Databases: []string{}, Roles: []string{}}}
 	if err := t.run(in); err != nil {
@@ -34,16 +34,16 @@ func (k *Keeper) Restore(ctx context.Context, in io.Reader, say func(backup.Even
 	return &t.did, nil
 }
 
-// A restore is one that is under way.
+// A restore is a running restore.
 type restore struct {
 	keeper   *Keeper
 	ctx      context.Context
 	say      func(backup.Event)
-	dirs     []string // for what waits for its place, one for each of keeper.Roots; nil: no service has a backup
+	dirs     []string // for staged data, one for each of keeper.Roots; nil if no service has a backup
 	database *databaseRestore
 	swap     swap
 	stopped  []string            // services whose paths are replaced
-	streams  []guestspec.Service // those whose own program restores
+	streams  []guestspec.Service // services that restore with their own program
 	did      backup.Restoration
 }
 
@@ -57,7 +57,7 @@ func (t *restore) run(in io.Reader) error {
 		if _, err := os.Lstat(filepath.Join(t.swap.dir, note)); err == nil {
 			return errors.New("restore: nothing was changed: an earlier one has not ended: restart the machine, which ends it")
 		}
-		if err := tidy(t.dirs); err != nil { // of one that was cut off
+		if err := tidy(t.dirs); err != nil { // of an interrupted restore
 			return fmt.Errorf("restore: nothing was changed: %w", err)
 		}
 	}
@@ -67,9 +67,9 @@ func (t *restore) run(in io.Reader) error {
 	return t.commit()
 }
 
-// undo leaves everything as it was, and returns what is said of that.
+// undo removes the staged data and returns the error to report.
 func (t *restore) undo(reason error) error {
-	// What PostgreSQL's step says is about what it has undone, and includes the reason.
+	// The step's error says what it has undone and includes the reason.
 	err := t.abort(reason)
 	if err == nil {
 		err = fmt.Errorf("restore: nothing was changed: %w", reason)
@@ -77,7 +77,7 @@ func (t *restore) undo(reason error) error {
 	return errors.Join(err, tidy(t.dirs))
 }
 
-// stage takes in the whole stream.
+// stage reads the whole stream.
 func (t *restore) stage(parts *backup.Reader) error {
 	for {
 		part, content, err := parts.Next()
@@ -105,7 +105,7 @@ func (t *restore) stage(parts *backup.Reader) error {
 	return nil
 }
 
-// abort ends PostgreSQL's step without a change, and returns what it says.
+// abort ends PostgreSQL's step without a change and returns its error.
 func (t *restore) abort(reason error) error {
 	if t.database == nil {
 		return nil
@@ -129,7 +129,7 @@ func (t *restore) stageDatabase(part backup.Part, content io.Reader) error {
 	return pass(t.database.parts, part, content)
 }
 
-// stageService has one part of a service wait for its place.
+// stageService stages one part of a service.
 func (t *restore) stageService(part backup.Part, content io.Reader) error {
 	i := slices.IndexFunc(t.keeper.Services, func(s guestspec.Service) bool { return s.Name == part.Service.Name && s.Backup != nil })
 	if i < 0 {
@@ -163,7 +163,7 @@ func (t *restore) streamFile(service string) string {
 	return filepath.Join(t.swap.dir, service+".stream")
 }
 
-// spool keeps what a service's program wrote until all of it has come.
+// spool stores the output of a service's program until the stream is complete.
 func (t *restore) spool(service string, content io.Reader) error {
 	f, err := os.OpenFile(t.streamFile(service), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -172,7 +172,7 @@ func (t *restore) spool(service string, content io.Reader) error {
 	return errors.Join(copyWithRoom(f, content, int(f.Fd())), f.Close())
 }
 
-// dirFor is the directory for restores on the disk that paths are on.
+// dirFor returns the directory for restores on the disk of paths.
 func (t *restore) dirFor(paths []string) (string, error) {
 	root := guestspec.Root(t.keeper.Roots, paths[0])
 	for _, name := range paths {
@@ -183,7 +183,7 @@ func (t *restore) dirFor(paths []string) (string, error) {
 	return t.dirs[slices.Index(t.keeper.Roots, root)], nil
 }
 
-// extract unpacks a service's paths, in a process with no more rights than the service.
+// extract unpacks a service's paths in a process with the service's confinement.
 func (t *restore) extract(s guestspec.Service, paths []string, content io.Reader) error {
 	dir, err := t.dirFor(paths)
 	if err != nil {
@@ -216,8 +216,8 @@ func (t *restore) extract(s guestspec.Service, paths []string, content io.Reader
 	return t.plan(s, dir, paths)
 }
 
-// runExtract runs the step between content and its report, the number of files that could not be
-// given to their owners.
+// runExtract runs the step with content as its input. It returns the step's report: the number of
+// files whose owner could not be set.
 func (t *restore) runExtract(service string, argv []string, to string, content io.Reader) (foreign int, err error) {
 	ctx, cancel := context.WithCancel(t.ctx)
 	defer cancel()
@@ -241,7 +241,7 @@ func (t *restore) runExtract(service string, argv []string, to string, content i
 	}()
 	_, err = io.Copy(feed, content)
 	if err != nil && !errors.Is(err, unix.EPIPE) {
-		cancel() // what has come so far is not taken for the whole
+		cancel() // the step must not take incomplete data for the whole
 	}
 	feed.Close()
 	if runErr := <-ended; err == nil || errors.Is(err, unix.EPIPE) && runErr != nil {
@@ -257,8 +257,8 @@ func (t *restore) runExtract(service string, argv []string, to string, content i
 	return strconv.Atoi(strings.TrimSpace(string(text)))
 }
 
-// plan notes how a service's paths are replaced by what waits in dir, and returns an error for what
-// cannot be.
+// plan adds the items that replace a service's paths by the staged data in dir. It returns an error
+// for a path that cannot be replaced.
 func (t *restore) plan(s guestspec.Service, dir string, paths []string) error {
 	for _, name := range paths {
 		place := item{Path: name}
@@ -283,14 +283,14 @@ func (t *restore) plan(s guestspec.Service, dir string, paths []string) error {
 }
 
 const (
-	// readyTime bounds the wait for a service whose program is to restore its data.
+	// readyTime limits the wait for a service whose program restores its data.
 	readyTime = 5 * time.Minute
-	// restoreTime bounds that program: nobody may be there any more who would end it.
+	// restoreTime limits that program: the client may have disconnected and cannot stop it.
 	restoreTime = 6 * time.Hour
 )
 
-// commit gives everything its place. Once the services have stopped it goes on also when the caller
-// has gone.
+// commit swaps all data in. After the services have stopped it continues even if the client
+// disconnects.
 func (t *restore) commit() error {
 	ctx := context.WithoutCancel(t.ctx)
 	var paused []func()
@@ -308,7 +308,7 @@ func (t *restore) commit() error {
 		}
 		paused = append(paused, again)
 	}
-	if err := t.swap.check(); err != nil { // the services have changed their directories until now
+	if err := t.swap.check(); err != nil { // the services could change their directories until now
 		return t.undo(err)
 	}
 	if t.database != nil {
@@ -344,7 +344,7 @@ func (t *restore) commit() error {
 	return nil
 }
 
-// partly is the error of a restore that has failed after it has changed something.
+// partly returns the error of a restore that failed after it had changed data.
 func (t *restore) partly(err error) error {
 	done := slices.Concat(t.did.Databases, t.did.Services)
 	if len(done) == 0 {
@@ -353,7 +353,7 @@ func (t *restore) partly(err error) error {
 	return fmt.Errorf("restore: %s are restored, the rest is not: %w", strings.Join(done, ", "), err)
 }
 
-// feed has a service's program read what was kept for it.
+// feed passes the spooled data to a service's program.
 func (t *restore) feed(ctx context.Context, s guestspec.Service) error {
 	t.say(backup.Event{Progress: "restoring service " + s.Name})
 	waiting, cancel := context.WithTimeoutCause(ctx, readyTime, fmt.Errorf("it is not ready after %s", readyTime))
@@ -375,7 +375,7 @@ func (t *restore) feed(ctx context.Context, s guestspec.Service) error {
 type databaseRestore struct {
 	keeper *Keeper
 	step   *process.Stream
-	parts  *backup.Writer // to it
+	parts  *backup.Writer // its input
 	result chan backup.Event
 }
 
@@ -389,7 +389,7 @@ func (k *Keeper) startDatabaseRestore(say func(backup.Event)) (*databaseRestore,
 	return d, nil
 }
 
-// follow passes on what the step says, until it says how it has ended.
+// follow relays the step's events until the one with its result.
 func (d *databaseRestore) follow(say func(backup.Event)) {
 	var last backup.Event
 	events := json.NewDecoder(d.step.Out)
@@ -407,9 +407,9 @@ func (d *databaseRestore) follow(say func(backup.Event)) {
 	d.result <- last
 }
 
-// end ends the step's stream by close, and returns what the step has done.
+// end ends the step's stream with close and returns the step's result.
 func (d *databaseRestore) end(close func(*backup.Writer) error) (*backup.Restoration, error) {
-	_ = close(d.parts) // a step that reads no more has said why
+	_ = close(d.parts) // a step that does not read any more has reported why
 	d.step.In.Close()
 	last := <-d.result
 	d.keeper.endStep(d.step)
@@ -419,9 +419,9 @@ func (d *databaseRestore) end(close func(*backup.Writer) error) (*backup.Restora
 	return last.Done, nil
 }
 
-// Events returns a function that writes events to w, a line of JSON each, for several goroutines.
-// Until stop is called it writes an empty one every few seconds, so that whoever reads knows that
-// the work goes on.
+// Events returns a function that writes events to w, one line of JSON each. It may be called by
+// several goroutines. Until stop is called, an empty event every few seconds tells the client that
+// the work continues.
 func Events(w io.Writer) (say func(backup.Event), stop func()) {
 	const often = 5 * time.Second
 	lines := make(chan []byte)
@@ -438,7 +438,7 @@ func Events(w io.Writer) (say func(backup.Event), stop func()) {
 			case <-quit:
 				return
 			}
-			_, _ = w.Write(line) // the caller may have gone: the restore goes on
+			_, _ = w.Write(line) // the client may have disconnected: the restore continues
 		}
 	}()
 	say = func(e backup.Event) {

@@ -22,33 +22,33 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// A swap puts what a restore has brought in the places of what is there. It can be done again after
-// it was interrupted anywhere: what was done is seen on the disk.
+// A swap replaces current data by restored data. It can be repeated after any interruption: the
+// disk shows which renames are done.
 type swap struct {
-	dir   string // guestspec.RestoreDir on the data disk, absolute
+	dir   string // absolute path of guestspec.RestoreDir on the data disk
 	Items []item `json:"items"`
 }
 
 // An item is one path of a service.
 type item struct {
 	Path string `json:"path"` // absolute
-	// Dir is guestspec.RestoreDir on the volume that Path is on, absolute; empty: Path is on the
+	// Dir is the absolute path of guestspec.RestoreDir on Path's volume; empty if Path is on the
 	// data disk.
 	Dir string `json:"dir,omitempty"`
-	// New is what takes its place, relative to Dir; empty: nothing, the path did not exist.
+	// New is the restored path, relative to Dir; empty if the path did not exist in the backup.
 	New string `json:"new,omitempty"`
-	// Contents says that the directory itself stays and what is in it is replaced: it is hidden
-	// from other services, which run, by mounts that would go away with it.
+	// Contents says that only the directory's content is replaced: running services have mounts
+	// over the directory, which hide it from them and would disappear with it.
 	Contents bool `json:"contents,omitempty"`
 }
 
-// rename makes each change of a swap; a test interrupts one.
+// rename performs each change of a swap. Tests replace it.
 var rename = unix.Renameat2
 
-// note is the name of the file that says which swap has begun.
+// note is the name of the file that records a started swap.
 const note = "swap.json"
 
-// check returns an error unless the places of all items can be reached.
+// check returns an error unless the parents of all items can be opened.
 func (s *swap) check() error {
 	for _, item := range s.Items {
 		place := item.Path
@@ -64,8 +64,8 @@ func (s *swap) check() error {
 	return nil
 }
 
-// begin writes down what is to be done. From here on it is done, also if the machine stops
-// meanwhile. What was staged is on the disk by then.
+// begin writes the swap to the note. From now on the swap will be completed, even if the machine
+// stops meanwhile. It syncs the staged data first.
 func (s *swap) begin() error {
 	text, err := json.Marshal(s)
 	if err != nil {
@@ -77,7 +77,7 @@ func (s *swap) begin() error {
 	return durable.WriteFile(filepath.Join(s.dir, note), text, 0o600)
 }
 
-// finish does what begin wrote down.
+// finish completes a swap that begin recorded.
 func (s *swap) finish() error {
 	for i, item := range s.Items {
 		if err := s.swap(i, item); err != nil {
@@ -93,7 +93,7 @@ func (s *swap) finish() error {
 	return durable.SyncDir(s.dir)
 }
 
-// sync has all that items are on written to its disk.
+// sync syncs the file systems of all items.
 func (s *swap) sync() error {
 	dirs := []string{s.dir}
 	for i := range s.Items {
@@ -109,13 +109,13 @@ func (s *swap) sync() error {
 	return nil
 }
 
-// place is the directory for restores on the disk of item i, and staged what takes the place of the
-// item.
+// place returns the directory for restores on the disk of item i. staged returns the path of its
+// restored data.
 func (s *swap) place(i int) string  { return cmp.Or(s.Items[i].Dir, s.dir) }
 func (s *swap) staged(i int) string { return filepath.Join(s.place(i), s.Items[i].New) }
 
-// old is where the thing goes that item i replaces, and moved what that is called once all of it is
-// there.
+// old returns the path to which the replaced data of item i is moved. moved returns its name after
+// the move is complete.
 func (s *swap) old(i int) string   { return filepath.Join(s.place(i), "old-"+strconv.Itoa(i)) }
 func (s *swap) moved(i int) string { return filepath.Join(s.place(i), "moved-"+strconv.Itoa(i)) }
 
@@ -133,7 +133,7 @@ func (s *swap) swap(i int, item item) error {
 		return err
 	} else if !replaced {
 		if there, err := s.waits(i); err != nil || item.New != "" && !there {
-			return err // it has its place already, where nothing was
+			return err // already moved to a path that did not exist
 		}
 		if err := rename(parent, base, unix.AT_FDCWD, s.old(i), 0); err != nil && err != unix.ENOENT {
 			return err
@@ -150,7 +150,7 @@ func (s *swap) swap(i int, item item) error {
 	return rename(from, filepath.Base(item.New), parent, base, unix.RENAME_NOREPLACE)
 }
 
-// waits reports whether what takes an item's place has not done so yet.
+// waits reports whether an item's restored data is not swapped in yet.
 func (s *swap) waits(i int) (bool, error) {
 	if s.Items[i].New == "" {
 		return false, nil
@@ -163,7 +163,7 @@ func (s *swap) waits(i int) (bool, error) {
 	return exists(from, filepath.Base(s.staged(i)))
 }
 
-// swapContents moves all that is in a directory out, then all that is new in.
+// swapContents moves the old content of a directory out and then the new content in.
 func (s *swap) swapContents(i int, item item) error {
 	place, err := openReal(item.Path)
 	if err != nil {
@@ -202,7 +202,7 @@ func (s *swap) swapContents(i int, item item) error {
 	return moveAll(from, place)
 }
 
-// moveAll moves all that is in one directory to another.
+// moveAll moves all entries of one directory to another.
 func moveAll(from, to int) error {
 	fd, err := unix.Openat(from, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -223,7 +223,7 @@ func moveAll(from, to int) error {
 				return &fs.PathError{Op: "move", Path: name, Err: err}
 			}
 		}
-		// What moves while a directory is read may hide other entries: it is read again from its
+		// Renames during a read of the directory may hide other entries, so read it again from the
 		// beginning.
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return err
@@ -231,8 +231,8 @@ func moveAll(from, to int) error {
 	}
 }
 
-// openReal opens a directory by its absolute path, through no symbolic link: the service may have
-// put some there, and this process may do anything.
+// openReal opens a directory by its absolute path without following symbolic links: the service may
+// have created some, and this process has all rights.
 func openReal(name string) (int, error) {
 	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -251,9 +251,9 @@ func exists(dir int, name string) (bool, error) {
 	return err == nil, err
 }
 
-// Recover ends a swap that was interrupted, and removes what a restore that was cut off has left.
-// It makes the directories for restores where services have a backup. It is called before services
-// start. roots are as guestspec.Config lists them.
+// Recover completes an interrupted swap and removes the leftovers of an interrupted restore. It
+// creates the directories for restores if services have a backup. It must be called before services
+// start. roots are those of guestspec.Config.
 func Recover(roots []string, services []guestspec.Service) error {
 	dirs, err := makeRestoreDirs(roots, services)
 	if dirs == nil || err != nil {
@@ -276,7 +276,7 @@ func Recover(roots []string, services []guestspec.Service) error {
 	return tidy(dirs)
 }
 
-// makeRestoreDirs returns the directories for restores, one for each of roots, or nil where no
+// makeRestoreDirs creates the directories for restores, one for each of roots. It returns nil if no
 // service has a backup.
 func makeRestoreDirs(roots []string, services []guestspec.Service) (dirs []string, err error) {
 	if len(saved(services)) == 0 {
@@ -284,7 +284,7 @@ func makeRestoreDirs(roots []string, services []guestspec.Service) (dirs []strin
 	}
 	for _, root := range roots {
 		dir := filepath.Join(root, guestspec.RestoreDir)
-		// Services' users pass through it to their own directory.
+		// Services' users need search permission to reach their own directory.
 		if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}

@@ -17,16 +17,15 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// maxEvent bounds an event of a step, in bytes.
+// maxEvent is the largest event of a step, in bytes.
 const maxEvent = 64 << 10
 
-// readyPatience bounds the wait for the server of a cluster that it has worked in before.
+// readyPatience limits the wait for the server of an existing cluster.
 const readyPatience = 10 * time.Minute
 
-// Upgrade has PostgreSQL's step do one of the things that it does to a cluster, see
-// guestspec.StepUpgrade, and says what it does. PostgreSQL is stopped meanwhile, where that has to
-// be, and is ready again at the end, whatever came of it. It goes on to its end when ctx is done,
-// which then ends only the wait for the server.
+// Upgrade runs one of the operations of PostgreSQL's step guestspec.StepUpgrade and reports its
+// progress. It stops PostgreSQL meanwhile, if necessary, and always starts it again. The end of ctx
+// does not interrupt the operation, only the wait for the server.
 func (k *Keeper) Upgrade(ctx context.Context, do string, say func(backup.Event)) (*backup.Upgraded, error) {
 	spec, err := k.Database()
 	if err != nil {

@@ -17,10 +17,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// pollInterval is the pause between two looks for the interface.
+// pollInterval is the interval of polling for the interface.
 const pollInterval = 20 * time.Millisecond
 
-// resolvConf is where /etc/resolv.conf of the image points to.
+// resolvConf is the target of the image's link /etc/resolv.conf.
 const resolvConf = "/run/resolv.conf"
 
 // UpLoopback brings up lo, with 127.0.0.1.
@@ -35,7 +35,7 @@ func UpLoopback() error {
 	return nil
 }
 
-// Configure gives an interface of the guest its address, routes and name servers.
+// Configure sets the address, routes and name servers of an interface.
 func Configure(name string, n configdisk.Network) error {
 	if err := configureInterface(name, n); err != nil {
 		return fmt.Errorf("configure %s: %w", name, err)
@@ -43,10 +43,10 @@ func Configure(name string, n configdisk.Network) error {
 	return writeResolvConf(n.DNS)
 }
 
-// Find returns the name of the interface that spec means, waiting for it to appear.
+// Find waits for the interface that spec describes and returns its name.
 func Find(spec guestspec.Network) (string, error) {
 	for deadline := time.Now().Add(time.Duration(spec.Wait)); ; time.Sleep(pollInterval) {
-		// The entries are sorted: the first of several is always the same.
+		// The entries are sorted, so the first match is always the same.
 		entries, err := os.ReadDir("/sys/class/net")
 		if err != nil {
 			return "", fmt.Errorf("list network interfaces: %w", err)
@@ -65,7 +65,7 @@ func Find(spec guestspec.Network) (string, error) {
 	}
 }
 
-// driver is the name of the kernel driver behind an interface, empty for a virtual one.
+// driver returns the name of an interface's kernel driver, or "" for a virtual interface.
 func driver(name string) string {
 	target, err := os.Readlink(filepath.Join("/sys/class/net", name, "device/driver"))
 	if err != nil {
@@ -74,10 +74,10 @@ func driver(name string) string {
 	return filepath.Base(target)
 }
 
-// Down takes an interface out of use. Before the kernel powers off this has to be done: a kernel
-// that breaks the queues of its virtio devices then, without commit 0d0eff39ceb3 of 2026
-// ("virtio_ring: fix infinite loop in virtnet_poll_cleantx when device is broken"), never ends if a
-// packet is on its way, such as one of the last of a TCP connection.
+// Down takes an interface down. This is required before the kernel powers off: a kernel that breaks
+// the queues of its virtio devices at that point and lacks commit 0d0eff39ceb3 of 2026
+// ("virtio_ring: fix infinite loop in virtnet_poll_cleantx when device is broken") hangs if a
+// packet is in flight, such as one of the last of a TCP connection.
 func Down(name string) error {
 	link, err := netlink.LinkByName(name)
 	if err == nil {
@@ -113,7 +113,7 @@ func configureInterface(name string, n configdisk.Network) error {
 	}
 	route := &netlink.Route{LinkIndex: link.Attrs().Index, Gw: n.Gateway.AsSlice(), Dst: ipNet(netip.PrefixFrom(unspecified(n.Gateway), 0))}
 	if !n.Address.Contains(n.Gateway) {
-		// A gateway outside the prefix is on this link too.
+		// The gateway may be outside the prefix.
 		route.Flags = int(netlink.FLAG_ONLINK)
 	}
 	if err := netlink.RouteReplace(route); err != nil {
@@ -126,7 +126,7 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-// unspecified is the all-zero address of a's family.
+// unspecified returns the unspecified (zero) address of a's family.
 func unspecified(a netip.Addr) netip.Addr {
 	if a.Is4() {
 		return netip.IPv4Unspecified()
@@ -134,7 +134,7 @@ func unspecified(a netip.Addr) netip.Addr {
 	return netip.IPv6Unspecified()
 }
 
-// writeResolvConf names the servers in the file that libc and Go read.
+// writeResolvConf writes the name servers to the file that libc and Go read.
 func writeResolvConf(servers []netip.Addr) error {
 	var b strings.Builder
 	b.WriteString("# written by sov-init from the config disk\n")

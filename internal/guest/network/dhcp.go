@@ -17,19 +17,19 @@ import (
 )
 
 const (
-	// dhcpAnswer is how long an answer is waited for before the question is repeated, and
-	// dhcpRetries how often it is before the address counts as not to be had for now.
+	// dhcpAnswer is the timeout of a request before it is repeated, dhcpRetries the number of
+	// repetitions before the attempt fails.
 	dhcpAnswer  = 2 * time.Second
 	dhcpRetries = 3
-	// dhcpPause is between two attempts, dhcpLeast the shortest time after which a lease is
+	// dhcpPause is the pause between two attempts, dhcpLeast the minimum time before a lease is
 	// renewed.
 	dhcpPause, dhcpLeast = 10 * time.Second, time.Minute
 )
 
-// KeepLease asks for an address of the interface by DHCP (RFC 2131), and renews the lease when half
-// of its time has passed, until ctx is done. It calls apply with each new address and what came
-// with it, and report with what went wrong, once for each kind of answer. An address is kept when
-// its server does not answer any more.
+// KeepLease requests an address for the interface by DHCP (RFC 2131), and renews the lease after
+// half of its time, until ctx is done. It calls apply with each new configuration, and report with
+// errors, without repeating the same error. The address is kept even if the server does not answer
+// any more.
 func KeepLease(ctx context.Context, link, hostname string, apply func(configdisk.Network), report func(error)) {
 	var now configdisk.Network
 	var said string
@@ -58,8 +58,7 @@ func KeepLease(ctx context.Context, link, hostname string, apply func(configdisk
 	}
 }
 
-// askLease asks for an address, and returns it with the time after which the lease is to be
-// renewed.
+// askLease requests an address, and returns it with the time until the renewal of the lease.
 func askLease(ctx context.Context, link, hostname string) (configdisk.Network, time.Duration, error) {
 	device, err := netlink.LinkByName(link)
 	if err == nil {
@@ -82,7 +81,7 @@ func askLease(ctx context.Context, link, hostname string) (configdisk.Network, t
 	return n, max(lease.ACK.IPAddressLeaseTime(time.Hour)/2, dhcpLeast), err
 }
 
-// leased is what a server's answer gives.
+// leased returns the configuration in a server's ACK.
 func leased(ack *dhcpv4.DHCPv4) (configdisk.Network, error) {
 	var n configdisk.Network
 	address, ok := netip.AddrFromSlice(ack.YourIPAddr.To4())
@@ -101,13 +100,13 @@ func leased(ack *dhcpv4.DHCPv4) (configdisk.Network, error) {
 			n.DNS = append(n.DNS, a)
 		}
 	}
-	if mtu, err := dhcpv4.GetUint16(dhcpv4.OptionInterfaceMTU, ack.Options); err == nil && mtu >= 576 { // RFC 791's least for hosts
+	if mtu, err := dhcpv4.GetUint16(dhcpv4.OptionInterfaceMTU, ack.Options); err == nil && mtu >= 576 { // RFC 791's minimum for hosts
 		n.MTU = int(mtu)
 	}
 	return n, configdisk.Config{Network: n}.Validate()
 }
 
-// Forget takes an address off an interface, which has another one by now.
+// Forget removes an old address from an interface.
 func Forget(link string, address netip.Prefix) error {
 	device, err := netlink.LinkByName(link)
 	if err == nil {

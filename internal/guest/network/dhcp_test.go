@@ -29,7 +29,7 @@ func TestLeased(t *testing.T) {
 	}
 	for name, m := range map[string]*dhcpv4.DHCPv4{
 		"no address": answer(dhcpv4.WithYourIP(nil)), "no mask": answer(func(m *dhcpv4.DHCPv4) { delete(m.Options, uint8(dhcpv4.OptionSubnetMask.Code())) }),
-		"everybody's address": answer(dhcpv4.WithYourIP(net.IPv4(224, 0, 0, 1))),
+		"multicast address": answer(dhcpv4.WithYourIP(net.IPv4(224, 0, 0, 1))),
 	} {
 		if n, err := leased(m); err == nil || !strings.Contains(err.Error(), "address") {
 			t.Errorf("%s: %v, %+v", name, err, n)

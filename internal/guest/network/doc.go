@@ -1,7 +1,6 @@
-// Package network gives a guest its place in the network: the interface to the host with its
-// address, routes and name servers ([Configure]), and the rules by which packets are let in
-// ([Firewall]).
+// Package network configures a guest's network: the interface to the host with its address, routes
+// and name servers ([Configure]), and the rules for incoming packets ([Firewall]).
 //
-// The tailnet's interface belongs to tailscaled (package tailnet); the firewall only has rules for
-// it. Which ports are open is decided by the recipe and comes with the specification.
+// tailscaled (package tailnet) manages the tailnet's interface; the firewall only has rules for it.
+// The open ports come from the recipe, through the specification.
 package network

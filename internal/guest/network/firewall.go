@@ -15,17 +15,17 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// firewallTable is the one nf_tables table that is the guest's own. The tables of tailscaled stand
-// beside it and count as well: a packet is let in only when no table drops it.
+// firewallTable is the guest's own nf_tables table. The tables of tailscaled also apply: a packet
+// is accepted only if no table drops it.
 const firewallTable = "sov"
 
-// Connections to the endpoint that do not come from a privileged port: in a second, and at once.
+// Limits of connections to the endpoint from unprivileged ports: per second, and burst.
 const (
 	endpointRate  = 100
 	endpointBurst = 200
 )
 
-// A Firewall describes what the guest lets in.
+// A Firewall describes the connections that the guest accepts.
 type Firewall struct {
 	Link     string       // the interface to the host
 	Subnet   netip.Prefix // of the guest's address; invalid without one
@@ -34,8 +34,8 @@ type Firewall struct {
 	Open     []guestspec.Opening
 }
 
-// Apply replaces the rules that an earlier call made, in one transaction: there is no moment
-// without rules.
+// Apply replaces the rules of an earlier call in one transaction, so that rules are always in
+// place.
 func (f Firewall) Apply() error {
 	rules, err := f.rules()
 	if err != nil {
@@ -45,13 +45,13 @@ func (f Firewall) Apply() error {
 	if err != nil {
 		return fmt.Errorf("set up the firewall: %w", err)
 	}
-	// A kernel without nf_tables has one answer for all messages of a transaction, and Flush would
-	// wait for the others for ever.
+	// A kernel without nf_tables sends only one response for all messages of a transaction, and
+	// Flush would wait for the others forever.
 	if _, err := conn.ListTablesOfFamily(nftables.TableFamilyINet); err != nil {
 		return fmt.Errorf("set up the firewall: %w (does the kernel have nf_tables?)", err)
 	}
 	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: firewallTable}
-	conn.AddTable(table) // so that there is one to remove
+	conn.AddTable(table) // so that the deletion does not fail
 	conn.DelTable(table)
 	conn.AddTable(table)
 	drop := nftables.ChainPolicyDrop
@@ -68,19 +68,19 @@ func (f Firewall) Apply() error {
 	return nil
 }
 
-// rules lists the rules in the order in which a packet meets them: those of running connections
-// first, which most packets belong to.
+// rules lists the rules in order. Those for established connections come first, because most
+// packets match them.
 func (f Firewall) rules() ([][]expr.Any, error) {
 	rules := [][]expr.Any{
 		join(connection(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), verdict(expr.VerdictAccept)),
-		// Root on the host connects to the endpoint from a privileged port. The rates of all other
-		// connections are limited, those of the guest's own services apart from those of the host.
+		// Root on the host connects to the endpoint from a privileged port. All other connections
+		// are rate-limited, with separate limits for the guest's own services and for the host.
 		join(arrivesOn("lo"), port(unix.IPPROTO_TCP, f.Endpoint), sourcePort(expr.CmpOpLt, guestapi.FirstUnprivileged), verdict(expr.VerdictDrop)),
 		join(arrivesOn("lo"), port(unix.IPPROTO_TCP, f.Endpoint), tooMany(), verdict(expr.VerdictDrop)),
 		join(arrivesOn("lo"), verdict(expr.VerdictAccept)),
 		join(port(unix.IPPROTO_TCP, f.Endpoint), sourcePort(expr.CmpOpGte, guestapi.FirstUnprivileged), tooMany(), verdict(expr.VerdictDrop)),
 		join(connection(expr.CtStateBitINVALID), verdict(expr.VerdictDrop)),
-		// Reports on paths and their MTU, neighbours in IPv6, and a person's ping.
+		// ICMP for path MTU discovery, IPv6 neighbour discovery, and ping.
 		join(transport(unix.IPPROTO_ICMP), verdict(expr.VerdictAccept)),
 		join(transport(unix.IPPROTO_ICMPV6), verdict(expr.VerdictAccept)),
 	}
@@ -98,7 +98,7 @@ func (f Firewall) rules() ([][]expr.Any, error) {
 	return rules, nil
 }
 
-// opening is one rule for each prefix of o.
+// opening returns one rule for each prefix of o.
 func (f Firewall) opening(o guestspec.Opening) ([][]expr.Any, error) {
 	link, protocol := f.Link, byte(unix.IPPROTO_TCP)
 	if o.On == guestspec.OnTailnet {
@@ -126,7 +126,7 @@ func (f Firewall) opening(o guestspec.Opening) ([][]expr.Any, error) {
 		if !prefix.IsValid() {
 			continue
 		}
-		if o.PerSecond > 0 && prefix.Contains(f.Gateway) { // no other sender can take the host's turn
+		if o.PerSecond > 0 && prefix.Contains(f.Gateway) { // the host has its own limit, which other senders cannot use up
 			host := netip.PrefixFrom(f.Gateway, f.Gateway.BitLen())
 			rules = append(rules, join(arrivesOn(link), source(host), port(protocol, o.Port), verdict(expr.VerdictAccept)))
 		}
@@ -135,8 +135,8 @@ func (f Firewall) opening(o guestspec.Opening) ([][]expr.Any, error) {
 	return rules, nil
 }
 
-// Parts of a rule: each loads something into a register and goes on only where it compares. What
-// `nft --debug=netlink` shows for the like in words served as the model.
+// Parts of a rule: each loads a value into a register and compares it. They are modelled on the
+// output of `nft --debug=netlink` for equivalent rules.
 
 func join(parts ...[]expr.Any) []expr.Any {
 	var all []expr.Any
@@ -148,7 +148,7 @@ func join(parts ...[]expr.Any) []expr.Any {
 
 func verdict(kind expr.VerdictKind) []expr.Any { return []expr.Any{&expr.Verdict{Kind: kind}} }
 
-// rate matches so many packets a second, after a burst; all packets that get to it share it.
+// rate matches perSecond packets a second, and a burst. All packets that reach the rule share it.
 func rate(perSecond uint32) []expr.Any {
 	return []expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(perSecond), Unit: expr.LimitTimeSecond,
 		Burst: max(perSecond, guestspec.OpeningBurst)}}
@@ -167,7 +167,7 @@ func connection(states uint32) []expr.Any {
 	}
 }
 
-// arrivesOn matches by the interface's name, which may belong to none yet.
+// arrivesOn matches the interface's name. The interface need not exist yet.
 func arrivesOn(link string) []expr.Any {
 	name := make([]byte, unix.IFNAMSIZ)
 	copy(name, link)
@@ -181,7 +181,7 @@ func transport(protocol byte) []expr.Any {
 
 // port matches a port as the destination.
 func port(protocol byte, number uint16) []expr.Any {
-	const offset = 2 // behind the source port, in TCP and UDP alike
+	const offset = 2 // after the source port, in both TCP and UDP
 	return append(transport(protocol),
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: 2},
 		equal(binary.BigEndian.AppendUint16(nil, number)))

@@ -124,7 +124,7 @@ func TestFirewall(t *testing.T) {
 		{"fd00::1", "[fd00::2]:5432", true},
 		{"192.168.100.1", "192.168.100.2:8377", true},
 		{"192.168.100.3", "192.168.100.2:8377", false}, // not the host
-		{"10.9.1.1", "10.9.0.2:80", true},              // published: to anybody
+		{"10.9.1.1", "10.9.0.2:80", true},              // published: to all hosts
 		{"fd00::1", "[fd00::2]:80", true},
 		{"192.168.100.1", "192.168.100.2:22", false}, // on the tailnet only
 		{"192.168.100.1", "192.168.100.2:81", false},

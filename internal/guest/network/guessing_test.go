@@ -31,9 +31,9 @@ const (
 	rateNow        = 3
 )
 
-// TestGuessing has somebody on a network guess the password of app, with 16 connections at a time,
-// and then hold as many connections as he gets without a word. Each time the host logs in as the
-// superuser.
+// TestGuessing has an attacker on a network guess the password of app, with 16 connections at a
+// time, and then hold as many connections as he gets without a word. Each time the host logs in as
+// the superuser.
 func TestGuessing(t *testing.T) {
 	const span = 3 * time.Second
 	rates := map[string]float64{}
@@ -145,7 +145,7 @@ func (l *link) holdSilently(t *testing.T, most int) int64 {
 		if ctx.Err() == nil {
 			select {
 			case ended <- struct{}{}:
-			default: // somebody has said so
+			default: // another goroutine has reported it
 			}
 		}
 	}

@@ -10,11 +10,11 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// hostsFile is where /etc/hosts of the image points to. libc reads it at each lookup, so a name
-// counts at once.
+// hostsFile is the target of the image's link /etc/hosts. libc reads it at each lookup, so changes
+// apply at once.
 const hostsFile = "/run/hosts"
 
-// WriteHosts replaces the names that the guest resolves by itself: its own, and those of hosts.
+// WriteHosts replaces the names in hostsFile: the guest's own, and those of hosts.
 func WriteHosts(hostname string, hosts []configdisk.Host) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "127.0.0.1\tlocalhost\n127.0.1.1\t%s\n::1\tlocalhost\n", hostname)

@@ -43,7 +43,8 @@ func Status(name string) *guestapi.Network {
 	return status
 }
 
-// maskOf is the length of a destination's prefix; netlink has none for the default route's.
+// maskOf returns the length of a destination's prefix; netlink has no destination for the default
+// route.
 func maskOf(dst *net.IPNet) (ones, bits int) {
 	if dst == nil {
 		return 0, 0

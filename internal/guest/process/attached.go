@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An Attached is a process whose standard streams are the caller's, by a terminal of its own or by
-// pipes, and a cgroup with all that it starts.
+// An Attached is a process with its standard streams connected to the caller, through a
+// pseudoterminal or pipes, and a cgroup with all its descendants.
 type Attached struct {
 	*Process
 	In  *os.File // the terminal, or a pipe
@@ -24,7 +24,7 @@ type Attached struct {
 	cgroup *cgroup
 }
 
-// Attach starts c in a session of its own. With a size it gets a terminal that large. Stdin and
+// Attach starts c in a new session. If size is not nil, it gets a terminal of that size. Stdin and
 // Line are not used.
 func (c Command) Attach(r *Reaper, size *unix.Winsize) (_ *Attached, err error) {
 	cred, account, err := Credential(c.User, c.Group)
@@ -50,8 +50,8 @@ func (c Command) Attach(r *Reaper, size *unix.Winsize) (_ *Attached, err error) 
 	}
 	if a.cgroup, err = newCgroup(c.Name); err == nil {
 		sys.UseCgroupFD, sys.CgroupFD = true, int(a.cgroup.dir.Fd())
-		_ = a.cgroup.limit(guestspec.Limits{Weight: guestspec.OwnWeight}) // ending a service that runs wild must not wait for it
-	} // As with a Task, it also runs without.
+		_ = a.cgroup.limit(guestspec.Limits{Weight: guestspec.OwnWeight}) // so that it can stop a service that uses all CPU time
+	} // as with a Task, it also runs without a cgroup
 	a.Process, err = r.start(c.Argv[0], c.Argv, &syscall.ProcAttr{
 		Dir: c.Dir, Env: c.environment(account), Files: []uintptr{theirs[0].Fd(), theirs[1].Fd(), theirs[2].Fd()}, Sys: sys,
 	}, c.OOMScoreAdj)
@@ -119,7 +119,7 @@ func (a *Attached) Resize(size *unix.Winsize) error {
 	return control(a.In, func(fd int) error { return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, size) })
 }
 
-// control calls fn with a file's descriptor and leaves the file one that the runtime can wait for.
+// control calls fn with a file's descriptor without making the file blocking.
 func control(f *os.File, fn func(fd int) error) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -132,26 +132,26 @@ func control(f *os.File, fn func(fd int) error) error {
 	return failed
 }
 
-// hangUpLimit is how long a process that was told that its caller has gone may take to end. It also
-// bounds what a session may hold up a shutdown.
+// hangUpLimit is how long a process may take to end after SIGHUP. It also limits how long a session
+// may delay a shutdown.
 const hangUpLimit = 250 * time.Millisecond
 
-// strayLimit is how long what was read from may be silent after its process has ended: without
-// cgroups a process that was left behind may hold it open.
+// strayLimit is how long a stream may be silent after its process has ended: without cgroups a
+// left-over descendant may keep it open.
 const strayLimit = time.Second
 
 // Read reads from Out or Err of a. After the process has ended it does not wait for long.
 func (a *Attached) Read(f *os.File, p []byte) (int, error) {
 	select {
 	case <-a.Ended:
-		_ = f.SetReadDeadline(time.Now().Add(strayLimit)) // one that cannot be set bounds nothing
+		_ = f.SetReadDeadline(time.Now().Add(strayLimit)) // on an error the read is not limited
 	default:
 	}
 	return f.Read(p)
 }
 
-// End ends a, which is told first, and all that it started. Out and Err end then; a read that waits
-// notices soon, also without cgroups.
+// End sends SIGHUP to a, and then kills it and all its descendants. Out and Err then end; a blocked
+// read returns soon, even without cgroups.
 func (a *Attached) End() {
 	a.SignalGroup(unix.SIGHUP)
 	select {
@@ -167,7 +167,7 @@ func (a *Attached) End() {
 	}
 }
 
-// Close closes the caller's ends. It may be called more than once, while they are used.
+// Close closes the caller's ends. It may be called more than once, and while they are in use.
 func (a *Attached) Close() {
 	for _, f := range []*os.File{a.In, a.Out, a.Err} {
 		if f != nil {
@@ -176,8 +176,8 @@ func (a *Attached) Close() {
 	}
 }
 
-// Status is the exit status of a that a shell would report (POSIX, Shell Command Language, 2.8.2).
-// p has ended.
+// Status returns p's exit status as a shell would report it (POSIX, Shell Command Language, 2.8.2).
+// p must have ended.
 func (p *Process) Status() int {
 	if p.status.Signaled() {
 		return 128 + int(p.status.Signal())

@@ -21,12 +21,12 @@ import (
 // CgroupRoot is where cgroup2 is mounted.
 const CgroupRoot = "/sys/fs/cgroup"
 
-// A cgroup holds the processes of one start of a service, wherever they went: PostgreSQL's make
-// sessions of their own, so that no process group would catch them all. A nil *cgroup, on a
-// kernel without them, does nothing.
+// A cgroup contains all processes of one start of a service. A process group would not be enough:
+// PostgreSQL's processes create their own sessions. A nil *cgroup, on a kernel without cgroups,
+// does nothing.
 //
-// Each start has a new one: some kernels (6.18 is one) kill every process that is cloned into a
-// cgroup which was killed before.
+// Each start has a new one: some kernels, such as 6.18, kill every process that is cloned into a
+// cgroup that was killed before.
 type cgroup struct {
 	path string
 	dir  *os.File // to start processes in
@@ -35,7 +35,7 @@ type cgroup struct {
 // cgroupsMade numbers the cgroups of this boot.
 var cgroupsMade atomic.Int64
 
-// newCgroup makes a cgroup for something of this name.
+// newCgroup creates a cgroup with a unique name that begins with name.
 func newCgroup(name string) (*cgroup, error) {
 	path := filepath.Join(CgroupRoot, fmt.Sprintf("%s.%d", name, cgroupsMade.Add(1)))
 	if err := os.Mkdir(path, 0o755); err != nil {
@@ -49,8 +49,8 @@ func newCgroup(name string) (*cgroup, error) {
 	return &cgroup{path, dir}, nil
 }
 
-// Own moves this process into a cgroup of its own, with a share of the machine that no service can
-// take: it starts and watches them, and answers for the machine.
+// Own moves this process into its own cgroup with a guaranteed share of the machine, because it
+// supervises the services and serves the endpoint.
 func Own() error {
 	own := guestspec.Limits{Keeps: "5%", Weight: guestspec.OwnWeight}
 	c, err := newCgroup("init")
@@ -63,11 +63,11 @@ func Own() error {
 	return nil
 }
 
-// controllers are what limits need of a cgroup.
+// controllers are the cgroup controllers that limits need.
 var controllers = []string{"cpu", "memory", "pids"}
 
-// EnableControllers gives the cgroups of services the controllers that this kernel has of those
-// that limits need. The build refuses a kernel that lacks one.
+// EnableControllers enables the available controllers for the cgroups of services. The build
+// refuses a kernel that lacks one.
 func EnableControllers() error {
 	has, err := os.ReadFile(filepath.Join(CgroupRoot, "cgroup.controllers"))
 	if err != nil {
@@ -84,8 +84,8 @@ func EnableControllers() error {
 	return nil
 }
 
-// limit sets what all processes in c may take together. A controller that is not enabled limits
-// nothing.
+// limit sets the limits of all processes in c together. A limit whose controller is not enabled has
+// no effect.
 func (c *cgroup) limit(l guestspec.Limits) error {
 	memory, err := memoryLimit(l.Memory)
 	keeps, keepsErr := memoryLimit(l.Keeps)
@@ -110,8 +110,7 @@ func (c *cgroup) limit(l guestspec.Limits) error {
 	return nil
 }
 
-// writeControl writes to a file of a cgroup. os.WriteFile would try to make one that does not
-// exist.
+// writeControl writes to a file of a cgroup. os.WriteFile would try to create a missing one.
 func writeControl(name, value string) error {
 	f, err := os.OpenFile(name, os.O_WRONLY, 0)
 	if err != nil {
@@ -121,7 +120,7 @@ func writeControl(name, value string) error {
 	return errors.Join(err, f.Close())
 }
 
-// number is n in decimal, or empty for 0.
+// number formats n in decimal, or returns "" for 0.
 func number(n int) string {
 	if n == 0 {
 		return ""
@@ -129,7 +128,7 @@ func number(n int) string {
 	return strconv.Itoa(n)
 }
 
-// memoryLimit is text in bytes: a percentage is one of this machine's memory.
+// memoryLimit converts text to bytes. A percentage is relative to this machine's memory.
 func memoryLimit(text string) (string, error) {
 	percent, ok := strings.CutSuffix(text, "%")
 	if !ok {
@@ -149,11 +148,12 @@ func memoryLimit(text string) (string, error) {
 // kill sends SIGKILL to every process in c.
 func (c *cgroup) kill() {
 	if c != nil {
-		_ = writeControl(filepath.Join(c.path, "cgroup.kill"), "1") // remove tells whether it worked
+		_ = writeControl(filepath.Join(c.path, "cgroup.kill"), "1") // remove finds out whether it worked
 	}
 }
 
-// remove kills what is left in c and waits until it is gone, for at most limit.
+// remove kills the remaining processes in c, waits for at most limit until they have ended, and
+// removes c.
 func (c *cgroup) remove(limit time.Duration) {
 	if c == nil {
 		return

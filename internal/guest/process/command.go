@@ -24,15 +24,15 @@ type Command struct {
 	Dir         string
 	Stdin       []byte   // nil: /dev/null
 	In          *os.File // in place of Stdin; the caller closes it
-	Out         *os.File // standard output, which Line does not get then; nil: Line gets it
+	Out         *os.File // standard output; nil: Line receives it
 	Name        string   // of its cgroup
 	OOMScoreAdj int
-	Confine     *Confinement     // nil: it has all that its user has
-	Limits      guestspec.Limits // of all that it starts; Files is Confine's
-	Line        func(string)     // gets every line of standard output and error
+	Confine     *Confinement     // nil: it is not confined
+	Limits      guestspec.Limits // of all its processes; Confine has the limit of files
+	Line        func(string)     // receives every line of standard output and error
 }
 
-// Start runs c in a session of its own, so that no signal meant for it reaches anything else.
+// Start runs c in a new session, so that signals to its process group do not reach other processes.
 func (c Command) Start(r *Reaper) (*Task, error) {
 	cred, account, err := Credential(c.User, c.Group)
 	if err != nil {
@@ -61,7 +61,7 @@ func (c Command) Start(r *Reaper) (*Task, error) {
 		sys.UseCgroupFD, sys.CgroupFD = true, int(group.dir.Fd())
 		err = group.limit(c.Limits)
 	} else {
-		err = nil // It also runs without a cgroup. The boot reports that cgroups cannot be mounted.
+		err = nil // it also runs without a cgroup; the boot reports that cgroups cannot be mounted
 	}
 	attr := &syscall.ProcAttr{
 		Dir:   c.Dir,
@@ -88,7 +88,7 @@ func (c Command) Start(r *Reaper) (*Task, error) {
 	return t, nil
 }
 
-// openStdin opens what the process reads: /dev/null, or a pipe that carries c.Stdin.
+// openStdin opens the process's standard input: /dev/null, or a pipe with c.Stdin.
 func (c Command) openStdin() (*os.File, error) {
 	if c.Stdin == nil {
 		return os.OpenFile(os.DevNull, os.O_RDONLY, 0)
@@ -109,14 +109,14 @@ func (c Command) environment(u *user.User) []string {
 		"PATH=" + c.Path, "HOME=" + u.HomeDir, "USER=" + u.Username, "LOGNAME=" + u.Username, "SHELL=/bin/sh",
 	}
 	for name, value := range c.Env {
-		// execve keeps the order; the last of a name wins in libc and Go alike.
+		// execve keeps the order, and the last value of a name wins in libc and in Go.
 		env = append(env, name+"="+value)
 	}
 	return env
 }
 
-// Run starts c and waits for its end; when ctx is done first, c is killed. An unsuccessful end is
-// an *ExitError.
+// Run starts c and waits for its end. It kills c when ctx is done. The error for an unsuccessful
+// end is an *ExitError.
 func (c Command) Run(ctx context.Context, r *Reaper) error {
 	t, err := c.Start(r)
 	if err != nil {

@@ -20,29 +20,29 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// A Confinement is what a process loses between its fork and its program: sov-init starts itself
-// again under the name [Confined], gives up what the program must not have, and becomes it.
+// A Confinement describes the restrictions of a process. They are applied between fork and execve:
+// sov-init executes itself under the name [Confined], drops its rights, and executes the program.
 //
 // The program sees the image and the data disk read-only, an empty /tmp and /dev/shm, a /dev of a
 // few devices, and no process of other users in /proc.
 type Confinement struct {
-	Write   []string `json:"write,omitempty"`   // what it may write; sorted, none inside another
-	Hidden  []string `json:"hidden,omitempty"`  // directories and files that it sees empty
-	Devices []string `json:"devices,omitempty"` // besides commonDevices
+	Write   []string `json:"write,omitempty"`   // writable paths; sorted, none inside another
+	Hidden  []string `json:"hidden,omitempty"`  // directories and files that appear empty
+	Devices []string `json:"devices,omitempty"` // in addition to commonDevices
 	// Capabilities are the names that guestspec.Capability knows; all others are dropped.
 	Capabilities []string `json:"capabilities,omitempty"`
-	Files        int      `json:"files,omitempty"` // RLIMIT_NOFILE; 0: as sov-init has it
-	// Rlimits are others, in bytes, by the names of guestspec.RlimitNames.
+	Files        int      `json:"files,omitempty"` // RLIMIT_NOFILE; 0: that of sov-init
+	// Rlimits are other limits, in bytes, by the names of guestspec.RlimitNames.
 	Rlimits map[string]int64 `json:"rlimits,omitempty"`
 }
 
 // Confined is the name (argv[0]) under which sov-init calls [Become].
 const Confined = "sov-confined"
 
-// reportFD is where Become writes why it could not become the program.
+// reportFD is the descriptor to which Become writes its error.
 const reportFD = 3
 
-// instructions are what Become is told.
+// instructions are the input of Become.
 type instructions struct {
 	Confinement
 	UID    uint32   `json:"uid"`
@@ -51,7 +51,7 @@ type instructions struct {
 	Dir    string   `json:"dir"`
 }
 
-// start starts a process that confines itself first, and returns once it has become its program.
+// start starts a process that confines itself, and returns after its execve.
 func (c *Confinement) start(r *Reaper, argv []string, attr *syscall.ProcAttr, oomScoreAdj int) (*Process, error) {
 	cred := attr.Sys.Credential
 	text, err := json.Marshal(instructions{*c, cred.Uid, cred.Gid, cred.Groups, attr.Dir})
@@ -63,7 +63,7 @@ func (c *Confinement) start(r *Reaper, argv []string, attr *syscall.ProcAttr, oo
 		return nil, fmt.Errorf("start %s: %w", argv[0], err)
 	}
 	defer report.Close()
-	attr.Files = append(attr.Files, w.Fd()) // there are reportFD before
+	attr.Files = append(attr.Files, w.Fd()) // standard input, output and error precede it
 	attr.Dir, attr.Sys.Credential = "", nil
 	attr.Sys.Cloneflags |= unix.CLONE_NEWNS
 	p, err := r.start("/proc/self/exe", append([]string{Confined, string(text)}, argv...), attr, oomScoreAdj)
@@ -84,11 +84,11 @@ func (c *Confinement) start(r *Reaper, argv []string, attr *syscall.ProcAttr, oo
 // instructions, and the program with its arguments. It returns only if it fails, with an exit
 // status.
 func Become(args []string) int {
-	runtime.LockOSThread() // capabilities, and what may be gained, are those of a thread
+	runtime.LockOSThread() // capabilities and no_new_privs belong to a thread
 	unix.CloseOnExec(reportFD)
 	err := become(args)
 	fmt.Fprint(os.NewFile(reportFD, "report"), err)
-	return 126 // what shells return for a program that cannot be run
+	return 126 // the status of shells for a program that cannot be run
 }
 
 func become(args []string) error {
@@ -123,7 +123,7 @@ func become(args []string) error {
 // rlimits are the numbers of guestspec.RlimitNames.
 var rlimits = map[string]int{"core": unix.RLIMIT_CORE, "fsize": unix.RLIMIT_FSIZE, "memlock": unix.RLIMIT_MEMLOCK, "stack": unix.RLIMIT_STACK}
 
-// limit sets the limits of this process, which those that it starts inherit.
+// limit sets the resource limits of this process, which its children inherit.
 func (in *instructions) limit() error {
 	set := func(name string, number int, value uint64) error {
 		if err := unix.Setrlimit(number, &unix.Rlimit{Cur: value, Max: value}); err != nil {
@@ -142,15 +142,16 @@ func (in *instructions) limit() error {
 	return nil
 }
 
-// commonDevices are those that every program may expect.
+// commonDevices are the devices that every program has.
 var commonDevices = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
 
-// kernelControls are files by which root changes the kernel: read-only for every service.
+// kernelControls are files with which root can change the kernel. They are read-only for every
+// service.
 var kernelControls = []string{"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"}
 
-// enclose gives this process, alone in its mount namespace, its own view of the file system.
+// enclose sets up this process's view of the file system, in its own mount namespace.
 func (in *instructions) enclose() error {
-	// What stays as it is, is held before the rest changes.
+	// Open the trees that stay before anything is covered.
 	kept := map[string]int{}
 	var order []string
 	for _, name := range slices.Concat(in.Write, commonDevices, in.Devices) {
@@ -197,7 +198,7 @@ func (in *instructions) enclose() error {
 	return in.closeControls()
 }
 
-// makeDev fills the new /dev with what is not a device.
+// makeDev creates the entries of the new /dev that are not devices.
 func makeDev() error {
 	if err := os.Mkdir("/dev/shm", 0o755); err != nil {
 		return err
@@ -213,7 +214,7 @@ func makeDev() error {
 	return nil
 }
 
-// put mounts a tree where it was before, in whatever covers that place now.
+// put mounts a tree at its previous path, on top of the mount that now covers it.
 func put(tree int, name string) error {
 	var info unix.Stat_t
 	if err := unix.Fstat(tree, &info); err != nil {
@@ -240,7 +241,8 @@ func makeTarget(name string, directory bool) error {
 	return os.WriteFile(name, nil, 0o600)
 }
 
-// closeControls makes kernelControls read-only, but the network's for who administers it.
+// closeControls makes kernelControls read-only, except those of the network for a process with
+// CAP_NET_ADMIN.
 func (in *instructions) closeControls() error {
 	const networkControls = "/proc/sys/net"
 	network := -1
@@ -253,7 +255,7 @@ func (in *instructions) closeControls() error {
 	for _, name := range kernelControls {
 		tree, err := unix.OpenTree(unix.AT_FDCWD, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 		if err == unix.ENOENT {
-			continue // not every kernel has all of them
+			continue // not all kernels have it
 		}
 		if err == nil {
 			err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
@@ -271,7 +273,8 @@ func (in *instructions) closeControls() error {
 	return put(network, networkControls)
 }
 
-// change makes this thread one of the user, with the capabilities that it keeps and no way to more.
+// change switches this thread to the user, with the given capabilities and without a way to gain
+// more.
 func (in *instructions) change() error {
 	var kept []int
 	var set [2]unix.CapUserData // bits 0 to 31, and 32 to 63

@@ -14,12 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Reaper starts processes and waits for them, and for every orphan that the kernel hands to
-// PID 1. Only one place may wait: a second one would race it for the same status.
+// A Reaper starts processes and waits for them, and for every orphan of the machine. No other code
+// may call wait: it would race with the Reaper.
 type Reaper struct {
-	// mu is held while a process is forked and entered into children, and while statuses are
-	// collected: a process that ends at once is in the map before its status is looked for, and
-	// one that is signalled is not yet reaped, so its number cannot have passed to another.
+	// mu is held while a process is forked and added to children, and while statuses are collected.
+	// A process that ends at once is therefore in the map before its status is collected, and a
+	// process that is signalled is not reaped yet, so its PID cannot be reused.
 	mu       sync.Mutex
 	children map[int]*Process
 	orphans  int // reaped so far
@@ -31,7 +31,7 @@ type Reaper struct {
 // A Process is a child that a Reaper started.
 type Process struct {
 	PID   int
-	Ended <-chan struct{} // closed once the process has ended and is reaped
+	Ended <-chan struct{} // closed after the process has ended and is reaped
 
 	reaper  *Reaper
 	program string
@@ -39,14 +39,14 @@ type Process struct {
 	status  syscall.WaitStatus // valid after ended
 }
 
-// NewReaper starts to collect the children of this process. There can be only one. spawn runs its
+// NewReaper starts to reap the children of this process. There can be only one. spawn runs its
 // second argument in a goroutine; the first is the goroutine's name.
 func NewReaper(spawn func(name string, fn func())) *Reaper {
 	r := &Reaper{children: map[int]*Process{}, spawn: spawn}
 	signals := make(chan os.Signal, 1) // one pending is enough: collect takes all there are
 	signal.Notify(signals, syscall.SIGCHLD)
 	spawn("reaper", func() {
-		r.collect() // what ended before
+		r.collect() // children that have ended already
 		for range signals {
 			r.collect()
 		}
@@ -64,7 +64,7 @@ func (r *Reaper) collect() {
 		if errors.Is(err, syscall.EINTR) {
 			continue
 		}
-		if err != nil || pid <= 0 { // ECHILD: there are none; 0: none has ended
+		if err != nil || pid <= 0 { // ECHILD: no children; 0: none has ended
 			return
 		}
 		p, ours := r.children[pid]
@@ -78,8 +78,8 @@ func (r *Reaper) collect() {
 	}
 }
 
-// start runs the program at path. oomScoreAdj becomes the process's own before its first
-// instruction, by way of being that of PID 1 at the fork.
+// start runs the program at path. The process inherits oomScoreAdj from PID 1, which sets it for
+// the fork, so that it applies from the first instruction.
 func (r *Reaper) start(path string, argv []string, attr *syscall.ProcAttr, oomScoreAdj int) (*Process, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -120,14 +120,14 @@ func setOOMScoreAdj(n int) error {
 	return nil
 }
 
-// Orphans is the number of processes reaped so far that this Reaper did not start.
+// Orphans returns the number of reaped processes that this Reaper did not start.
 func (r *Reaper) Orphans() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.orphans
 }
 
-// Signal sends s to p. It does nothing when p has ended.
+// Signal sends s to p. It does nothing if p has ended.
 func (p *Process) Signal(s syscall.Signal) {
 	p.signalTarget(p.PID, s)
 }
@@ -141,14 +141,14 @@ func (p *Process) signalTarget(target int, s syscall.Signal) {
 	p.reaper.mu.Lock()
 	defer p.reaper.mu.Unlock()
 	if p.reaper.children[p.PID] == p {
-		syscall.Kill(target, s) // it may be a zombie: that is not worth an error
+		syscall.Kill(target, s) // it may be a zombie: ignore the error
 	}
 }
 
-// Outcome says how p ended, as in "exit status 1" or "killed by SIGSEGV". p has ended.
+// Outcome describes how p ended, as in "exit status 1" or "killed by SIGSEGV". p must have ended.
 func (p *Process) Outcome() string { return describe(p.status) }
 
-// Err returns an *ExitError unless p ended with exit status 0. p has ended.
+// Err returns an *ExitError unless p ended with exit status 0. p must have ended.
 func (p *Process) Err() error {
 	if p.status.ExitStatus() != 0 {
 		return &ExitError{p.program, p.status}
@@ -156,7 +156,7 @@ func (p *Process) Err() error {
 	return nil
 }
 
-// An ExitError says that a process ended with another status than exit status 0.
+// An ExitError is the error for a process that did not end with exit status 0.
 type ExitError struct {
 	Program string
 	Status  syscall.WaitStatus
@@ -171,7 +171,7 @@ func describe(status syscall.WaitStatus) string {
 	return "exit status " + strconv.Itoa(status.ExitStatus())
 }
 
-// signalName is the name of s, such as SIGTERM.
+// signalName returns the name of s, such as SIGTERM.
 func signalName(s syscall.Signal) string {
 	if name := unix.SignalName(s); name != "" {
 		return name

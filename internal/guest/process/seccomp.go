@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deniedCalls are system calls that no program of a service has use for: they change the machine,
-// or are a large part of the kernel for an attacker to try. Each group is open to a service that
-// has the capability which the kernel asks for in it; "" is open to none.
+// deniedCalls are system calls that services do not need: they change the machine, or expose large
+// parts of the kernel to an attacker. A service with the capability that the kernel requires for a
+// group may use it; "" means that no service may.
 var deniedCalls = []struct {
 	capability string
 	errno      unix.Errno
@@ -35,12 +35,12 @@ var deniedCalls = []struct {
 	{"perfmon", unix.EPERM, []uint32{unix.SYS_PERF_EVENT_OPEN}},
 	{"dac_read_search", unix.EPERM, []uint32{unix.SYS_OPEN_BY_HANDLE_AT}},
 	{"", unix.EPERM, []uint32{unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY, unix.SYS_KEYCTL, unix.SYS_USERFAULTFD}},
-	// As on a kernel without it, so that a program does what it did before there was one.
+	// ENOSYS, as on a kernel without io_uring, so that programs use their fallback.
 	{"", unix.ENOSYS, []uint32{unix.SYS_IO_URING_SETUP, unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER}},
 }
 
-// signalCalls send a signal to the process that their first argument names. sov-init takes SIGTERM
-// for a wish to shut down, and a service that runs as root may signal what else is root's.
+// signalCalls send a signal to the process that their first argument names. sov-init shuts down on
+// SIGTERM, and a service that runs as root could signal other processes of root.
 var signalCalls = []uint32{
 	unix.SYS_KILL, unix.SYS_TKILL, unix.SYS_TGKILL, unix.SYS_RT_SIGQUEUEINFO, unix.SYS_RT_TGSIGQUEUEINFO, unix.SYS_PIDFD_OPEN,
 }
@@ -55,10 +55,10 @@ var architectures = map[string]uint32{"arm64": unix.AUDIT_ARCH_AARCH64, "amd64":
 const (
 	offsetCall     = 0
 	offsetArch     = 4
-	offsetArgument = 16 // the lower half of the first
+	offsetArgument = 16 // the lower half of the first argument
 )
 
-// callFilter is the program by which the kernel judges each system call of a process with these
+// callFilter returns the BPF program that filters the system calls of a process with these
 // capabilities.
 func callFilter(capabilities []string) []bpf.Instruction {
 	deny := func(e unix.Errno) bpf.Instruction { return bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(e)} }
@@ -83,7 +83,8 @@ func callFilter(capabilities []string) []bpf.Instruction {
 			bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: namespaces, SkipTrue: 1},
 			deny(unix.EPERM),
 			bpf.LoadAbsolute{Off: offsetCall, Size: 4},
-			// Its flags are in memory, where a filter cannot read them; programs go on with clone.
+			// A filter cannot read the flags of clone3, which are in memory; programs fall back to
+			// clone.
 			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.SYS_CLONE3, SkipTrue: 1},
 			deny(unix.ENOSYS),
 		)
@@ -100,7 +101,7 @@ func callFilter(capabilities []string) []bpf.Instruction {
 	)
 }
 
-// filterCalls has the kernel judge the system calls of this thread, and of what it becomes.
+// filterCalls installs the filter for this thread and the program that it executes.
 func filterCalls(capabilities []string) error {
 	raw, err := bpf.Assemble(callFilter(capabilities))
 	if err != nil {

@@ -14,9 +14,9 @@ type Stream struct {
 	Out *os.File
 }
 
-// Stream starts c in a session of its own, with a pipe for its output and, if stdin is set, for its
-// input. Standard error goes to /dev/null. The process has no cgroup and no output lines, so Name
-// and Line are not used; Stdin and OOMScoreAdj are not either.
+// Stream starts c in a new session, with a pipe for its output and, if stdin is set, for its input.
+// Standard error goes to /dev/null. Name, Line, Stdin and OOMScoreAdj are not used: the process
+// does not have a cgroup.
 func (c Command) Stream(r *Reaper, stdin bool) (_ *Stream, err error) {
 	cred, account, err := Credential(c.User, c.Group)
 	if err != nil {

@@ -17,14 +17,15 @@ type Task struct {
 	*Process
 	line    func(string)
 	cgroup  *cgroup
-	out     *os.File      // where its output comes from
-	outDone chan struct{} // closed when the last writer of it is gone
+	out     *os.File      // the pipe with its output
+	outDone chan struct{} // closed when the last writer has closed it
 }
 
-// maxLine bounds a line of output, in bytes; what is longer continues on the next.
+// maxLine is the maximum length of a line of output, in bytes; the rest of a longer line becomes
+// the next one.
 const maxLine = 2048
 
-// readOutput hands on t's output line by line until no process can write to it any more.
+// readOutput passes t's output on line by line until the last writer has closed it.
 func (t *Task) readOutput() {
 	defer close(t.outDone)
 	r := bufio.NewReaderSize(t.out, maxLine)
@@ -34,7 +35,7 @@ func (t *Task) readOutput() {
 			if line[n-1] == '\n' {
 				line = line[:n-1]
 			}
-			if len(line) > 0 { // empty ones say nothing in a log of many services
+			if len(line) > 0 { // empty lines are useless in a log of many services
 				t.line(string(line))
 			}
 		}
@@ -45,10 +46,10 @@ func (t *Task) readOutput() {
 }
 
 // KillLimit is how long a killed process may take to end. A process in an uninterruptible wait for
-// a broken disk never ends, and must not hold up the machine.
+// a broken disk never ends, and must not block the machine.
 const KillLimit = 10 * time.Second
 
-// Stop ends t: s first, SIGKILL when limit has passed. It reports whether t has ended.
+// Stop ends t with s, and with SIGKILL after limit. It reports whether t has ended.
 func (t *Task) Stop(s syscall.Signal, limit time.Duration) bool {
 	t.Signal(s)
 	select {
@@ -65,18 +66,19 @@ func (t *Task) Stop(s syscall.Signal, limit time.Duration) bool {
 	}
 }
 
-// kill ends t and all that it started, at once.
+// kill kills t and all its descendants.
 func (t *Task) kill() {
 	t.SignalGroup(unix.SIGKILL)
 	t.cgroup.kill()
 }
 
-// CleanUp removes what t left running after its main process ended, and takes its last output.
+// CleanUp kills the descendants that are still running after t's main process ended, and reads the
+// rest of the output.
 func (t *Task) CleanUp() {
 	t.cgroup.remove(time.Second)
 	select {
 	case <-t.outDone:
-	case <-time.After(time.Second): // without cgroups a stray may hold the pipe
+	case <-time.After(time.Second): // without cgroups a descendant may keep the pipe open
 		t.out.SetReadDeadline(time.Unix(0, 1))
 		<-t.outDone
 	}

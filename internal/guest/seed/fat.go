@@ -26,7 +26,7 @@ type fat struct {
 	label          string // of the boot sector
 }
 
-// readFAT returns the volume's label, and the files of the root directory that are named.
+// readFAT returns the volume's label, and the named files of the root directory.
 func readFAT(r io.ReaderAt, names ...string) (label string, files map[string][]byte, err error) {
 	f, err := openFAT(r)
 	if err != nil {
@@ -89,7 +89,7 @@ func openFAT(r io.ReaderAt) (*fat, error) {
 	f.root, f.rootSize = f.table+tables*perTable*sector, (entries*32+sector-1)/sector*sector
 	f.data = f.root + f.rootSize
 	f.clusters = uint32(max(sectors*sector-f.data, 0) / f.cluster)
-	switch { // the number of clusters alone decides (page 14)
+	switch { // only the number of clusters decides (page 14)
 	case f.clusters < 4085:
 		f.bits = 12
 	case f.clusters < 65525:
@@ -115,8 +115,8 @@ func (f *fat) rootDirectory() ([]byte, error) {
 	return b, nil
 }
 
-// read reads a file that begins in a cluster; a size of -1 is that of its clusters, of which it
-// reads no more than limit.
+// read reads a file that begins in a cluster. A size of -1 means all its clusters, up to limit
+// bytes.
 func (f *fat) read(cluster uint32, size, limit int64) ([]byte, error) {
 	if size > limit {
 		return nil, fmt.Errorf("%d bytes, at most %d are read", size, limit)
@@ -145,7 +145,7 @@ func (f *fat) read(cluster uint32, size, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// next is the cluster behind one, as the table says.
+// next returns the next cluster in the table.
 func (f *fat) next(cluster uint32) (uint32, error) {
 	b := make([]byte, 4)
 	at := f.table + int64(cluster)*int64(f.bits)/8
@@ -162,7 +162,7 @@ func (f *fat) next(cluster uint32) (uint32, error) {
 	return next & 0x0FFFFFFF, nil
 }
 
-// A longName is put together from the entries before a file's own, the last part first (page 27).
+// A longName is composed from the entries before a file's own entry, the last part first (page 27).
 type longName struct{ units []uint16 }
 
 func (l *longName) add(entry []byte) {

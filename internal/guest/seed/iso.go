@@ -10,8 +10,7 @@ import (
 	"unicode/utf16"
 )
 
-// Of ISO 9660 (ECMA-119): the sector in which volume descriptors begin, and how much is read at
-// most of what is on the disk.
+// ISO 9660 (ECMA-119): the first sector of volume descriptors, and limits of what is read.
 const (
 	isoSector      = 2048
 	isoDescriptors = 16
@@ -23,9 +22,8 @@ const (
 // errNotISO says that a disk does not hold ISO 9660.
 var errNotISO = errors.New("not ISO 9660")
 
-// readISO returns the volume's label, and the files of the root directory that are named. Names are
-// those of Joliet where the disk has them, else of Rock Ridge, else ISO's own, in which a dash is
-// an underscore.
+// readISO returns the volume's label, and the named files of the root directory. It uses Joliet's
+// names if the disk has them, else Rock Ridge's, else ISO's own, with an underscore for a dash.
 func readISO(r io.ReaderAt, names ...string) (label string, files map[string][]byte, err error) {
 	primary, joliet, err := isoVolumes(r)
 	if err != nil {
@@ -52,7 +50,8 @@ func readISO(r io.ReaderAt, names ...string) (label string, files map[string][]b
 	return strings.TrimSpace(string(primary[40:72])), files, err // ECMA-119, 8.4.7
 }
 
-// isoVolumes returns the primary volume's descriptor and that of Joliet, nil without.
+// isoVolumes returns the primary volume descriptor and Joliet's, or nil if the disk does not have
+// one.
 func isoVolumes(r io.ReaderAt) (primary, joliet []byte, err error) {
 	for i := range int64(maxDescriptors) {
 		b := make([]byte, isoSector)
@@ -92,7 +91,7 @@ func isoRead(r io.ReaderAt, at, size, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// isoDirectory calls fn for each file of a directory, whose own record (ECMA-119, 9.1) is given.
+// isoDirectory calls fn for each file of the directory with the given record (ECMA-119, 9.1).
 func isoDirectory(r io.ReaderAt, record []byte, wide bool, fn func(name string, at, size int64) error) error {
 	at, size := isoExtent(record)
 	b, err := isoRead(r, at, size, maxDirectory)
@@ -101,7 +100,7 @@ func isoDirectory(r io.ReaderAt, record []byte, wide bool, fn func(name string, 
 	}
 	for len(b) > 0 {
 		n := int(b[0])
-		if n == 0 { // no record goes beyond a sector
+		if n == 0 { // records do not cross sectors
 			rest := len(b) % isoSector
 			if rest == 0 {
 				rest = isoSector
@@ -130,7 +129,7 @@ func isoExtent(record []byte) (at, size int64) {
 	return int64(binary.LittleEndian.Uint32(record[2:])) * isoSector, int64(binary.LittleEndian.Uint32(record[10:]))
 }
 
-// isoName is a file's name, without its version.
+// isoName returns a file's name without its version.
 func isoName(record []byte, wide bool) string {
 	raw := record[33 : 33+int(record[32])]
 	if wide {
@@ -146,8 +145,8 @@ func isoName(record []byte, wide bool) string {
 	return strings.TrimSuffix(name, ".")
 }
 
-// rockRidge returns the name in a record's system use fields (IEEE P1282, 4.1.4), empty without
-// one. They begin at an even place of the record, which is odd behind a name of even length.
+// rockRidge returns the name in a record's system use fields (IEEE P1282, 4.1.4), or "". The fields
+// are aligned to an even offset, so a padding byte follows a name of even length.
 func rockRidge(fields []byte) string {
 	if len(fields)%2 == 1 {
 		fields = fields[1:]

@@ -1,14 +1,13 @@
 // Package seed reads the seed of cloud-init's NoCloud data source: a small disk labelled "cidata"
-// with the files meta-data and user-data, by which whoever starts a virtual machine tells it who it
-// is. Of it are taken
+// with the files meta-data and user-data, which configures a virtual machine. The package uses only
 //
 //   - meta-data: local-hostname
 //   - user-data that begins with "#cloud-config": hostname, which comes first, and secrets under
 //     sov.secrets
 //
-// and nothing else: a guest of sov has no users, no SSH server and no packages to install. The disk
-// holds ISO 9660, as cloud-localds, virt-install and most hypervisors write it, or FAT. What is
-// read is bounded.
+// A guest of sov does not have login users, an SSH server or packages to install. The disk has ISO
+// 9660, as cloud-localds, virt-install and most hypervisors write it, or FAT. The size of what is
+// read is limited.
 package seed
 
 import (
@@ -24,7 +23,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 )
 
-// Label is that of the disk, in small letters or capitals.
+// Label is the disk's label, in lower or upper case.
 const Label = "cidata"
 
 // ErrNone says that a disk is not a seed.
@@ -51,7 +50,7 @@ func Read(r io.ReaderAt) (configdisk.Config, error) {
 	return c, nil
 }
 
-// cloudConfig is the header of user-data that is one.
+// cloudConfig is the first line of a cloud-config.
 const cloudConfig = "#cloud-config"
 
 func parse(meta, user []byte) (configdisk.Config, error) {
@@ -59,7 +58,7 @@ func parse(meta, user []byte) (configdisk.Config, error) {
 		Hostname string `yaml:"local-hostname"`
 	}
 	if err := yaml.Unmarshal(meta, &m); err != nil {
-		return configdisk.Config{}, errors.New(metaData + " is not YAML") // the error quotes what it read
+		return configdisk.Config{}, errors.New(metaData + " is not YAML") // the parser's error would quote secrets
 	}
 	var u struct {
 		Hostname string `yaml:"hostname"`

@@ -10,8 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/journal"
 )
 
-// watch looks at a service that is ready until ctx is done, or the checks have failed as often in a
-// row as the specification allows. It returns why then.
+// watch probes a ready service until ctx is done, or until as many consecutive probes have failed
+// as the specification says; then it returns the reason.
 func (s *service) watch(ctx context.Context) error {
 	a := s.spec.Alive
 	if a == nil {

@@ -10,19 +10,19 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// fatalLine matches a server's line about what ends it. What stands before it comes from
-// log_line_prefix, which is empty for the server's own processes unless somebody sets another.
+// fatalLine matches a server's line with the reason for its end. The prefix comes from
+// log_line_prefix, which is empty for the server's own processes by default.
 var fatalLine = regexp.MustCompile(`(?:^|[\]: ])((?:FATAL|PANIC):  .*)`)
 
-// sessionPrefix is what the recipes' log_line_prefix puts before the lines of a client's session: a
-// client's FATAL ends its session and not the server.
+// sessionPrefix matches the prefix of lines of a client's session (log_line_prefix in the recipes):
+// a client's FATAL ends its session, not the server.
 var sessionPrefix = regexp.MustCompile(`^[^\s:]+@[^\s:]* `)
 
-// configErrors is how PostgreSQL ends a start for faults of its settings (ProcessConfigFile in
-// src/backend/utils/misc/guc.c). The lines before it name them.
+// configErrors is the end of PostgreSQL's message for faulty settings (ProcessConfigFile in
+// src/backend/utils/misc/guc.c). The previous lines name them.
 const configErrors = " contains errors"
 
-// noteFatal keeps the reason that a PostgreSQL server gives for its end. The caller holds sup.mu.
+// noteFatal stores a PostgreSQL server's reason for its end. The caller holds sup.mu.
 func (s *service) noteFatal(line string) {
 	if s.spec.Ready.Postgres == "" || sessionPrefix.MatchString(line) {
 		return
@@ -35,7 +35,8 @@ func (s *service) noteFatal(line string) {
 	}
 }
 
-// reason is why a life of the service ended with err: the server's own word, where it gave one.
+// reason returns why a run of the service ended with err: the server's own message, if it printed
+// one.
 func (s *service) reason(err error) string {
 	var exit *process.ExitError
 	s.sup.mu.Lock()

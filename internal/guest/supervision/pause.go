@@ -16,26 +16,26 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/journal"
 )
 
-// errPaused is how a life of a service ends that Pause has ended. It is not a failure.
+// errPaused is the result of a run of a service that Pause ended. It is not a failure.
 var errPaused = errors.New("the service is paused")
 
 // pauseReason is what the status shows of a paused service.
 const pauseReason = "stopped while its data are saved or restored; it is started again then"
 
-// A pause keeps a service from running.
+// A pause prevents a service from running.
 type pause struct {
-	// life is held by whoever may touch what the service works with: one of its lives, or the one
-	// that has paused it.
+	// life is held by the owner of the service's data: a run of the service, or the caller that has
+	// paused it.
 	life chan struct{}
-	// asked is closed while somebody waits for life, and replaced when the service may run again.
+	// asked is closed while a caller waits for life, and replaced when the service may run again.
 	// Guarded by sup.mu.
 	asked chan struct{}
 }
 
 func newPause() pause { return pause{life: make(chan struct{}, 1), asked: make(chan struct{})} }
 
-// enter begins a life of the service, once it is not paused. leave ends it. asked is closed when
-// the service is to be paused.
+// enter begins a run of the service when it is not paused. leave ends it. asked is closed when the
+// service must pause.
 func (s *service) enter() (asked <-chan struct{}, leave func(), err error) {
 	leave = func() { <-s.pause.life }
 	select {
@@ -62,10 +62,9 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// Pause stops a service as its specification says, waits until it has ended, and keeps it from
-// being started until resume is called, which does nothing when it is called again. A run on
-// schedule that is under way is not stopped but waited for. Only one caller may pause a service at
-// a time.
+// Pause stops a service as its specification says, waits until it has ended, and prevents its start
+// until resume is called. Further calls of resume do nothing. A scheduled run is not stopped: Pause
+// waits for its end. Only one caller may pause a service at a time.
 func (s *Supervisor) Pause(ctx context.Context, name string) (resume func(), err error) {
 	service := s.find(name)
 	if service == nil {
@@ -107,12 +106,12 @@ func (s *Supervisor) find(name string) *service {
 	return nil
 }
 
-// Await waits until the named service is ready, or whatever else lets others start after it.
+// Await waits until services that come after the named one may start.
 func (s *Supervisor) Await(ctx context.Context, name string) error {
 	return s.await(ctx, []string{name})
 }
 
-// Repeat runs the steps after a service's start once more.
+// Repeat runs the steps after a service's start again.
 func (s *Supervisor) Repeat(ctx context.Context, name string) error {
 	service := s.find(name)
 	if service == nil {
@@ -127,8 +126,8 @@ func (s *Supervisor) Repeat(ctx context.Context, name string) error {
 }
 
 // Run runs a program to its end as a service's user, confined as the service is. Its standard error
-// goes to the service's log, what it prints without out too. in and out may be nil. With write it
-// may write that directory, which the service does not see, and nothing else.
+// goes to the service's log, and without out also its standard output. in and out may be nil. If
+// write is set, the program may write only that directory, which is hidden from the service.
 func (s *Supervisor) Run(ctx context.Context, name string, argv []string, in, out *os.File, write string) error {
 	service := s.find(name)
 	if service == nil {
@@ -157,8 +156,8 @@ func (s *Supervisor) Run(ctx context.Context, name string, argv []string, in, ou
 	return err
 }
 
-// restoreDirs are where data wait that a restore brings, if any service has a backup: no service
-// sees them.
+// restoreDirs returns the directories for restores, if any service has a backup. They are hidden
+// from services.
 func (s *Supervisor) restoreDirs(all []guestspec.Service) (dirs []string) {
 	if !slices.ContainsFunc(all, func(service guestspec.Service) bool { return service.Backup != nil }) {
 		return nil

@@ -15,18 +15,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lines, from one, of the files by which a PostgreSQL server claims its socket and its data
-// directory (src/include/utils/pidfile.h), and what the status is of one that takes connections.
+// Line numbers, from 1, in the lock files of a PostgreSQL server (src/include/utils/pidfile.h), and
+// the status of a server that accepts connections.
 const (
 	lockLineDirectory = 2
 	lockLineStatus    = 8
 	lockStatusReady   = "ready"
 )
 
-// readPostmaster returns an error while the server behind the socket says in its postmaster.pid
-// that it does not take connections yet. To be asked then would make it log a FATAL error. The
-// file is found through the socket's own lock file; a socket without one is not a server's (but
-// that of a pooler, say) and has to be asked.
+// readPostmaster returns an error while postmaster.pid says that the server does not accept
+// connections yet; a connection would make it log a FATAL error. It finds the file through the
+// socket's lock file. A socket without one belongs to another program, such as a pooler, and must
+// be probed.
 func readPostmaster(socket string) error {
 	lock, err := lockLines(socket + ".lock")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -48,8 +48,8 @@ func readPostmaster(socket string) error {
 	return nil
 }
 
-// lockLines reads a lock file. The server's user may put anything in its place: nothing but a
-// regular file is read, and no link followed.
+// lockLines reads a lock file. The server's user could replace it, so it must be a regular file,
+// and links are not followed.
 func lockLines(name string) ([]string, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -63,12 +63,12 @@ func lockLines(name string) ([]string, error) {
 	return strings.Split(string(b), "\n"), err
 }
 
-// maxLockFile bounds what is read of a lock file, in bytes: a few numbers and two paths.
+// maxLockFile is the largest lock file, in bytes: it has a few numbers and two paths.
 const maxLockFile = 16 << 10
 
-// askPostgres sends the startup message of PostgreSQL's protocol 3.0 and reads the kind of the
-// answer, as pg_isready does. A server that asks for a password is ready; so is one that refuses
-// this user. One that starts, stops or replays its log answers with SQLSTATE 57P03.
+// askPostgres sends the startup message of PostgreSQL's protocol 3.0 and checks the type of the
+// response, as pg_isready does. A server that requests a password or refuses this user is ready. A
+// server that starts, stops or replays its WAL responds with SQLSTATE 57P03.
 func askPostgres(conn io.ReadWriter) error {
 	const protocol = 3 << 16
 	const parameters = "user\x00postgres\x00database\x00postgres\x00\x00"
@@ -86,8 +86,8 @@ func askPostgres(conn io.ReadWriter) error {
 	if kind != 'R' && kind != 'E' || length < 4 || length > maxPostgresAnswer {
 		return errors.New("this is not a PostgreSQL server")
 	}
-	// All is read even if it does not matter: closing with bytes unread resets the connection,
-	// which the server would log.
+	// Read the whole message: closing with unread bytes resets the connection, which the server
+	// would log.
 	fields := make([]byte, length-4)
 	if _, err := io.ReadFull(conn, fields); err != nil {
 		return err
@@ -101,22 +101,22 @@ func askPostgres(conn io.ReadWriter) error {
 	return nil
 }
 
-// authenticationOK is what follows the length in an AuthenticationOk message: this user is in.
+// authenticationOK is the content of an AuthenticationOk message.
 const authenticationOK = "\x00\x00\x00\x00"
 
-// terminate ends a session in order: a server that has let a user in sends more, and logs an error
-// when it cannot.
+// terminate ends a session cleanly: after authentication the server sends more messages, and logs
+// an error if it cannot.
 func terminate(conn io.ReadWriter) {
 	if _, err := io.WriteString(conn, "X\x00\x00\x00\x04"); err == nil { // Terminate
 		_, _ = io.Copy(io.Discard, io.LimitReader(conn, maxPostgresAnswer))
 	}
 }
 
-// maxPostgresAnswer is the bound that libpq has for an answer at this point, in bytes.
+// maxPostgresAnswer is libpq's limit of a response at this point, in bytes.
 const maxPostgresAnswer = 30000
 
-// errorCode returns the SQLSTATE among the fields of an ErrorResponse: each a byte that says what
-// it is and a NUL-terminated string.
+// errorCode returns the SQLSTATE in the fields of an ErrorResponse. Each field is a type byte and a
+// NUL-terminated string.
 func errorCode(fields []byte) string {
 	for _, field := range strings.Split(string(fields), "\x00") {
 		if strings.HasPrefix(field, "C") {

@@ -78,8 +78,8 @@ func TestReadPostmaster(t *testing.T) {
 	}
 }
 
-// TestStartingServerIsNotAsked wants no connection to a server that would log its refusal.
-func TestStartingServerIsNotAsked(t *testing.T) {
+// TestStartingServerIsNotProbed wants no connection to a server that would log its refusal.
+func TestStartingServerIsNotProbed(t *testing.T) {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, ".s.PGSQL.5432")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket})

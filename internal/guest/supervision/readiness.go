@@ -16,14 +16,15 @@ import (
 )
 
 const (
-	// probeTimeout bounds one look at a service.
+	// probeTimeout is the timeout of one probe.
 	probeTimeout = 5 * time.Second
-	// The first look comes soon, for services that are quick; later ones cost less.
+	// The interval of probes grows: short at first for fast services, longer later to save CPU
+	// time.
 	firstProbe, lastProbe = 20 * time.Millisecond, 250 * time.Millisecond
 )
 
-// probe looks at the service until it is ready or ctx is done. A service that cannot be looked at
-// has to run for a while: one that ends at once, again and again, is never ready.
+// probe probes the service until it is ready or ctx is done. A service without a check must run for
+// a minimum time, so that one that keeps exiting at once is never ready.
 func (s *service) probe(ctx context.Context) error {
 	r := s.spec.Ready
 	if !r.Checks() {
@@ -48,7 +49,7 @@ func (s *service) probe(ctx context.Context) error {
 	}
 }
 
-// settling is how long a service without a check has to run until it is ready: as long as the pause
+// settling returns how long a service without a check must run to be ready: as long as the pause
 // before its next start would be.
 func (s *service) settling() time.Duration {
 	s.sup.mu.Lock()
@@ -56,7 +57,7 @@ func (s *service) settling() time.Duration {
 	return backoff(s.spec.Restart, s.state.Failures+1)
 }
 
-// wait waits, unless ctx is done before.
+// wait waits for d or until ctx is done.
 func wait(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
@@ -88,7 +89,7 @@ func (s *service) probeOnce(ctx context.Context, r guestspec.Ready) error {
 	}
 }
 
-// probeSocket connects and, if ask is not nil, asks.
+// probeSocket connects and, if ask is not nil, calls it.
 func probeSocket(ctx context.Context, network, address string, ask func(io.ReadWriter) error) error {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, network, address)
@@ -105,14 +106,14 @@ func probeSocket(ctx context.Context, network, address string, ask func(io.ReadW
 	return ask(conn)
 }
 
-// asker asks a service on this machine: what its certificate says does not matter, and a
-// redirection is an answer.
+// asker is the HTTP client for services on this machine. It does not verify certificates, and a
+// redirect counts as a response.
 var asker = &http.Client{
 	Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// probeHTTP wants an answer with a status from 200 to 399.
+// probeHTTP returns an error unless the status of the response is from 200 to 399.
 func probeHTTP(ctx context.Context, url string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

@@ -10,14 +10,15 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/journal"
 )
 
-// clockLook is how often a scheduled service looks at the clock, which may be set while it waits.
+// clockLook is how often a waiting scheduled service checks the clock, which may be set meanwhile.
 const clockLook = 10 * time.Second
 
-// wall is the time of day. Without a monotonic reading, the time that a phone slept counts too.
+// wall returns the wall-clock time. Without a monotonic reading, differences include the time that
+// a phone slept.
 func (s *service) wall() time.Time { return s.sup.config.Now().Round(0) }
 
-// liveScheduled runs the service at its times until it is to stop. An interval begins with a first
-// run at boot.
+// liveScheduled runs the service at its times until it must stop. With an interval, the first run
+// is at boot.
 func (s *service) liveScheduled() {
 	times, err := schedule.Parse(s.spec.Schedule)
 	if err != nil { // the specification was validated
@@ -53,8 +54,8 @@ func (s *service) liveScheduled() {
 	s.set(guestapi.StateStopped, "")
 }
 
-// untilTime waits for a time; false: the service is to stop. Where the clock is set back by more
-// than the schedule's step, it waits for the time that comes first now.
+// untilTime waits for a time. It returns false if the service must stop. If the clock is set back
+// by more than the schedule's step, it waits for the time that is now next.
 func (s *service) untilTime(next time.Time, times *schedule.Schedule) bool {
 	for shown := (time.Time{}); ; {
 		now := s.wall()
@@ -67,7 +68,7 @@ func (s *service) untilTime(next time.Time, times *schedule.Schedule) bool {
 				if v.State != guestapi.StateScheduled {
 					v.State, v.Since, v.Reason = guestapi.StateScheduled, now, ""
 				}
-				told := guestapi.Schedule{} // another one: status may be reading the one before
+				told := guestapi.Schedule{} // a new value: a status request may be reading the old one
 				if v.Schedule != nil {
 					told = *v.Schedule
 				}
@@ -88,7 +89,7 @@ func (s *service) untilTime(next time.Time, times *schedule.Schedule) bool {
 	}
 }
 
-// runScheduled is one run of a scheduled service, from its preparation to the end of all its
+// runScheduled performs one run of a scheduled service, from its preparation to the end of all its
 // processes.
 func (s *service) runScheduled() error {
 	_, leave, err := s.enter()

@@ -11,8 +11,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/filesystem"
 )
 
-// secretEnvironment returns the environment of a service with the values of secrets, and says what
-// is missing of the secrets that the service uses; empty: nothing.
+// secretEnvironment returns the environment of a service with the values of secrets. missing names
+// the secrets of the service that do not exist; empty if none.
 func secretEnvironment(spec guestspec.Service, secrets map[string]string) (env map[string]string, missing string) {
 	env = maps.Clone(spec.Env)
 	if env == nil {

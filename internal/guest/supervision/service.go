@@ -22,28 +22,28 @@ import (
 // tailLines is how many lines of a service's output its status shows.
 const tailLines = 10
 
-// A service is one of the guest's services over all of its lives.
+// A service is one of the guest's services, across all its runs.
 type service struct {
 	sup     *Supervisor
 	spec    guestspec.Service
 	confine *process.Confinement
-	env     map[string]string // with those of secrets
-	fault   string            // why it cannot be started in this boot at all; set before it lives
+	env     map[string]string // including secrets
+	fault   string            // why it cannot be started in this boot; set before live
 
-	ctx    context.Context // done when the service is to stop
+	ctx    context.Context // done when the service must stop
 	cancel context.CancelCauseFunc
-	gone   chan struct{} // closed when it will not run again
+	gone   chan struct{} // closed when the service will not run again
 	pause  pause
 
 	// Guarded by sup.mu.
 	state  guestapi.Service
-	task   *process.Task // the main process; nil: it does not run
+	task   *process.Task // the main process; nil if it is not running
 	starts int
 	tail   []string
-	fatal  string // the last reason that a PostgreSQL server on its way up gave for its end
+	fatal  string // the last reason for its end that a starting PostgreSQL server printed
 }
 
-// newService returns one of the services that all describes.
+// newService returns the service of spec, which is one of all.
 func newService(sup *Supervisor, spec guestspec.Service, all []guestspec.Service) *service {
 	s := &service{sup: sup, spec: spec, gone: make(chan struct{}), pause: newPause()}
 	s.env, s.fault = secretEnvironment(spec, sup.config.Secrets)
@@ -56,7 +56,7 @@ func newService(sup *Supervisor, spec guestspec.Service, all []guestspec.Service
 	return s
 }
 
-// live runs the service until it is not to run again.
+// live runs the service until it will not run again.
 func (s *service) live() {
 	defer close(s.gone)
 	if s.fault != "" {
@@ -97,7 +97,7 @@ func (s *service) live() {
 	s.set(guestapi.StateStopped, "")
 }
 
-// lacking says what keeps the service from being started at all, if anything.
+// lacking returns why the service cannot be started in this boot, or "".
 func (s *service) lacking() string {
 	c := s.spec.StartIf
 	if c == nil {
@@ -123,8 +123,8 @@ func (s *service) lacking() string {
 	return "there is " + strings.Join(missing, " and ")
 }
 
-// again decides whether a service that ended with err (nil: exit status 0) runs again, and notes
-// its state if not.
+// again decides whether a service that ended with err (nil: exit status 0) runs again, and sets its
+// final state if not.
 func (s *service) again(err error) bool {
 	policy := s.spec.Restart.Policy
 	switch {
@@ -140,7 +140,7 @@ func (s *service) again(err error) bool {
 		s.set(guestapi.StateFailed, err.Error())
 		return false
 	case s.spec.Ready.Checks():
-		// It was there to answer, and does no more.
+		// It was ready and does not serve any more.
 		const reason = "it has ended by itself, and its restart policy does not start it again"
 		s.log(journal.Error, reason)
 		s.set(guestapi.StateFailed, reason)
@@ -153,7 +153,7 @@ func (s *service) again(err error) bool {
 	}
 }
 
-// countFailure notes that the service ended and returns how long to wait before the next start.
+// countFailure records a failure and returns the pause before the next start.
 func (s *service) countFailure(err error) time.Duration {
 	reason := s.reason(err)
 	r := s.spec.Restart
@@ -175,7 +175,7 @@ func (s *service) countFailure(err error) time.Duration {
 	return delay
 }
 
-// forgive forgets the failures of a service that has been ready for long enough. The caller holds
+// forgive resets the failures of a service that has been ready for long enough. The caller holds
 // sup.mu.
 func (s *service) forgive(v *guestapi.Service) {
 	if v.State == guestapi.StateReady && s.sup.config.Now().Sub(v.Since) >= time.Duration(s.spec.Restart.Reset) {
@@ -183,13 +183,13 @@ func (s *service) forgive(v *guestapi.Service) {
 	}
 }
 
-// permanent reports whether err says that trying again cannot help.
+// permanent reports whether err says that a retry cannot help.
 func permanent(err error) bool {
 	var e *process.ExitError
 	return errors.As(err, &e) && e.Status.ExitStatus() == guestspec.ExitPermanent
 }
 
-// backoff doubles from r.Backoff with each failure in a row, up to r.MaxBackoff.
+// backoff doubles r.Backoff with each consecutive failure, up to r.MaxBackoff.
 func backoff(r guestspec.Restart, failures int) time.Duration {
 	d := time.Duration(r.Backoff)
 	for ; failures > 1 && d < time.Duration(r.MaxBackoff); failures-- {
@@ -198,7 +198,7 @@ func backoff(r guestspec.Restart, failures int) time.Duration {
 	return min(d, time.Duration(r.MaxBackoff))
 }
 
-// runOnce is one life of the service, from its preparation to the end of all its processes.
+// runOnce performs one run of the service, from its preparation to the end of all its processes.
 func (s *service) runOnce() error {
 	asked, leave, err := s.enter()
 	if err != nil {
@@ -257,14 +257,14 @@ func (s *service) runOnce() error {
 	return s.ended(t)
 }
 
-// stop ends a running service as it wants to be ended.
+// stop ends a running service as its specification says.
 func (s *service) stop(t *process.Task) {
 	if !t.Stop(unix.SignalNum(s.spec.Stop.Signal), time.Duration(s.spec.Stop.Timeout)) {
 		s.log(journal.Error, "cannot be killed and is left behind", "pid", t.PID)
 	}
 }
 
-// ended says how t ended, to the log if it was asked to and to the caller if not.
+// ended logs how t ended if it was stopped; otherwise it returns the error.
 func (s *service) ended(t *process.Task) error {
 	select {
 	case <-t.Ended:
@@ -278,7 +278,7 @@ func (s *service) ended(t *process.Task) error {
 	return t.Err()
 }
 
-// prepare makes ready what the service needs before it starts.
+// prepare prepares the start of the service.
 func (s *service) prepare() error {
 	if err := s.makeDirectories(); err != nil {
 		return err
@@ -296,7 +296,7 @@ func (s *service) prepare() error {
 	return nil
 }
 
-// makeDirectories makes the directories that are the service's own.
+// makeDirectories creates the service's directories.
 func (s *service) makeDirectories() error {
 	for _, d := range s.spec.Directories {
 		if err := filesystem.MakeDirectory(d); err != nil {
@@ -306,8 +306,8 @@ func (s *service) makeDirectories() error {
 	return nil
 }
 
-// becomeReady waits until the service does its work, runs the steps that follow, says so and
-// reports whether it is ready.
+// becomeReady waits until the service is ready, runs the steps after the start, logs the state and
+// reports whether the service is ready.
 func (s *service) becomeReady(ctx context.Context, ended <-chan struct{}) bool {
 	late := time.AfterFunc(time.Duration(s.spec.Ready.Timeout), func() {
 		s.log(journal.Warn, "is not ready yet", "after", s.spec.Ready.Timeout)
@@ -336,13 +336,12 @@ func (s *service) becomeReady(ctx context.Context, ended <-chan struct{}) bool {
 		}
 	}
 	if s.isTask() {
-		return false // it is done when it has ended well
+		return false // it is done when it has ended successfully
 	}
 	return s.setReady(ctx, ended)
 }
 
-// isTask reports whether the service does its work by ending, so that nothing that comes after it
-// may start before.
+// isTask reports whether the service is done when it ends. Services after it start only then.
 func (s *service) isTask() bool {
 	return s.spec.Restart.Policy == guestspec.Never && !s.spec.Ready.Checks()
 }
@@ -378,7 +377,7 @@ func (s *service) step(ctx context.Context, step guestspec.Step) error {
 	return err
 }
 
-// command is argv as it is run for this service.
+// command returns the command that runs argv for this service.
 func (s *service) command(argv []string, user string) process.Command {
 	return process.Command{
 		Argv: argv, User: user, Group: s.spec.Group, Path: s.sup.config.Path, Env: s.env, Dir: s.spec.Dir,
@@ -386,7 +385,7 @@ func (s *service) command(argv []string, user string) process.Command {
 	}
 }
 
-// printed takes one line of the service's output.
+// printed handles one line of the service's output.
 func (s *service) printed(line string) {
 	line = journal.Redact(s.sup.config.Secrets, line)
 	s.sup.config.Console.Output(s.spec.Name, line)
@@ -399,7 +398,7 @@ func (s *service) printed(line string) {
 	s.tail = append(s.tail, line)
 }
 
-// lastLine is the last line that the service printed, or else what.
+// lastLine returns the last line that the service printed, or else what.
 func (s *service) lastLine(what string) string {
 	s.sup.mu.Lock()
 	defer s.sup.mu.Unlock()

@@ -39,7 +39,7 @@ func TestPermanent(t *testing.T) {
 func TestProbeHTTP(t *testing.T) {
 	status := http.StatusOK
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Location", "http://192.0.2.1/") // nobody
+		w.Header().Set("Location", "http://192.0.2.1/") // no host has it
 		w.WriteHeader(status)
 	})
 	for _, server := range []*httptest.Server{httptest.NewServer(handler), httptest.NewTLSServer(handler)} {

@@ -21,15 +21,15 @@ func (s *Supervisor) Signal(name string, signal syscall.Signal) {
 	}
 }
 
-// hold notes the process that runs; nil: none does.
+// hold sets the running process; nil if none runs.
 func (s *service) hold(t *process.Task) {
 	s.sup.mu.Lock()
 	defer s.sup.mu.Unlock()
 	s.task = t
 }
 
-// certificateDirs are the directories with other services' certificates and their keys, and the
-// machine's own.
+// certificateDirs returns the directories with the certificates and keys of the machine's authority
+// and of other services.
 func (s *Supervisor) certificateDirs(spec guestspec.Service, all []guestspec.Service) []string {
 	var dirs []string
 	for _, other := range all {

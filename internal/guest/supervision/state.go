@@ -9,7 +9,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/journal"
 )
 
-// change alters the state under the lock and wakes the goroutines that wait for a change.
+// change modifies the state under the lock and wakes the goroutines that wait for a change.
 func (s *service) change(alter func(*guestapi.Service)) {
 	s.sup.mu.Lock()
 	alter(&s.state)
@@ -18,14 +18,14 @@ func (s *service) change(alter func(*guestapi.Service)) {
 	s.sup.mu.Unlock()
 }
 
-// set enters a state in which no main process runs.
+// set enters a state without a main process.
 func (s *service) set(state, reason string) {
 	s.change(func(v *guestapi.Service) {
 		v.State, v.Since, v.Reason, v.PID = state, s.sup.config.Now(), reason, 0
 	})
 }
 
-// setStarted notes that the main process runs.
+// setStarted records the start of the main process.
 func (s *service) setStarted(pid int) {
 	s.log(journal.Info, "started", "pid", pid)
 	s.change(func(v *guestapi.Service) {
@@ -36,7 +36,7 @@ func (s *service) setStarted(pid int) {
 	})
 }
 
-// setReason says why the service is not ready yet.
+// setReason sets the reason why the service is not ready yet.
 func (s *service) setReason(reason string) {
 	s.change(func(v *guestapi.Service) { v.Reason = reason })
 }
@@ -64,8 +64,8 @@ func (s *service) setReady(ctx context.Context, ended <-chan struct{}) (ready bo
 	return ready
 }
 
-// setComingUp notes that the service is on its way up. One that crashes again and again is
-// reported as that until it is ready.
+// setComingUp records that the service is starting. A service that crashes repeatedly is reported
+// as such until it is ready.
 func (s *service) setComingUp() {
 	s.change(func(v *guestapi.Service) {
 		v.PID, s.fatal = 0, ""
@@ -75,7 +75,7 @@ func (s *service) setComingUp() {
 	})
 }
 
-// usable reports whether services that come after this one may start. The caller holds sup.mu.
+// usable reports whether services after this one may start. The caller holds sup.mu.
 func (s *service) usable() bool {
 	return s.state.Ready()
 }

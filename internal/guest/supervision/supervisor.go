@@ -14,7 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// Config is what a Supervisor works with.
+// Config configures a Supervisor.
 type Config struct {
 	Reaper  *process.Reaper
 	Console *journal.Console
@@ -37,7 +37,7 @@ type Supervisor struct {
 	wasReady bool
 }
 
-// New returns a supervisor of the services that specs describes. Start starts them.
+// New returns a supervisor of the services in specs. Start starts them.
 func New(config Config, specs []guestspec.Service) *Supervisor {
 	s := &Supervisor{config: config, changed: make(chan struct{})}
 	for _, spec := range specs {
@@ -46,10 +46,10 @@ func New(config Config, specs []guestspec.Service) *Supervisor {
 	return s
 }
 
-// Start lets every service run, each when those it comes after are ready.
+// Start starts every service after the services that it depends on are ready.
 //
-// All their directories are made first: one that did not exist when a service starts could not be
-// hidden from it. The same is true of the files with their secrets, which are written now and never
+// It first creates all their directories: a directory that does not exist when a service starts
+// cannot be hidden from it. For the same reason it writes all files with secrets now, and never
 // again.
 func (s *Supervisor) Start() {
 	for _, service := range s.services {
@@ -59,10 +59,10 @@ func (s *Supervisor) Start() {
 	for _, service := range s.services {
 		s.config.Spawn("service "+service.spec.Name, service.live)
 	}
-	s.reportReady() // there may be no service at all
+	s.reportReady() // the machine may have no services
 }
 
-// Block marks all services as failed because of reason, instead of starting them.
+// Block marks all services as failed with reason, instead of starting them.
 func (s *Supervisor) Block(reason string) {
 	for _, service := range s.services {
 		service.set(guestapi.StateFailed, reason)
@@ -70,7 +70,7 @@ func (s *Supervisor) Block(reason string) {
 	}
 }
 
-// Stop stops all services because of cause, each once those that come after it have stopped.
+// Stop stops all services because of cause, in reverse order of their dependencies.
 func (s *Supervisor) Stop(cause error) {
 	var all sync.WaitGroup
 	for _, service := range s.services {

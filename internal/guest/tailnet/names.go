@@ -12,8 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// Names returns what this node is called on its tailnet: its name, and the name with the tailnet's
-// domain. They are none before it has joined.
+// Names returns this node's name on its tailnet, without and with the tailnet's domain, or nil
+// before it has joined.
 func (c *Client) Names(ctx context.Context) []string {
 	status, err := c.status(ctx)
 	if err != nil || status.Self == nil {
@@ -27,12 +27,12 @@ func (c *Client) Names(ctx context.Context) []string {
 	return []string{name, full}
 }
 
-// maxNodes bounds Nodes: a lookup reads them all.
+// maxNodes limits the result of Nodes: every lookup reads all of them.
 const maxNodes = 1000
 
 // Nodes returns the names and addresses of the tailnet's other nodes, in order, where the tailnet
 // has names (MagicDNS): each node's name with the tailnet's domain, and the name alone. The names
-// are the control server's, so what is not a host name is left out.
+// come from the control server, so it skips invalid host names.
 func (c *Client) Nodes(ctx context.Context) ([]configdisk.Host, error) {
 	var status struct {
 		CurrentTailnet struct{ MagicDNSEnabled bool }

@@ -23,23 +23,23 @@ import (
 const recordFile = "sov-node.json"
 
 const (
-	maxState  = 4 << 20 // bytes that are read of a state; a real one has some KiB
+	maxState  = 4 << 20 // largest state, in bytes; a real one has a few KiB
 	maxRecord = 64 << 10
 )
 
-// A record is what has to be known of a machine's node besides tailscaled's own state, so that
-// nothing but its user makes it another node.
+// A record stores, in addition to tailscaled's own state, the history of a machine's node, so that
+// the machine becomes another node only at the user's request.
 type record struct {
-	Keys    []string `json:"keys,omitempty"`    // digests of the auth keys by which the machine has joined
-	Joining string   `json:"joining,omitempty"` // digest of the key by which it was last told to join, until it has
-	Host    string   `json:"host,omitempty"`    // configdisk.Config.Host of where the state was made
-	Lost    string   `json:"lost,omitempty"`    // what happened to the state of the node that the machine was; empty: nothing
-	Kept    string   `json:"kept,omitempty"`    // the file that state was put aside in
-	Copied  bool     `json:"copied,omitempty"`  // that state is whole, and another host's
-	Allowed bool     `json:"allowed,omitempty"` // the user wants a new node, by any key
+	Keys    []string `json:"keys,omitempty"`    // digests of the auth keys with which the machine has joined
+	Joining string   `json:"joining,omitempty"` // digest of the key of a join that has not completed
+	Host    string   `json:"host,omitempty"`    // configdisk.Config.Host of the host on which the state was created
+	Lost    string   `json:"lost,omitempty"`    // what happened to a lost state; empty if none was lost
+	Kept    string   `json:"kept,omitempty"`    // the file with the lost state
+	Copied  bool     `json:"copied,omitempty"`  // the lost state is intact and of another host
+	Allowed bool     `json:"allowed,omitempty"` // the user allows a new node with any key
 }
 
-// digest tells keys apart. They are random: it says nothing else of them.
+// digest identifies a key. Keys are random, so it does not reveal them.
 func digest(key string) string {
 	sum := sha256.Sum256([]byte("sov tailnet key " + key))
 	return hex.EncodeToString(sum[:16])
@@ -53,17 +53,16 @@ func (r *record) use(digest string) {
 	}
 }
 
-// mayJoin reports whether a machine without a node may become one by key.
+// mayJoin reports whether a machine without a node may join with key.
 func (r *record) mayJoin(key string) bool { return r.Lost == "" || r.mayRejoin(key) }
 
-// mayRejoin reports whether a node that has to log in may do so by key.
+// mayRejoin reports whether a node that must log in may do so with key.
 func (r *record) mayRejoin(key string) bool { return key != "" && (r.Allowed || !r.used(key)) }
 
-// recordOf is the path of the record beside a state.
+// recordOf returns the path of the record of a state.
 func recordOf(state string) string { return filepath.Join(filepath.Dir(state), recordFile) }
 
-// loadRecord reads the record beside a state. A missing one is empty, and so is one that cannot be
-// read as JSON.
+// loadRecord reads the record of a state. If it does not exist or is not JSON, the record is empty.
 func loadRecord(state string) (*record, error) {
 	text, err := bound.ReadFile(recordOf(state), maxRecord)
 	r := new(record)
@@ -90,9 +89,9 @@ func (r *record) store(state string) error {
 	return nil
 }
 
-// checkState says what is wrong with tailscaled's state, if anything, and whether it is that of a
-// node that has joined. The state is a JSON object of base64 texts (Tailscale's ipn/store
-// FileStore); what is kept for a login is a profile in it.
+// checkState returns what is wrong with tailscaled's state, or "", and whether its node has joined.
+// The state is a JSON object of base64 texts (Tailscale's ipn/store FileStore), with a profile for
+// each login.
 func checkState(text []byte) (fault string, joined bool) {
 	switch {
 	case len(text) == 0:
@@ -110,9 +109,9 @@ func checkState(text []byte) (fault string, joined bool) {
 	return "", joined
 }
 
-// Prepare is called before tailscaled starts with state on host (empty: unknown). It puts a state
-// aside that cannot be used, or that belongs to another host, so that the machine does not become a
-// second node by accident, and reports that to output. key is the auth key that the machine has; it
+// Prepare must be called before tailscaled starts with state on host (empty: unknown). It puts
+// aside a state that cannot be used, or that belongs to another host, so that the machine does not
+// accidentally become a second node, and reports that to output. key is the machine's auth key; it
 // may be empty.
 func Prepare(state, host, key string, output io.Writer) error {
 	r, err := loadRecord(state)
@@ -124,7 +123,7 @@ func Prepare(state, host, key string, output io.Writer) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if len(r.Keys) == 0 || r.Lost != "" {
-			break // there was no node
+			break // the machine did not have a node
 		}
 		r.Lost = "tailscaled's state " + state + " has disappeared"
 		fmt.Fprintln(output, "WARNING:", r.Lost)
@@ -143,7 +142,7 @@ func Prepare(state, host, key string, output io.Writer) error {
 			return fmt.Errorf("put tailscaled's state aside: %w", err)
 		}
 		r.Lost, r.Kept, r.Copied, r.Allowed = fmt.Sprintf("tailscaled's state %s %s", state, fault), kept, copied, false
-		if len(r.Keys) == 0 && key != "" { // it may be the one by which the node joined
+		if len(r.Keys) == 0 && key != "" { // the node may have joined with it
 			r.use(digest(key))
 		}
 		fmt.Fprintf(output, "WARNING: %s; it is kept as %s\n", r.Lost, kept)
@@ -166,8 +165,8 @@ func putAside(path string) (string, error) {
 	}
 }
 
-// AllowNew lets a machine that has no node any more become a new one by an auth key that was used
-// before.
+// AllowNew allows a machine that has lost its node to become a new one with an auth key that was
+// used before.
 func AllowNew(state string) error {
 	r, err := loadRecord(state)
 	if err != nil {
@@ -177,8 +176,8 @@ func AllowNew(state string) error {
 	return r.store(state)
 }
 
-// BecomeNew puts the state of a node aside that goes on elsewhere, or is not wanted any more, and
-// lets the machine become a new one. tailscaled must not run. It returns where the state is kept.
+// BecomeNew puts the node's state aside and allows the machine to join as a new node. It returns the
+// path of the old state. tailscaled must not be running.
 func BecomeNew(state string) (kept string, err error) {
 	r, err := loadRecord(state)
 	if err != nil {
@@ -191,8 +190,8 @@ func BecomeNew(state string) (kept string, err error) {
 	return kept, r.store(state)
 }
 
-// TakeOver gives a machine the state back that was put aside because it was made on another host.
-// tailscaled must not run.
+// TakeOver restores a state that was put aside because it was created on another host. tailscaled
+// must not be running.
 func TakeOver(state string) error {
 	r, err := loadRecord(state)
 	if err != nil {
@@ -211,7 +210,7 @@ func TakeOver(state string) error {
 	return r.store(state)
 }
 
-// lostFault says what keeps a machine from its tailnet whose state was lost.
+// lostFault describes why a machine with a lost state cannot join its tailnet.
 func (r *record) lostFault() string {
 	text := r.Lost
 	if r.Kept != "" {

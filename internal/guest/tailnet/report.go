@@ -9,10 +9,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
-// Report is the tailnet's part of the guest's status. The daemon listens on socket, has its state
-// in the file state (empty: in memory) and runs as service; hasKey says whether the config disk has
-// an auth key. A fault may repeat what the control server said, and with it the key: the caller
-// redacts it.
+// Report returns the tailnet's part of the guest's status. The daemon listens on socket, has its
+// state in the file state (empty: in memory) and runs as service; hasKey says whether the config
+// disk has an auth key. A fault may quote the control server's message, which may contain the key:
+// the caller must redact it.
 func Report(ctx context.Context, socket, state string, service guestapi.Service, hasKey bool) guestapi.Tailnet {
 	r := new(record)
 	if state != "" {
@@ -38,7 +38,7 @@ func Report(ctx context.Context, socket, state string, service guestapi.Service,
 	return t
 }
 
-// describe puts into the endpoint's words what tailscaled says of itself.
+// describe converts tailscaled's status to the endpoint's.
 func describe(s *daemonStatus, hasKey bool) guestapi.Tailnet {
 	t := guestapi.Tailnet{State: s.State, Fault: fault(s, hasKey)}
 	if s.Self == nil {
@@ -54,7 +54,8 @@ func describe(s *daemonStatus, hasKey bool) guestapi.Tailnet {
 	return t
 }
 
-// suffixWarning warns of a name to which the tailnet has added a number, since another node has it.
+// suffixWarning returns a warning if the tailnet has added a number to the name because another
+// node has it.
 func suffixWarning(wanted, name string) string {
 	number, ok := strings.CutPrefix(name, strings.ToLower(wanted)+"-")
 	if _, err := strconv.ParseUint(number, 10, 16); !ok || err != nil || wanted == "" {
@@ -64,7 +65,7 @@ func suffixWarning(wanted, name string) string {
 		"remove that one in the tailnet's administration and rename this one there, or give the machine another name (tailscale.hostname)", name, wanted)
 }
 
-// fault says what keeps the node from its tailnet, and what to do.
+// fault describes why the node is not on its tailnet, and what to do.
 func fault(s *daemonStatus, hasKey bool) string {
 	said := ""
 	if len(s.Health) > 0 {

@@ -1,10 +1,10 @@
-// Package tailnet talks to this machine's tailscaled: it makes the node join its tailnet
-// ([Client.Up]) and describes its state there ([Report]).
+// Package tailnet controls this machine's tailscaled: it joins the node to its tailnet
+// ([Client.Up]) and reports its state ([Report]).
 //
-// It speaks the daemon's local API, HTTP over a Unix socket, which `tailscale` itself uses, and
-// contains none of Tailscale's own code. So the key that lets a node join is never an argument of a
-// process. Nothing ever waits for the tailnet: the daemon tries to join again and again, and
-// [Report] says how far it is. Running the daemon is left to package supervision.
+// It uses the daemon's local API, HTTP over a Unix socket, like `tailscale` itself, but does not
+// contain Tailscale's code. Through the API the auth key is never an argument of a process. No call
+// waits for the tailnet: the daemon keeps trying to join, and [Report] returns its state. Package
+// supervision runs the daemon.
 package tailnet
 
 import (
@@ -23,14 +23,14 @@ import (
 )
 
 const (
-	// host is what the daemon wants to be asked as: a web page of a browser could not.
+	// host is the Host header that the daemon requires, to refuse requests from web pages.
 	host = "local-tailscaled.sock"
-	// maxAnswer bounds what is read of an answer, in bytes. One about this node alone has a few
-	// KiB, and another node adds one or two.
+	// maxAnswer is the largest response, in bytes. A response about this node only has a few KiB;
+	// each other node adds one or two.
 	maxAnswer = 4 << 20
 )
 
-// A Client asks one tailscaled.
+// A Client is a client of one tailscaled.
 type Client struct {
 	socket string
 }
@@ -38,39 +38,40 @@ type Client struct {
 // NewClient returns a client of the daemon that listens on socket.
 func NewClient(socket string) *Client { return &Client{socket} }
 
-// A daemonStatus is what the daemon says of itself.
+// A daemonStatus is the daemon's status.
 type daemonStatus struct {
 	State       string      `json:"BackendState"` // such as stateRunning
 	HaveNodeKey bool        `json:"HaveNodeKey"`  // the node has joined once
-	Health      []string    `json:"Health"`       // what is wrong, in a person's words
+	Health      []string    `json:"Health"`       // problems, as texts
 	Self        *selfStatus `json:"Self"`
 	CertDomains []string    `json:"CertDomains"` // names that the tailnet has certificates for
 }
 
 // States of a daemon.
 const (
-	stateNoState          = "NoState" // it has not heard from the control server yet
+	stateNoState          = "NoState" // the control server has not answered yet
 	stateNeedsLogin       = "NeedsLogin"
 	stateNeedsMachineAuth = "NeedsMachineAuth"
 	stateStopped          = "Stopped"
 	stateRunning          = "Running"
 )
 
-// selfStatus is this node as the tailnet has it.
+// selfStatus is this node's status on the tailnet.
 type selfStatus struct {
 	ID           string       `json:"ID"`
 	PublicKey    string       `json:"PublicKey"`
-	HostName     string       `json:"HostName"` // what the node calls itself
+	HostName     string       `json:"HostName"` // the requested name
 	DNSName      string       `json:"DNSName"`  // its name on the tailnet, with the domain
 	TailscaleIPs []netip.Addr `json:"TailscaleIPs"`
 	Online       bool         `json:"Online"`
 	KeyExpiry    *time.Time   `json:"KeyExpiry"` // nil: never
 }
 
-// fullName is the node's name on the tailnet with the domain.
+// fullName returns the node's name on the tailnet including the domain.
 func (s *selfStatus) fullName() string { return strings.TrimSuffix(s.DNSName, ".") }
 
-// name is the node's name on the tailnet, which may carry a suffix where another has it already.
+// name returns the node's name on the tailnet. It may have a suffix if another node has the
+// requested name.
 func (s *selfStatus) name() string {
 	if name, _, _ := strings.Cut(s.DNSName, "."); name != "" {
 		return name
@@ -78,7 +79,7 @@ func (s *selfStatus) name() string {
 	return s.HostName
 }
 
-// status asks the daemon how it is.
+// status requests the daemon's status.
 func (c *Client) status(ctx context.Context) (*daemonStatus, error) {
 	var s daemonStatus
 	if err := c.do(ctx, http.MethodGet, "status?peers=false", nil, &s); err != nil {
@@ -87,16 +88,16 @@ func (c *Client) status(ctx context.Context) (*daemonStatus, error) {
 	return &s, nil
 }
 
-// A Node is what a node is to be on its tailnet.
+// A Node is the desired configuration of a node.
 type Node struct {
 	Hostname    string
 	LoginServer string   // URL; empty: Tailscale's own
 	Tags        []string // "tag:NAME"
 	AuthKey     string   // may be empty
-	State       string   // the path of tailscaled's state; empty: it is in memory
+	State       string   // path of tailscaled's state; empty if it is in memory
 }
 
-// What Up did.
+// Results of Up.
 const (
 	Joining   = "the node joins its tailnet by its auth key"
 	Rejoining = "the node has to log in, and joins its tailnet again by a new auth key"
@@ -105,10 +106,10 @@ const (
 	notAgain  = "the node's state was lost, and its auth key was used before: it does not join again by itself"
 )
 
-// Up makes the node what it is to be, and returns a line about what that took, if anything. A node
-// that has joined keeps its key, and its name is looked after; the auth key is left alone unless
-// the node has to log in and the key was not used before. Nor does a machine whose state was lost
-// become a new node by a key that was.
+// Up applies the configuration n and returns a line about what it changed, or "". A node that has
+// joined keeps its node key, and gets its name. The auth key is used only if the node must log in
+// and the key was not used before. A machine that has lost its state does not become a new node
+// with a used key.
 func (c *Client) Up(ctx context.Context, n Node) (did string, err error) {
 	status, err := c.status(ctx)
 	if err != nil {
@@ -144,9 +145,9 @@ func (c *Client) Up(ctx context.Context, n Node) (did string, err error) {
 	return did, c.join(ctx, prefs, n)
 }
 
-// Watch is called now and then while tailscaled runs. It records that the node has joined, and
-// reports whether Up has to be called again: the node has to log in, and key was not used before.
-// Settled says that there is nothing to wait for soon.
+// Watch is called periodically while tailscaled runs. It records that the node has joined. again
+// reports whether Up must be called: the node must log in, and key was not used before. settled
+// reports whether the state is stable, so that the next call may be later.
 func (c *Client) Watch(ctx context.Context, state, key string) (again, settled bool, err error) {
 	status, err := c.status(ctx)
 	if err != nil {
@@ -176,7 +177,7 @@ func (c *Client) Joined(ctx context.Context) (bool, error) {
 	return err == nil && status.State == stateRunning && status.HaveNodeKey, err
 }
 
-// LogOut takes the node off its tailnet for ever. The control server has to answer, for half a
+// LogOut permanently removes the node from its tailnet. It waits for the control server for half a
 // minute at most.
 func (c *Client) LogOut(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
@@ -200,7 +201,7 @@ func (c *Client) rename(ctx context.Context, prefs map[string]json.RawMessage, n
 	return renamed, c.do(ctx, http.MethodPatch, "prefs", change, nil)
 }
 
-// join does as `tailscale up` does, but for waiting.
+// join works like `tailscale up`, without waiting.
 func (c *Client) join(ctx context.Context, prefs map[string]json.RawMessage, n Node) error {
 	for name, value := range map[string]any{
 		"ControlURL":    n.LoginServer,
@@ -208,8 +209,8 @@ func (c *Client) join(ctx context.Context, prefs map[string]json.RawMessage, n N
 		"AdvertiseTags": n.Tags,
 		"WantRunning":   true,
 		"LoggedOut":     false,
-		// The machine serves its tailnet and takes nothing from it: neither names, for which it
-		// would have to write to its read-only root, nor routes.
+		// The machine serves its tailnet and does not use the tailnet's DNS, which would have to
+		// write to the read-only root, or its routes.
 		"CorpDNS":  false,
 		"RouteAll": false,
 	} {
@@ -219,15 +220,15 @@ func (c *Client) join(ctx context.Context, prefs map[string]json.RawMessage, n N
 		}
 		prefs[name] = raw
 	}
-	delete(prefs, "Config") // the node's keys, which are not to be set
+	delete(prefs, "Config") // the node's keys, which must not be set
 	if err := c.do(ctx, http.MethodPost, "start", map[string]any{"AuthKey": n.AuthKey, "UpdatePrefs": prefs}, nil); err != nil {
 		return err
 	}
 	return c.do(ctx, http.MethodPost, "login-interactive", nil, nil)
 }
 
-// do makes one request and decodes the answer into out, unless that is nil. What was sent is in no
-// error.
+// do sends one request and decodes the response into out, unless that is nil. Errors do not contain
+// the request's body.
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
 	answer, err := c.send(ctx, method, path, in)
 	if err != nil || out == nil {
@@ -269,8 +270,8 @@ func (c *Client) send(ctx context.Context, method, path string, in any) ([]byte,
 	return answer, nil
 }
 
-// roundTrip sends a request on a connection of its own. An http.Client would do the same and bring
-// HTTP/2 and proxies into a program that has to be small: 0.6 MB of it.
+// roundTrip sends a request on a new connection. An http.Client would add HTTP/2 and proxies, 0.6
+// MB, to a program that must be small.
 func (c *Client) roundTrip(ctx context.Context, request *http.Request) (*http.Response, []byte, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", c.socket)
@@ -278,7 +279,7 @@ func (c *Client) roundTrip(ctx context.Context, request *http.Request) (*http.Re
 		return nil, nil, err
 	}
 	defer conn.Close()
-	// Whatever is under way fails when ctx ends.
+	// Pending I/O fails when ctx ends.
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(0, 1)) })()
 	request.Close = true
 	if err := request.Write(conn); err != nil {

@@ -121,7 +121,7 @@ func TestStatus(t *testing.T) {
 
 func TestFailures(t *testing.T) {
 	if _, err := NewClient(filepath.Join(t.TempDir(), "s")).status(t.Context()); err == nil {
-		t.Error("nobody listens and answers")
+		t.Error("an answer without a daemon")
 	}
 	for name, status := range map[string]string{"no JSON": "hello", "too much": `{"BackendState":"` + strings.Repeat("x", maxAnswer) + `"}`} {
 		d := &daemon{status: status}

@@ -12,25 +12,25 @@ import (
 // Kernel is the clock of this machine.
 type Kernel struct{}
 
-// The lengths of a tick in microseconds (adjtimex(2), USER_HZ being 100 everywhere): as it should
-// be, and the shortest.
+// The normal and the minimum length of a tick in microseconds (adjtimex(2); USER_HZ is 100 on all
+// architectures).
 const (
 	fullTick   = 10000
 	brakedTick = fullTick - fullTick/brakeShare
 )
 
-// Forward implements Clock: the kernel adds to what the clock shows at that moment.
+// Forward implements Clock. The kernel adds d to the current time atomically.
 func (Kernel) Forward(d time.Duration) error {
 	if d < 0 {
 		return fmt.Errorf("set the clock forward by %s", d)
 	}
-	// With ADJ_NANO the field for microseconds holds nanoseconds.
+	// With ADJ_NANO the field for microseconds has nanoseconds.
 	return adjust("set the clock forward", unix.Timex{
 		Modes: unix.ADJ_SETOFFSET | unix.ADJ_NANO, Time: unix.Timeval{Sec: int64(d / time.Second), Usec: int64(d % time.Second)},
 	})
 }
 
-// Drift implements Clock by what adjtime(3) does, which ends by itself.
+// Drift implements Clock like adjtime(3), which ends automatically.
 func (Kernel) Drift(d time.Duration) error {
 	return adjust("correct the clock", unix.Timex{Modes: unix.ADJ_OFFSET_SINGLESHOT, Offset: d.Microseconds()})
 }
@@ -51,7 +51,7 @@ func adjust(what string, t unix.Timex) error {
 	return nil
 }
 
-// Set sets the clock to t, forward or back. It is for the time before anything has looked at it.
+// Set sets the clock to t, forward or back. It may be used only before anything has read the clock.
 func (Kernel) Set(t time.Time) error {
 	ts := unix.NsecToTimespec(t.UnixNano())
 	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {

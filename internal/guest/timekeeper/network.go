@@ -15,24 +15,24 @@ import (
 
 const (
 	hostEvery = 64 * time.Second
-	// The host is one link away, but may be busy after it has woken up.
+	// The host is one link away, but may be busy after a suspend.
 	hostPatience = 3 * time.Second
 	hostSamples  = 3
-	hostAgain    = time.Second // for each sample after the first, which only makes it better
+	hostAgain    = time.Second // for each sample after the first, which are optional
 
-	// Pools ask not to be asked more than every few minutes; 17 are the longest pause of an
-	// ordinary client (2^10 s, RFC 5905, MAXPOLL).
+	// Pools allow requests only every few minutes; 17 minutes are the longest interval of a usual
+	// client (2^10 s, RFC 5905, MAXPOLL).
 	poolEvery    = 1024 * time.Second
 	poolPatience = 5 * time.Second
-	poolServers  = 4 // of which most have to agree
-	// agreement is how far servers may be apart that are said to agree: as much as slow mobile data
-	// makes them.
+	poolServers  = 4 // a majority must agree
+	// agreement is the maximum difference between servers that agree: as large as slow mobile data
+	// causes.
 	agreement = time.Second
-	// rateRest is how long a server that says that it is asked too often is left alone.
+	// rateRest is the pause for a server that has sent RATE (too many requests).
 	rateRest = time.Hour
 )
 
-// Host is the source of the servers that the host runs, the first that answers.
+// Host returns the source that reads the host's servers: the first one that answers.
 func Host(servers []netip.AddrPort) Source {
 	return Source{Name: "sntp", Every: hostEvery, Read: func(ctx context.Context) (Reading, error) {
 		var faults []error
@@ -47,8 +47,8 @@ func Host(servers []netip.AddrPort) Source {
 	}}
 }
 
-// askOften asks a server that is near some times and returns the answer that was on its way for the
-// shortest time.
+// askOften queries a near server several times and returns the reading with the shortest round
+// trip.
 func askOften(ctx context.Context, ask func(context.Context) (Reading, error)) (Reading, error) {
 	var best Reading
 	for i := range hostSamples {
@@ -81,19 +81,19 @@ func askServer(ctx context.Context, server netip.AddrPort) (Reading, error) {
 	return Reading{Server: server.Addr().String(), Offset: r.Offset, Uncertainty: r.Delay / 2}, nil
 }
 
-// A pool is a set of public servers behind names.
+// A pool is a set of public servers, by name.
 type pool struct {
 	names   []string
 	port    uint16
 	resolve func(ctx context.Context, name string) ([]netip.Addr, error)
 
 	mu      sync.Mutex
-	resting map[netip.Addr]time.Time // servers that refused, and until when they are left alone
+	resting map[netip.Addr]time.Time // servers that refused, and when they may be queried again
 }
 
-// Public is the source of public servers, which are asked by name (or address). Some of them are
-// asked at once, and most of those that answer have to agree: each of them could be wrong, and what
-// they say is not authenticated.
+// Public returns the source of public servers, given by name or address. It queries several in
+// parallel, and a majority of those that answer must agree: any of them could be wrong, and
+// responses are not authenticated.
 func Public(names []string) Source {
 	p := &pool{names: names, port: sntp.Port, resolve: func(ctx context.Context, name string) ([]netip.Addr, error) {
 		return net.DefaultResolver.LookupNetIP(ctx, "ip4", name)
@@ -135,7 +135,7 @@ func (p *pool) read(ctx context.Context) (Reading, error) {
 	return agree(answers)
 }
 
-// servers are those that may be asked now, at most poolServers.
+// servers returns at most poolServers servers that may be queried now.
 func (p *pool) servers(ctx context.Context) ([]netip.Addr, error) {
 	var servers []netip.Addr
 	var faults []error
@@ -158,7 +158,7 @@ func (p *pool) servers(ctx context.Context) ([]netip.Addr, error) {
 	return servers[:min(len(servers), poolServers)], errors.Join(faults...)
 }
 
-// heed leaves a server alone that refused.
+// heed pauses a server that refused.
 func (p *pool) heed(server netip.Addr, err error) {
 	var kiss *sntp.Kiss
 	if !errors.As(err, &kiss) {
@@ -173,7 +173,7 @@ func (p *pool) heed(server netip.Addr, err error) {
 	p.resting[server] = time.Now().Add(rest)
 }
 
-// agree returns the surest of the readings with which more than half agree.
+// agree returns the most precise of the readings with which more than half agree.
 func agree(readings []Reading) (Reading, error) {
 	slices.SortFunc(readings, func(a, b Reading) int { return int(a.Uncertainty - b.Uncertainty) })
 	for _, r := range readings {

@@ -12,8 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/sntp"
 )
 
-// FindPort returns the host's time server behind a virtio-serial port as a source, if the machine
-// has one: it needs no network. sys and dev are where sysfs and the device nodes are.
+// FindPort returns the host's time server on a virtio-serial port as a source, if the machine has
+// one. It does not need the network. sys and dev are the paths of sysfs and of the device nodes.
 func FindPort(sys, dev string) (Source, bool) {
 	// The pattern is valid, so there is no error.
 	names, _ := filepath.Glob(filepath.Join(sys, "class/virtio-ports/vport*/name"))
@@ -27,7 +27,7 @@ func FindPort(sys, dev string) (Source, bool) {
 	return Source{}, false
 }
 
-// readPort opens the port for each reading: what is left of an earlier one ends with it.
+// readPort opens the port for each reading, so that the rest of an earlier one is dropped.
 func readPort(ctx context.Context, device string) (Reading, error) {
 	f, err := os.OpenFile(device, os.O_RDWR, 0)
 	if err != nil {

@@ -18,20 +18,19 @@ import (
 )
 
 const (
-	// hostClock is the name of the one PTP clock that shows the host's own time
-	// (drivers/ptp/ptp_kvm_common.c): those of network cards show any
-	// time.
+	// hostClock is the name of the PTP clock with the host's time (drivers/ptp/ptp_kvm_common.c).
+	// Those of network cards may have any time.
 	hostClock = "KVM virtual PTP"
-	ptpEvery  = 16 * time.Second // it costs a call of the kernel's
-	// ptpSamples is how often the clock is read in one go; the quickest reading is the truest.
+	ptpEvery  = 16 * time.Second // a reading is one system call
+	// ptpSamples is how often the clock is read for one reading; the fastest sample is the most
+	// precise.
 	ptpSamples = 5
-	// maxWindow is how long a reading may take to be believed: processors are taken away in the
-	// middle of one.
+	// maxWindow is the maximum duration of a valid sample: the process may be preempted during one.
 	maxWindow = 10 * time.Millisecond
 )
 
-// FindPTP returns the host's clock as a source, if the kernel offers it; sys and dev are where
-// sysfs and the device nodes are.
+// FindPTP returns the host's clock as a source, if the kernel has it. sys and dev are the paths of
+// sysfs and of the device nodes.
 func FindPTP(sys, dev string) (Source, bool) {
 	// The pattern is valid, so there is no error.
 	names, _ := filepath.Glob(filepath.Join(sys, "class/ptp/ptp*/clock_name"))
@@ -58,7 +57,7 @@ func readPTP(device string) (Reading, error) {
 		return Reading{}, err
 	}
 	defer f.Close()
-	// This reads both clocks at one moment of the counter.
+	// This reads both clocks at the same counter value.
 	if p, err := unix.IoctlPtpSysOffsetPrecise(int(f.Fd())); err == nil {
 		return judge(device, ptpTime(p.Realtime), ptpTime(p.Device), 0)
 	}
@@ -69,8 +68,8 @@ func readPTP(device string) (Reading, error) {
 	return best(device, samples.Ts[:2*ptpSamples+1])
 }
 
-// best takes the quickest of the readings of PTP_SYS_OFFSET: times of the system's clock, with one
-// of the PTP clock between each two (include/uapi/linux/ptp_clock.h).
+// best returns the fastest sample of PTP_SYS_OFFSET. times alternates between the system's clock
+// and the PTP clock (include/uapi/linux/ptp_clock.h).
 func best(device string, times []unix.PtpClockTime) (Reading, error) {
 	var before, host time.Time
 	window := time.Duration(-1)

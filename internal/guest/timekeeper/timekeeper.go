@@ -1,11 +1,11 @@
-// Package timekeeper keeps a guest's clock by the best source that answers: the host's clock
-// through the kernel (PTP), the host over the network (SNTP), public servers.
+// Package timekeeper synchronizes a guest's clock with the best source that answers: the host's
+// clock through the kernel (PTP), the host over the network (SNTP), or public servers.
 //
-// A clock that is behind is set forward at once; that is the case after a phone slept. It is never
-// set back while the guest runs, for that would confuse every lease, log and transaction that has
-// seen the later time: a clock that is ahead runs slower until it is right, and where that takes
-// long the status says so. The one time at which a clock may be set back is before the first
-// service has started; the guest's boot does that, not this package.
+// A clock that is behind, for example after a suspend of the phone, is set forward at once. The
+// clock is never set back while the guest runs, because that would break leases, logs and
+// transactions that have used the later time. A clock that is ahead runs slower until it is
+// correct; the status reports if that takes long. The clock may be set back only before the first
+// service has started, which the guest's boot does, not this package.
 package timekeeper
 
 import (
@@ -18,18 +18,18 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
-// A Reading is what a source says of the clock.
+// A Reading is a source's measurement of the clock.
 type Reading struct {
-	Server      string        // who said so; empty where the source has only one
-	Offset      time.Duration // to be added to the clock to make it right
-	Uncertainty time.Duration // by which Offset may be wrong
+	Server      string        // the server; empty if the source has only one
+	Offset      time.Duration // to add to the clock
+	Uncertainty time.Duration // maximum error of Offset
 }
 
-// A Source knows the time.
+// A Source provides the time.
 type Source struct {
-	Name  string        // as the status has it
+	Name  string        // in the status
 	Every time.Duration // between two readings
-	// Shared is set where the source belongs to others: it is never asked sooner than Every says.
+	// Shared says that the source is a public service: it is never read sooner than Every.
 	Shared bool
 	Read   func(context.Context) (Reading, error)
 }
@@ -38,32 +38,30 @@ type Source struct {
 type Clock interface {
 	// Forward sets the clock forward by d, which is positive.
 	Forward(d time.Duration) error
-	// Drift corrects the clock by d in the course of time, at most 0.5 ms a second, without its
-	// ever standing still. A later call takes the place of an earlier one.
+	// Drift slews the clock by d, at most 0.5 ms per second. A later call replaces an earlier one.
 	Drift(d time.Duration) error
-	// Brake makes the clock run slower, by one part in brakeShare, or as fast as it should again.
+	// Brake slows the clock down by 1/brakeShare, or restores its normal speed.
 	Brake(on bool) error
 }
 
 const (
-	// stepAbove is the offset from which a clock is set rather than led (STEPT of RFC 5905).
+	// stepAbove is the offset above which a clock is stepped instead of slewed (STEPT of RFC 5905).
 	stepAbove = 128 * time.Millisecond
-	// brakeShare is the part by which a braked clock is slower: what the kernel takes at most (a
-	// tick of 9000 in place of 10000 microseconds, adjtimex(2)).
+	// 1/brakeShare is the reduction of a braked clock's speed, the kernel's maximum (a tick of 9000
+	// instead of 10000 microseconds, adjtimex(2)).
 	brakeShare = 10
-	// longBrake is the offset from which it is a fault that the clock is ahead: some minutes of
+	// longBrake is the offset above which a clock that is ahead is a fault: it needs minutes of
 	// braking.
 	longBrake = 10 * time.Second
-	// maxAhead is more than will ever be waited for, and keeps what is computed from it within a
-	// Duration.
+	// maxAhead limits an offset, so that computations with it do not overflow a Duration.
 	maxAhead = 20 * 365 * 24 * time.Hour
-	// While the clock is braked it is looked at more often.
+	// A braked clock is read more often.
 	brakeLook = 16 * time.Second
-	// After a round without an answer the next one comes soon, and then ever later.
+	// After a round without an answer the next one is soon, with growing pauses.
 	firstRetry, lastRetry = time.Second, time.Minute
 )
 
-// A Keeper keeps the clock. Its fields are set before Run and not changed.
+// A Keeper synchronizes the clock. Its fields are set before Run and not changed.
 type Keeper struct {
 	Sources []Source // in order of preference
 	Clock   Clock
@@ -72,20 +70,20 @@ type Keeper struct {
 	once sync.Once
 	look chan struct{} // Look has read the sources
 
-	turn  sync.Mutex           // held for a round: there is one clock
-	next  map[string]time.Time // when a source that has answered is due again
-	fail  int                  // rounds in a row without an answer
+	turn  sync.Mutex           // held during a round
+	next  map[string]time.Time // when a source may be read again
+	fail  int                  // consecutive rounds without an answer
 	slow  bool                 // the clock is braked
-	right time.Time            // when a braked clock will be right
+	right time.Time            // when a braked clock will be correct
 
 	mu     sync.Mutex
 	status guestapi.Clock
 }
 
-// sourceAtBoot is what the status names until a source has answered.
+// sourceAtBoot is the source in the status until one has answered.
 const sourceAtBoot = "config disk"
 
-// Run keeps the clock until ctx is done.
+// Run synchronizes the clock until ctx is done.
 func (k *Keeper) Run(ctx context.Context) {
 	for {
 		pause := k.round(ctx, false)
@@ -101,12 +99,12 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// Look reads the sources now, for a caller that knows that the clock may be wrong, and returns the
-// status after it.
+// Look reads the sources now and returns the resulting status. It is for a caller that knows that
+// the clock may be wrong.
 func (k *Keeper) Look(ctx context.Context) guestapi.Clock {
 	k.round(ctx, true)
 	select {
-	case k.looked() <- struct{}{}: // Run may have to come back sooner than it meant to
+	case k.looked() <- struct{}{}: // Run may have to wake up earlier
 	default:
 	}
 	return k.Status()
@@ -117,7 +115,7 @@ func (k *Keeper) looked() chan struct{} {
 	return k.look
 }
 
-// Status tells who keeps the clock and how well.
+// Status returns the clock's source and state.
 func (k *Keeper) Status() guestapi.Clock {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -127,8 +125,8 @@ func (k *Keeper) Status() guestapi.Clock {
 	return k.status
 }
 
-// round reads the first source that answers, corrects the clock and returns when the next round is
-// due. Sources that are not due yet are left alone; with now set, only those that are shared.
+// round reads the first source that answers, corrects the clock and returns the time until the next
+// round. It skips sources that are not due; with now set, it skips only shared ones.
 func (k *Keeper) round(ctx context.Context, now bool) time.Duration {
 	k.turn.Lock()
 	defer k.turn.Unlock()
@@ -136,7 +134,7 @@ func (k *Keeper) round(ctx context.Context, now bool) time.Duration {
 		k.next = make(map[string]time.Time)
 	}
 	var faults []error
-	// soon shortens a pause while a better source does not answer: it may answer at any moment.
+	// soon shortens a pause while a better source does not answer, because it may answer again.
 	soon := func(pause time.Duration) time.Duration {
 		if len(faults) > 0 {
 			return min(pause, lastRetry)
@@ -161,8 +159,8 @@ func (k *Keeper) round(ctx context.Context, now bool) time.Duration {
 	return k.lost(ctx, faults)
 }
 
-// coast lets a braked clock that is not looked at go when it should be right, and returns the time
-// until the next round.
+// coast ends the braking of a clock without readings when it should be correct, and returns the
+// time until the next round.
 func (k *Keeper) coast(pause time.Duration) time.Duration {
 	if !k.slow {
 		return pause
@@ -176,7 +174,7 @@ func (k *Keeper) coast(pause time.Duration) time.Duration {
 	return pause
 }
 
-// lost notes that no source answers. A clock that is not compared must not be braked.
+// lost records that no source answers. A clock without readings must not be braked.
 func (k *Keeper) lost(ctx context.Context, faults []error) time.Duration {
 	if ctx.Err() != nil {
 		return 0
@@ -189,13 +187,13 @@ func (k *Keeper) lost(ctx context.Context, faults []error) time.Duration {
 	k.mu.Lock()
 	k.status.Fault = fault
 	k.mu.Unlock()
-	if k.fail++; k.fail == 2 { // a network that has just come up may lose the first question
+	if k.fail++; k.fail == 2 { // a network that has just come up may lose the first request
 		k.Log("the clock is not kept", "fault", fault)
 	}
 	return min(firstRetry<<min(k.fail-1, 10), lastRetry)
 }
 
-// correct does what r asks for and returns the time until the next round.
+// correct applies r and returns the time until the next round.
 func (k *Keeper) correct(s Source, r Reading) time.Duration {
 	fault, pause := "", s.Every
 	var err error
@@ -209,7 +207,7 @@ func (k *Keeper) correct(s Source, r Reading) time.Duration {
 	case r.Offset >= -stepAbove:
 		err = errors.Join(k.brake(false), k.Clock.Drift(r.Offset))
 	default:
-		// The braked clock is the one that times this.
+		// The braked clock measures this time.
 		ahead := min(-r.Offset, maxAhead)
 		lasts := ahead * (brakeShare - 1)
 		k.right, pause = time.Now().Add(lasts), min(lasts, brakeLook)
@@ -240,7 +238,7 @@ func (k *Keeper) brake(on bool) error {
 	return nil
 }
 
-// tell puts a reading into the status, and a change of the source into the log.
+// tell updates the status with a reading, and logs a change of the source.
 func (k *Keeper) tell(s Source, r Reading, fault string) {
 	k.mu.Lock()
 	before := k.status

@@ -59,7 +59,7 @@ func (w *world) Brake(on bool) error {
 }
 
 // ahead is how far the clock is ahead. A bubble's time is not slowed down, so that a brake of nine
-// tenths of the real one's strength is what its timers fit.
+// tenths of the real strength fit its timers.
 func (w *world) ahead() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -167,7 +167,7 @@ func TestCorrections(t *testing.T) {
 }
 
 // A clock that is ahead is right in the end, was never set back, and is looked at until then.
-func TestAheadBecomesRight(t *testing.T) {
+func TestClockAhead(t *testing.T) {
 	for _, shared := range []bool{false, true} {
 		t.Run(fmt.Sprintf("shared=%v", shared), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -287,7 +287,7 @@ func TestHostSlept(t *testing.T) {
 	})
 }
 
-func TestNobodyAnswers(t *testing.T) {
+func TestNoAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{off: time.Minute}
 		s := w.source("sntp", time.Minute)
@@ -299,13 +299,13 @@ func TestNobodyAnswers(t *testing.T) {
 		if !w.isBraked() {
 			t.Error("a clock a minute ahead is not braked")
 		}
-		s.fail(errors.New("nobody is there"))
+		s.fail(errors.New("no answer"))
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if w.isBraked() {
-			t.Error("the clock stays braked though nobody looks at it")
+			t.Error("the clock stays braked without readings")
 		}
-		if got := k.Status(); !strings.Contains(got.Fault, "nobody is there") || got.Source != "sntp" {
+		if got := k.Status(); !strings.Contains(got.Fault, "no answer") || got.Source != "sntp" {
 			t.Errorf("%+v", got)
 		}
 		asked := len(s.times())
@@ -391,7 +391,7 @@ func TestPublicServersHaveToAgree(t *testing.T) {
 	}
 }
 
-func TestKissesAreHeeded(t *testing.T) {
+func TestRateLimitsAreRespected(t *testing.T) {
 	a := netip.MustParseAddr("192.0.2.1")
 	p := &pool{names: []string{"pool"}, resolve: func(context.Context, string) ([]netip.Addr, error) { return []netip.Addr{a}, nil }}
 	p.source()

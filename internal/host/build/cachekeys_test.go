@@ -148,7 +148,7 @@ func TestSignedCache(t *testing.T) {
 		return all
 	}
 
-	// Unsigned: it can be used, and nobody vouches for it unasked.
+	// Without a signature it can be used if none is required.
 	if _, _, err := run(nil, to, nil, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -29,9 +29,9 @@ func TestFirstDifference(t *testing.T) {
 	}
 }
 
-// TestWhereItWasTakenFrom: two builders, one of whom took half of it from a cache, have the same
+// TestTakenFrom: two builders, one of whom took half of it from a cache, have the same
 // artifact.
-func TestWhereItWasTakenFrom(t *testing.T) {
+func TestTakenFrom(t *testing.T) {
 	a, b := t.TempDir(), t.TempDir()
 	for _, dir := range []string{a, b} {
 		if err := os.WriteFile(filepath.Join(dir, "vm.json"), []byte("{}"), 0o600); err != nil {

@@ -172,7 +172,7 @@ func TestOtherSources(t *testing.T) {
 	}
 }
 
-// TestToolchain asks for a toolchain that nobody has.
+// TestToolchain requests a toolchain that does not exist.
 func TestToolchain(t *testing.T) {
 	t.Setenv("GOPROXY", "off")
 	dir := t.TempDir()
@@ -181,7 +181,7 @@ func TestToolchain(t *testing.T) {
 	}
 	err := Program(t.Context(), false, dir, "sov-init", "arm64", "", filepath.Join(dir, "sov-init"), func(string) {})
 	if err == nil || !strings.Contains(err.Error(), "toolchain go1.26.999") || !strings.Contains(err.Error(), "install it from") {
-		t.Errorf("a toolchain that nobody has: %v", err)
+		t.Errorf("a toolchain that does not exist: %v", err)
 	}
 	// Go before 1.21 does not know GOTOOLCHAIN.
 	goCommand, err := exec.LookPath("go")

@@ -113,8 +113,8 @@ func open(t *testing.T, path string, k Keys) (*Archive, error) {
 	return Open(path, key)
 }
 
-// TestEncryptedBackup: nothing plain reaches the disk, at no moment; each recipient opens the file,
-// nobody else does.
+// TestEncryptedBackup: no plain text is ever written to the disk; only the recipients can open the
+// file.
 func TestEncryptedBackup(t *testing.T) {
 	identity, to := ageKey(t)
 	sshKey, more := sshKey(t)
@@ -168,11 +168,11 @@ func TestEncryptedBackup(t *testing.T) {
 		keys Keys
 		want string
 	}{
-		"nobody":           {Keys{}, "is encrypted to 2 recipients: give --identity"},
+		"no key":           {Keys{}, "is encrypted to 2 recipients: give --identity"},
 		"another":          {Keys{Identity: other}, "is of none of them"},
 		"absent":           {Keys{Identity: other + "x"}, "no such file"},
 		"wrong passphrase": {Keys{Identity: sshKey, Ask: answer("donkey")}, "the passphrase is wrong"},
-		"nobody to ask":    {Keys{Identity: sshKey}, "not a terminal"},
+		"no terminal":      {Keys{Identity: sshKey}, "not a terminal"},
 	} {
 		if _, err := open(t, path, c.keys); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
@@ -210,7 +210,7 @@ func TestChangedEncryptedBackup(t *testing.T) {
 		a, err := open(t, path, Keys{Identity: identity})
 		if err == nil {
 			a.Close()
-			t.Errorf("%s at %d of %d: nobody sees it", what, at, len(whole))
+			t.Errorf("%s at %d of %d: it is not detected", what, at, len(whole))
 		} else if !strings.Contains(err.Error(), path) {
 			t.Errorf("%s at %d: the file is not named: %v", what, at, err)
 		}

@@ -26,7 +26,7 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-func TestCounterReportsNowAndThen(t *testing.T) {
+func TestCounterReportsPeriodically(t *testing.T) {
 	now := time.Unix(0, 0)
 	var passed []int64
 	r := count(strings.NewReader(strings.Repeat("x", 100)), func() time.Time { return now }, func(n int64, _ time.Duration) { passed = append(passed, n) })

@@ -104,14 +104,14 @@ func TestRunIsBounded(t *testing.T) {
 }
 
 // What a command wrote last is not lost on a reader that takes its time, such as a pager, when the
-// client has long gone; a reader that takes for ever holds up nobody who gives up.
+// client has long gone; a reader that never ends does not block a caller whose context ends.
 func TestRunWaitsForItsReader(t *testing.T) {
 	p := here(t)
 	const size = 100_000 // more than is read at once, and less than that and what a pipe holds
 	got := 0
 	slow := writer(func(p []byte) (int, error) {
 		if got == 0 {
-			<-time.After(3 * time.Second) // longer than what nobody reads is waited for
+			<-time.After(3 * time.Second) // longer than the wait for output that is not read
 		}
 		got += len(p)
 		return len(p), nil
@@ -135,7 +135,7 @@ type writer func([]byte) (int, error)
 
 func (w writer) Write(p []byte) (int, error) { return w(p) }
 
-func TestRunSaysWhatItsStreamsFailedWith(t *testing.T) {
+func TestRunReportsStreamErrors(t *testing.T) {
 	p := here(t)
 	full := errors.New("disk full")
 	err := p.Run(t.Context(), device.Command{Args: []string{"yes"}, Stdout: writer(func([]byte) (int, error) { return 0, full })})
@@ -157,7 +157,7 @@ type reader func([]byte) (int, error)
 func (r reader) Read(p []byte) (int, error) { return r(p) }
 
 // A client that dies before the command has ended is a lost connection, whatever its exit status.
-func TestRunTellsALostConnection(t *testing.T) {
+func TestRunReportsLostConnections(t *testing.T) {
 	p := here(t)
 	var lost *device.LostError
 	err := p.Run(t.Context(), device.Command{Args: []string{"sh", "-c", `echo oops >&2; kill -9 $PPID; sleep 600`}})

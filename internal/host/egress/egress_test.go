@@ -297,7 +297,7 @@ func TestPasstEnds(t *testing.T) {
 	select {
 	case <-killed.Lost():
 	case <-time.After(time.Minute):
-		t.Fatal("nobody notices that it was killed")
+		t.Fatal("the end of the killed process is not detected")
 	}
 	if err := killed.Err(); err == nil || !strings.Contains(err.Error(), "signal: killed") {
 		t.Error(err)
@@ -313,8 +313,8 @@ func awaitEnd(t *testing.T, n *Network) {
 	}
 }
 
-// TestStartSaysWhatPasstSays: of a port that is taken, and of a program that is not passt.
-func TestStartSaysWhatPasstSays(t *testing.T) {
+// TestStartReportsPasstErrors: of a port that is taken, and of a program that is not passt.
+func TestStartReportsPasstErrors(t *testing.T) {
 	program, err := Find()
 	if err != nil {
 		t.Skip(err)
@@ -341,14 +341,14 @@ func TestStartSaysWhatPasstSays(t *testing.T) {
 	}
 }
 
-// TestUDPAnswers: the guest answers from a published UDP port whoever asked it, and nobody else.
+// TestUDPAnswers: from a published UDP port the guest can only answer its clients.
 func TestUDPAnswers(t *testing.T) {
 	o := testOptions()
 	o.Forward = append(o.Forward, qemu.Forward{Guest: 53, UDP: true})
 	f := newFilter(o)
 	answer := segment{to: "192.168.100.1", protocol: protocolUDP, from: 53, port: 40000}.frame(t)
 	if f.passes(answer) {
-		t.Error("a datagram that nobody asked for passes")
+		t.Error("an unsolicited datagram passes")
 	}
 	asked := segment{to: "192.168.100.2", protocol: protocolUDP, from: 40000, port: 53}.frame(t)
 	copy(asked[26:30], netip.MustParseAddr("192.168.100.1").AsSlice())

@@ -382,7 +382,7 @@ func TestMachineThatPowersOff(t *testing.T) {
 	}
 }
 
-func TestShutdownOfADeafMachineIsBounded(t *testing.T) {
+func TestShutdownOfUnresponsiveMachine(t *testing.T) {
 	vm, err := Start(t.Context(), options(t, idle))
 	if err != nil {
 		t.Fatal(err)

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestRunning: a machine is found while it runs, by whoever looks; what one that was killed left is
-// not one.
+// TestRunning: a running machine is found by every process; the leftovers of a killed one are not
+// one.
 func TestRunning(t *testing.T) {
 	base := t.TempDir()
 	o := options(t, idle)

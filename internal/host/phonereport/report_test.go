@@ -95,7 +95,7 @@ func TestRoundTrip(t *testing.T) {
 	if r, err = phonereport.Parse(string(text)); err != nil || r.Section("rules 2") == "" || r.Section("rules 2") == r.Section(phonereport.Rules) {
 		t.Errorf("the second scene: %v\n%s", err, r.Section("rules 2"))
 	}
-	if err := os.WriteFile(file, []byte("somebody's notes"), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte("other notes"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := phonereport.Save(t.Context(), dial(p), file); err == nil || !strings.Contains(err.Error(), "name another file") {

@@ -57,8 +57,7 @@ func (c *computer) pull(ref name.Reference, key dsse.PublicKey, change func(*Opt
 
 func allow(o *Options) { o.AllowDowngrade = true }
 
-// turnBack makes a tag of the registry what it was at a digest, as somebody who may write there
-// can.
+// turnBack sets a tag of the registry back to a digest, as an attacker with write access can.
 func turnBack(t *testing.T, ref name.Reference, to *Fetched) {
 	t.Helper()
 	at, err := name.ParseReference(to.Reference)

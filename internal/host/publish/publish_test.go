@@ -468,8 +468,8 @@ func rewrite(t *testing.T, dir string, m *manifest.Manifest) {
 	}
 }
 
-// TestPullsAtOnce has several pulls to one place wait for each other.
-func TestPullsAtOnce(t *testing.T) {
+// TestParallelPulls has several pulls to one place wait for each other.
+func TestParallelPulls(t *testing.T) {
 	p := newPeer(t)
 	dir, out := makeArtifact(t, "arm64", nil), t.TempDir()
 	push(t, p.ref("1"), dir)

@@ -76,7 +76,7 @@ func TestCancelEndsQEMU(t *testing.T) {
 	}
 }
 
-func TestStartSaysWhatQEMUSays(t *testing.T) {
+func TestStartReportsQEMUErrors(t *testing.T) {
 	machine := halted(t, "arm64")
 	machine.Disks[0].Path = filepath.Join(t.TempDir(), "absent.img")
 	_, err := machine.Start(t.Context())

@@ -12,8 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// FuzzStore reads a store whose files somebody has changed: its recipients, its identity and a
-// secret.
+// FuzzStore reads a store with modified files: its recipients, its identity and a secret.
 func FuzzStore(f *testing.F) {
 	identity, err := age.GenerateX25519Identity()
 	if err != nil {
@@ -37,8 +36,7 @@ func FuzzStore(f *testing.F) {
 			}
 		}
 		size := len(recipients) + len(identity) + len(secret)
-		// A passphrase is nobody's here: scrypt, whose memory an identity file may ask for, is not
-		// reached.
+		// No passphrase here: scrypt, whose memory an identity file may ask for, is not reached.
 		s := Open(dir, Keys{})
 		costtest.Text.Run(t, size, func() {
 			all, err := s.All(context.Background(), "sql")

@@ -132,7 +132,7 @@ func TestRefusedNamesAndValues(t *testing.T) {
 	}
 }
 
-func TestWhatOthersCanReadIsRefused(t *testing.T) {
+func TestReadableByOthersIsRefused(t *testing.T) {
 	for name, spoil := range map[string]func(s *Store) error{
 		"is open to others (mode 0644)":  func(s *Store) error { return os.Chmod(s.dir+"/sql/postgres", 0o644) },
 		"is open to others (mode 0620)":  func(s *Store) error { return os.Chmod(s.dir+"/sql/postgres", 0o620) },
@@ -285,7 +285,7 @@ func TestRecipientsByHand(t *testing.T) {
 	wantAll(t, Open(s.dir, Keys{}), "sql", "postgres", canary)
 }
 
-func TestIdentityFilesThatAreNone(t *testing.T) {
+func TestInvalidIdentityFiles(t *testing.T) {
 	for name, tt := range map[string]struct {
 		content string
 		mode    os.FileMode

@@ -19,7 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/module"
 )
 
-// make makes an artifact with a provenance that nobody has signed for long.
+// make makes an artifact with an unsigned provenance.
 func makeArtifact(t *testing.T, version string) string {
 	t.Helper()
 	dir := artifacttest.Make(t, "sql", version, []byte("kernel"), []byte("rootfs of "+version))

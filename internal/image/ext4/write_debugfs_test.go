@@ -173,8 +173,8 @@ func (e debugfsEntry) wrongBytes(dump string) (faults []string) {
 	return faults
 }
 
-// debugfsACL is an ACL as e2fsprogs gives it: where an entry is of nobody in particular, it writes
-// the ID 0, the kernel -1.
+// debugfsACL is an ACL as e2fsprogs gives it: for an entry without a user or group it writes the ID
+// 0, the kernel -1.
 func debugfsACL(acl []byte) []byte {
 	const headerSize, entrySize, tagUser, tagGroup = 4, 8, 0x02, 0x08
 	acl = bytes.Clone(acl)

@@ -355,7 +355,7 @@ func TestDockerMirrors(t *testing.T) {
 	}
 }
 
-func TestPlainHTTPStaysAtHome(t *testing.T) {
+func TestPlainHTTPIsLocalOnly(t *testing.T) {
 	_, err := open(t, "192.168.1.1:5000/base:3", "arm64", "", Options{Transport: recordOnly{t}})
 	if !errors.Is(err, fetch.ErrInsecure) && !strings.Contains(fmt.Sprint(err), "plain http") {
 		t.Errorf("got %v", err)

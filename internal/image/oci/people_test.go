@@ -124,8 +124,8 @@ func saved(t testing.TB, names ...string) string {
 	return path
 }
 
-// TestImagesAsPeopleHaveThem opens images in the forms in which other programs leave them.
-func TestImagesAsPeopleHaveThem(t *testing.T) {
+// TestCommonImages opens images in the forms in which other programs leave them.
+func TestCommonImages(t *testing.T) {
 	arm, amd := image(t, "arm64"), image(t, "amd64")
 	twoTags := writeLayout(t, with(t, with(t, empty.Index, arm, platform("arm64"), "3.22"), arm, platform("arm64"), "latest"))
 	other := as(t, arm, "arm64")

@@ -1,6 +1,5 @@
-// Package acceptance is the test of a machine that a user trusts: it does what the machine is for,
-// as somebody who uses it would, and says for each step whether it went well. The layers below are
-// package diagnose's, which looks for causes.
+// Package acceptance is the user's test of a machine: it uses the machine as a client would and
+// reports whether each step succeeded. Package diagnose tests the layers below and finds causes.
 package acceptance
 
 import (
@@ -38,26 +37,26 @@ func (e *NoPasswordError) Error() string {
 	return fmt.Sprintf("the role %s has no password, so it cannot log in over the network", e.Role)
 }
 
-// Sources do what the checks are of. They are bounded in time by the context.
+// Sources performs the operations of the checks. The context limits their time.
 type Sources interface {
-	// Diagnose looks at all layers.
+	// Diagnose checks all layers.
 	Diagnose(ctx context.Context) *health.Machine
-	// Ping sends an ICMP echo request to the guest and returns how long its answer took.
+	// Ping sends an ICMP echo request to the guest and returns the round-trip time.
 	Ping(ctx context.Context) (time.Duration, error)
 	// Query logs in over the network, writes and reads, and returns the server's version.
 	Query(ctx context.Context, address netip.AddrPort, as vmspec.Login) (string, error)
-	// RemoteLogin is a role that logs in from a tailnet; false: there is none.
+	// RemoteLogin returns a role that can log in from a tailnet, and false if there is none.
 	RemoteLogin() (vmspec.Login, bool)
-	// OnTailnet reports whether this computer is on a tailnet itself.
+	// OnTailnet reports whether this computer is on a tailnet.
 	OnTailnet() bool
 }
 
-// bound is for each check.
+// bound is the time limit of each check.
 const bound = 20 * time.Second
 
 // Run makes all checks of the machine, one after the other, and returns its status with their
-// findings. Where the machine does not run, that is the only one: its addresses may be somebody
-// else's then.
+// findings. If the machine is not running, that is the only finding, because others may have its
+// addresses then.
 func Run(ctx context.Context, name string, s Sources) *health.Machine {
 	t := &test{ctx: ctx, s: s, m: health.New(name)}
 	t.check(Process, func(ctx context.Context) finding.Finding {
@@ -107,7 +106,7 @@ func failed(found, advice string) finding.Finding { return finding.Fail("", foun
 
 const seeDiagnose = "sov diagnose names the layer that is broken"
 
-// of is what was found of some layers: the first that is not well, else the last.
+// of returns the finding of the first of some layers that is not OK, else that of the last.
 func (t *test) of(layers ...string) finding.Finding {
 	found := failed("nobody looked at it", seeDiagnose)
 	for _, l := range t.m.Layers {
@@ -138,7 +137,7 @@ func (t *test) ping(ctx context.Context) finding.Finding {
 	return passed("the guest answered in %v", took.Round(10*time.Microsecond))
 }
 
-// noDatabase is found of a machine that publishes no PostgreSQL.
+// noDatabase is the finding for a machine that does not publish PostgreSQL.
 const noDatabase = "this machine offers no PostgreSQL"
 
 func (t *test) sql(ctx context.Context) finding.Finding {
@@ -154,7 +153,7 @@ func (t *test) sql(ctx context.Context) finding.Finding {
 	return f
 }
 
-// query logs in as somebody; advice is for an address that does not let it in.
+// query logs in as a role; advice is for an address that refuses the login.
 func (t *test) query(ctx context.Context, address netip.AddrPort, as vmspec.Login, advice string) finding.Finding {
 	version, err := t.s.Query(ctx, address, as)
 	switch {
@@ -166,11 +165,11 @@ func (t *test) query(ctx context.Context, address netip.AddrPort, as vmspec.Logi
 	return passed("PostgreSQL %s at %s logs in, writes and reads", version, address)
 }
 
-// expiring is when a certificate that was not renewed is warned about: a quarter of its life before
-// its end, and at most this long. One of a public authority may live for weeks only.
+// expiring is how long before its expiry the test warns of a certificate that was not renewed: a
+// quarter of its lifetime, and at most this long. A public authority may issue it for weeks only.
 const expiring = 21 * 24 * time.Hour
 
-// certificate looks at what the database shows its clients, by the phone's clock.
+// certificate checks the database's certificate against the phone's clock.
 func (t *test) certificate(context.Context) finding.Finding {
 	c := t.m.Certificate
 	if c == nil {
@@ -213,7 +212,7 @@ func (t *test) tailscaleSQL(ctx context.Context) finding.Finding {
 	return t.query(ctx, addresses[0], as, "do the tailnet's access rules let this node reach the machine's?")
 }
 
-// Print writes what a test found, for people.
+// Print writes the findings of a test as text.
 func Print(w io.Writer, m *health.Machine) error {
 	if err := finding.Print(w, m.Checks); err != nil {
 		return err

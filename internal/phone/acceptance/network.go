@@ -19,8 +19,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// OnTailnet reports whether this computer has an interface on a tailnet: Tailscale's are tunnels,
-// with one address by itself, which tells them from a carrier's.
+// OnTailnet reports whether this computer has an interface on a tailnet. Tailscale's interfaces are
+// tunnels with a single-address prefix, unlike those of a carrier's NAT.
 func OnTailnet() bool {
 	interfaces, err := net.Interfaces()
 	if err != nil {
@@ -40,9 +40,9 @@ func OnTailnet() bool {
 	return false
 }
 
-// Query logs in as a role, writes a row into a table that ends with the session, reads it back, and
-// returns the server's version. authority, in PEM, is that of a server that has to show a
-// certificate of it; empty: it does without TLS.
+// Query logs in as a role, writes a row to a temporary table, reads it back, and returns the
+// server's version. If authority, in PEM, is not empty, the server must have a certificate signed
+// by it; otherwise Query does not use TLS.
 func Query(ctx context.Context, address netip.AddrPort, as vmspec.Login, password, authority string, dial pgconn.DialFunc) (version string, err error) {
 	config, err := pgconn.ParseConfig("sslmode=disable application_name=sov-test host=" + address.Addr().String() + " port=" + fmt.Sprint(address.Port()))
 	if err != nil {
@@ -54,7 +54,7 @@ func Query(ctx context.Context, address netip.AddrPort, as vmspec.Login, passwor
 		if !roots.AppendCertsFromPEM([]byte(authority)) {
 			return "", errors.New("the machine's certificate authority is not a certificate")
 		}
-		// Every machine has the name; which of them answers, its authority says.
+		// Every machine's certificate has this name. The authority identifies the machine.
 		config.TLSConfig = &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12}
 	}
 	if dial != nil {
@@ -80,7 +80,7 @@ func Query(ctx context.Context, address netip.AddrPort, as vmspec.Login, passwor
 	return version, nil
 }
 
-// Echo is an ICMP echo request to address and the wait for its answer (RFC 792). It needs root.
+// Echo sends an ICMP echo request to address and waits for the reply (RFC 792). It needs root.
 func Echo(ctx context.Context, address netip.Addr) (time.Duration, error) {
 	conn, err := net.ListenPacket("ip4:icmp", "0.0.0.0")
 	if err != nil {
@@ -89,8 +89,7 @@ func Echo(ctx context.Context, address netip.Addr) (time.Duration, error) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	// A request may get lost, and a guest with a lot to do may answer one when the next is out
-	// already.
+	// A request may be lost, and a busy guest may answer after the next request was sent.
 	const tries, patience = 5, time.Second
 	var sent [tries + 1]time.Time
 	if err := ctx.Err(); err != nil {
@@ -133,8 +132,8 @@ func echoRequest(id, sequence uint16) []byte {
 	return m
 }
 
-// awaitEcho reads until the answer to a request up to the last has come, and returns which; 0: the
-// deadline came first.
+// awaitEcho reads until the reply to one of the requests up to last arrives, and returns its
+// number, or 0 after the deadline.
 func awaitEcho(conn net.PacketConn, address netip.Addr, id, last uint16) uint16 {
 	buffer := make([]byte, 1500)
 	for {
@@ -152,7 +151,7 @@ func awaitEcho(conn net.PacketConn, address netip.Addr, id, last uint16) uint16 
 	}
 }
 
-// replied returns the number of the request that a message is the reply to; 0: it is none.
+// replied returns the number of the request that a message answers, or 0 if it is not such a reply.
 func replied(m []byte, id uint16) uint16 {
 	if len(m) < 8 || m[0] != icmpEchoReply || binary.BigEndian.Uint16(m[4:]) != id {
 		return 0

@@ -1,9 +1,9 @@
-// Package address chooses the addresses of machines whose recipes give none, and keeps two machines
-// of a phone from having the same network or TAP interface.
+// Package address chooses the addresses of machines whose recipes do not set them, and prevents two
+// machines of a phone from using the same network or TAP interface.
 //
-// A choice is made once, when a version is installed or first started, and kept with the machine
-// over updates: other machines know it by its address. It is the first network of vmspec.Pools that
-// neither another machine nor a route of the phone uses.
+// It chooses once, when a version is installed or first started. The machine keeps the addresses
+// across updates, because other machines use them. The choice is the first network of vmspec.Pools
+// that neither another machine nor a route of the phone uses.
 package address
 
 import (
@@ -29,22 +29,22 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 )
 
-// bits is the length of a chosen network's prefix.
+// bits is the prefix length of a chosen network.
 const bits = 24
 
-// patience is how long another choice may take, which reads a few files.
+// patience is how long to wait for a concurrent choice, which reads a few files.
 const patience = 10 * time.Second
 
-// Apply gives a version, read from a slot, the addresses that the machine keeps. A recipe's own
-// stay.
+// Apply sets the machine's addresses in a version that was read from a slot. Addresses in the
+// recipe take precedence.
 func Apply(vm phonepath.VM, n *vmspec.Network) {
 	if host, ok := kept(vm, n); ok {
 		n.Host, n.Guest = host, netip.PrefixFrom(host.Addr().Next(), host.Bits())
 	}
 }
 
-// kept are the addresses that are recorded, or that another version in a slot fixes, if a phone
-// could have chosen them: PostgreSQL's rules of a version without addresses know no others.
+// kept returns the recorded addresses, or those of the version in another slot if they are in the
+// pools: the PostgreSQL rules of a version without addresses accept only those.
 func kept(vm phonepath.VM, n *vmspec.Network) (host netip.Prefix, ok bool) {
 	if !n.AddressUnset {
 		return host, false
@@ -61,8 +61,9 @@ func kept(vm phonepath.VM, n *vmspec.Network) (host netip.Prefix, ok bool) {
 	return host, false
 }
 
-// Claim records addresses for a version that is to be installed or started, if its recipe gives
-// none and none are recorded. A version that fixes what another machine has is refused.
+// Claim chooses and records addresses for a version that will be installed or started, if its
+// recipe does not set them and none are recorded. It refuses a version with the network or TAP
+// interface of another machine.
 func Claim(vm phonepath.VM, n vmspec.Network) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -77,7 +78,7 @@ func Claim(vm phonepath.VM, n vmspec.Network) error {
 	}
 	if !n.AddressUnset {
 		if before, err := current(vm); err == nil && before.TAP == n.TAP && before.Subnet() == n.Subnet() {
-			return nil // an update changes nothing
+			return nil // an update keeps the addresses
 		}
 		return refuse(vm.Name, n, others)
 	}
@@ -94,7 +95,7 @@ func Claim(vm phonepath.VM, n vmspec.Network) error {
 	return durable.WriteFile(vm.Address(), []byte(host.String()+"\n"), 0o644)
 }
 
-// refuse refuses a network or TAP interface that another machine has.
+// refuse returns an error if another machine has the network or TAP interface.
 func refuse(name string, n vmspec.Network, others map[string]vmspec.Network) error {
 	for other, has := range others {
 		switch {
@@ -109,7 +110,7 @@ func refuse(name string, n vmspec.Network, others map[string]vmspec.Network) err
 	return nil
 }
 
-// others are the networks of the other machines that are installed.
+// others returns the networks of the other installed machines.
 func others(vm phonepath.VM) (map[string]vmspec.Network, error) {
 	entries, err := os.ReadDir(vm.Root().VMs())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -121,14 +122,14 @@ func others(vm phonepath.VM) (map[string]vmspec.Network, error) {
 		if err != nil || other.Name == vm.Name {
 			continue
 		}
-		if n, err := current(other); err == nil { // one that cannot be read cannot be started
+		if n, err := current(other); err == nil { // a version that cannot be read cannot be started
 			out[other.Name] = n
 		}
 	}
 	return out, nil
 }
 
-// current is the network of a machine's current version.
+// current returns the network of a machine's current version.
 func current(vm phonepath.VM) (vmspec.Network, error) {
 	slot, err := slots.Current(vm)
 	if err != nil {
@@ -150,13 +151,13 @@ func readSpec(vm phonepath.VM, slot string) (*vmspec.Spec, error) {
 	return vmspec.Decode(text)
 }
 
-// choose returns the host's address in a free network, the wanted one if it can.
+// choose returns the host's address in a free network, the wanted one if it is free.
 func choose(wanted netip.Prefix, others map[string]vmspec.Network) (netip.Prefix, error) {
 	var taken []netip.Prefix
 	for _, n := range others {
 		taken = append(taken, n.Subnet())
 	}
-	// The routes of all tables, those of Android's networks too; a default route is everybody's.
+	// The routes of all tables, including those of Android's networks, without default routes.
 	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return netip.Prefix{}, fmt.Errorf("list the phone's routes: %w", err)
@@ -173,7 +174,7 @@ func choose(wanted netip.Prefix, others map[string]vmspec.Network) (netip.Prefix
 }
 
 // free returns the host's address in the first network of the pools, from the wanted one on, that
-// overlaps none of those.
+// does not overlap with taken.
 func free(wanted netip.Prefix, taken []netip.Prefix) (netip.Prefix, error) {
 	var candidates []netip.Prefix
 	for _, pool := range vmspec.Pools {
@@ -196,7 +197,7 @@ func choosable(n vmspec.Network) bool {
 		slices.ContainsFunc(vmspec.Pools, func(pool netip.Prefix) bool { return pool.Overlaps(n.Host) })
 }
 
-// following is the network behind one of the same size.
+// following returns the next network of the same size.
 func following(n netip.Prefix) netip.Prefix {
 	a := n.Addr().As4()
 	next := (uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8 | uint32(a[3])) + 1<<(32-n.Bits())

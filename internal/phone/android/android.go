@@ -18,18 +18,18 @@ type Phone struct {
 	Bin  string       // folder of getprop, device_config and settings; "" is /system/bin
 	Proc string       // "" is /proc
 	Root string       // folder before the paths of control groups; "" is /
-	Log  func(string) // takes a line for the user; nil: none
+	Log  func(string) // called with lines for the user; may be nil
 }
 
 const (
-	// callTimeout bounds one call: settings and device_config start a Java program, which takes
-	// seconds on a busy phone.
+	// callTimeout is the timeout of one call: settings and device_config start a Java program,
+	// which takes seconds on a busy phone.
 	callTimeout = 20 * time.Second
-	// bootPoll is how often the boot's progress is asked for.
+	// bootPoll is the polling interval of the boot's progress.
 	bootPoll = time.Second
 )
 
-// Is tells whether this is Android.
+// Is reports whether this is Android.
 func (p Phone) Is() bool {
 	_, err := os.Stat(p.program("getprop"))
 	return err == nil
@@ -66,7 +66,7 @@ func (p Phone) run(ctx context.Context, name string, args ...string) (string, er
 }
 
 // WaitBooted waits until Android has started and its modules (APEX), of which crosvm is in one, are
-// mounted. It returns at once on any other Linux, and fails when ctx ends.
+// mounted. On other systems it returns at once. It returns an error when ctx ends.
 func (p Phone) WaitBooted(ctx context.Context) error {
 	if !p.Is() {
 		return nil
@@ -91,7 +91,7 @@ func (p Phone) WaitBooted(ctx context.Context) error {
 	}
 }
 
-// notBooted names what is not yet as it is on a phone that has started.
+// notBooted names a condition of a booted phone that is not met yet, or returns "".
 func (p Phone) notBooted(ctx context.Context) string {
 	for _, want := range []struct{ property, values string }{{"sys.boot_completed", "1"}, {"apexd.status", "ready activated"}} {
 		value, err := p.run(ctx, "getprop", want.property)
@@ -102,15 +102,14 @@ func (p Phone) notBooted(ctx context.Context) string {
 	return ""
 }
 
-// phantom is how the phantom-process killer (Android 12 and later) is turned off, for the whole
-// phone. It counts children of apps' processes; whether it ever counts what root has started is not
-// known. Each setting is read first: one that holds is not written, so that a second call changes
-// nothing.
+// phantom lists the settings that disable the phantom-process killer (Android 12 and later) for the
+// whole phone. It counts children of apps' processes; it is unknown whether it counts processes of
+// root. Each setting is read first and written only if it differs.
 var phantom = []struct {
 	program     string
 	read, write []string
-	holds       string // what read prints where nothing is to be done
-	without     string // what that would mean, for the log
+	holds       string // the output of read if the setting is in effect
+	without     string // the consequence of a failure, for the log
 }{
 	{
 		"device_config", []string{"get_sync_disabled_for_tests"}, []string{"set_sync_disabled_for_tests", "persistent"}, "persistent",
@@ -128,9 +127,9 @@ var phantom = []struct {
 	},
 }
 
-// LiftPhantomLimit turns the phantom-process killer off for all apps. What cannot be set is logged
-// and holds nothing up: older Androids know neither the killer nor its settings. The settings stay
-// when the machine is gone, as a person's would.
+// LiftPhantomLimit disables the phantom-process killer for all apps. It only logs errors: older
+// versions of Android have neither the killer nor its settings. The settings stay after the machine
+// is removed.
 func (p Phone) LiftPhantomLimit(ctx context.Context) {
 	if !p.Is() {
 		return
@@ -145,10 +144,11 @@ func (p Phone) LiftPhantomLimit(ctx context.Context) {
 	}
 }
 
-// neverKilled is the oom_score_adj of a process that the kernel spares (proc(5)).
+// neverKilled is the oom_score_adj of a process that the kernel never kills (proc(5)).
 const neverKilled = -1000
 
-// ProtectFromOOM keeps the kernel's and Android's low-memory killers from a process. It needs root.
+// ProtectFromOOM protects a process from the low-memory killers of the kernel and of Android. It
+// needs root.
 func (p Phone) ProtectFromOOM(pid int) error {
 	err := os.WriteFile(filepath.Join(p.proc(), strconv.Itoa(pid), "oom_score_adj"), []byte(strconv.Itoa(neverKilled)), 0)
 	if err != nil {
@@ -164,15 +164,15 @@ func (p Phone) proc() string {
 	return p.Proc
 }
 
-// hierarchies are where Android may have control groups by which it ends processes: version 2, and
-// version 1 of older releases. Root managers leave the groups in the same places.
+// hierarchies are the mount points of the cgroup hierarchies with which Android may kill processes:
+// version 2, and version 1 in older releases. Root managers leave the groups in the same places.
 var hierarchies = []string{"/sys/fs/cgroup", "/acct", "/dev/cg2_bpf", "/dev/memcg/apps"}
 
 // LeaveCgroup moves the calling process to the root of the cgroup hierarchies. When a service ends,
-// Android's init kills all that is in its group, under any parent
-// (system/core/init/service.cpp, Service::Reap): what a shell of adbd has started ends when adbd
-// restarts, and what an app has started ends with the app. Hierarchies that do not exist are passed
-// over, and on other systems than Android nothing is done.
+// Android's init kills all processes in its group, whatever their parent
+// (system/core/init/service.cpp, Service::Reap): processes that an adb shell started end when adbd
+// restarts, and those of an app end with the app. LeaveCgroup skips hierarchies that do not exist,
+// and does nothing on other systems than Android.
 func (p Phone) LeaveCgroup() {
 	if !p.Is() {
 		return

@@ -58,7 +58,7 @@ func TestWaitBooted(t *testing.T) {
 	}
 }
 
-// A property program that hangs holds nobody up beyond the caller's bound.
+// A property program that hangs does not block a caller beyond its timeout.
 func TestHangingProgram(t *testing.T) {
 	p, _ := fake(t, nil)
 	if err := os.WriteFile(filepath.Join(p.Bin, "getprop"), []byte("#!/bin/sh\nexec sleep 1000\n"), 0o755); err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// Describe says what this program runs on: kernel, and on Android the release, the root managers
-// and the hypervisor that the bootloader names.
+// Describe returns the kernel's version and, on Android, the release, the root managers and the
+// hypervisor in the boot properties.
 func (p Phone) Describe(ctx context.Context) *health.Phone {
 	d := &health.Phone{}
 	var uts unix.Utsname
@@ -23,7 +23,7 @@ func (p Phone) Describe(ctx context.Context) *health.Phone {
 	if !p.Is() {
 		return d
 	}
-	// A property that is not set is empty, as one that cannot be read is here.
+	// A property that cannot be read is empty, like one that is not set.
 	d.Android, _ = p.run(ctx, "getprop", "ro.build.version.release")
 	d.Hypervisor, _ = p.run(ctx, "getprop", "ro.boot.hypervisor.version")
 	for _, m := range phonepath.RootManagers {

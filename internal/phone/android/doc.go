@@ -1,5 +1,4 @@
-// Package android deals with what Android does to processes: it ends a service's whole control
-// group with the service, kills for want of memory, and counts the children of apps (the
-// phantom-process killer). On any other Linux, where its programs do not exist, there is nothing to
-// deal with and every call succeeds.
+// Package android protects processes on Android, which kills a service's whole cgroup with the
+// service, kills when memory is low, and limits the children of apps (the phantom-process killer).
+// On other systems, where Android's programs do not exist, its calls do nothing and succeed.
 package android

@@ -6,8 +6,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 )
 
-// Host tells this phone from others, for configdisk.Config: by its serial number, which only root
-// may read, or on another Linux by its machine-id. It is empty where there is neither.
+// Host returns an ID of this phone for configdisk.Config, derived from its serial number, which
+// only root can read, or on other systems from the machine-id. It is empty if neither exists.
 func (p Phone) Host(ctx context.Context) string {
 	if !p.Is() {
 		return configdisk.ThisHost()

@@ -10,8 +10,8 @@ import (
 )
 
 // Power reads the state of the phone's battery from sysfs (the kernel's documentation,
-// ABI/testing/sysfs-class-power). sys is the folder "/sys". It returns nil if the phone shows no
-// battery of its own.
+// ABI/testing/sysfs-class-power). sys is the folder "/sys". It returns nil if the phone does not
+// show a battery.
 func Power(sys string) *health.Power {
 	supplies, _ := filepath.Glob(filepath.Join(sys, "class/power_supply/*"))
 	for _, dir := range supplies {
@@ -19,7 +19,7 @@ func Power(sys string) *health.Power {
 			text, _ := os.ReadFile(filepath.Join(dir, name))
 			return strings.TrimSpace(string(text))
 		}
-		if read("type") != "Battery" || read("scope") == "Device" { // that of a mouse or a pen
+		if read("type") != "Battery" || read("scope") == "Device" { // the battery of a mouse or a pen
 			continue
 		}
 		percent, err := strconv.Atoi(read("capacity"))

@@ -6,12 +6,12 @@ import (
 	"path/filepath"
 )
 
-// WakeLock holds the wake lock of that name, so that the phone does not suspend and stop every
-// processor, the guest's among them. The kernel holds it until WakeUnlock, also after this process
-// has died. Kernels without CONFIG_PM_WAKELOCKS have none.
+// WakeLock acquires the named wake lock, so that the phone does not suspend and stop all
+// processors, including the guest's. The kernel holds it until WakeUnlock, also after this process
+// has ended. Kernels without CONFIG_PM_WAKELOCKS do not support it.
 func (p Phone) WakeLock(name string) error { return p.writeLock("wake_lock", name) }
 
-// WakeUnlock lets the wake lock of that name go. One that is not held is an error.
+// WakeUnlock releases the named wake lock. It is an error if the lock is not held.
 func (p Phone) WakeUnlock(name string) error { return p.writeLock("wake_unlock", name) }
 
 // writeLock writes a name to one of the kernel's two files (Documentation/ABI/testing/sysfs-power).

@@ -5,18 +5,20 @@ import (
 	"strings"
 )
 
-// Marks of crosvm's own lines: `[TIME LEVEL module] text`, on Android 13 `[LEVEL:file:line] text`.
+// Prefixes of crosvm's own lines: `[TIME LEVEL module] text`, on Android 13 `[LEVEL:file:line]
+// text`.
 var (
 	logLine = regexp.MustCompile(`^\[(?:\d{4}-\S+ +)?(ERROR|WARN|INFO|DEBUG|TRACE)[ :][^\]]*\] (.*)$`)
-	// ownLine begins a line of the runner's, which shares the log.
+	// ownLine matches the start of the runner's own lines in the same log.
 	ownLine = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\S+Z `)
 	// exiting is the last line of a crosvm that failed; anyhow's causes follow it, a line each.
 	exiting = regexp.MustCompile(`^(?:exiting with error \d+: |crosvm has exited with error: |arg parsing failed: )(.*)$`)
 	counted = regexp.MustCompile(`^\d+: `)
 )
 
-// Complaint is why crosvm failed, from what it said: the last error with its causes, as one line.
-// It is the last line of another program, such as the linker, where crosvm itself said nothing.
+// Complaint returns why crosvm failed, from its output: the last error with its causes, as one
+// line. If crosvm itself printed nothing, it is the last line of another program, such as the
+// linker.
 func Complaint(said string) string {
 	var causes []string
 	last, taking := "", false

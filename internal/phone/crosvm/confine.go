@@ -18,52 +18,51 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/avf"
 )
 
-// A User is whom crosvm runs as instead of root: without capabilities, without a way to get any,
-// and with a /dev that holds the hypervisor's device, those that every program has, and the folder
-// of its control socket.
+// A User is the unprivileged user for crosvm. The process has no capabilities and cannot gain any;
+// its /dev contains only the hypervisor's device, the standard devices, and the folder of its
+// control socket.
 type User struct {
 	ID int // of user and group
 }
 
-// UserFor returns the user for a machine's name, the same each time: of the range that Android
-// leaves to makers of devices (AID_OEM_RESERVED_2_START to _END, 5000 to 5999), which no app ever
-// has.
+// UserFor returns the user for a machine's name, always the same. It is in the range that Android
+// reserves for device makers (AID_OEM_RESERVED_2_START to _END, 5000 to 5999), which apps never
+// have.
 func UserFor(name string) *User {
 	sum := sha256.Sum256([]byte("sov user " + name))
 	return &User{ID: 5000 + int(binary.BigEndian.Uint32(sum[:])%1000)}
 }
 
-// ErrConfine is wrapped by the error of a phone that does not let crosvm be run as another user.
+// ErrConfine is wrapped by the error if the phone does not allow running crosvm as another user.
 var ErrConfine = errors.New("run crosvm without root's rights")
 
-// Inside is where a crosvm that runs as another user than root finds its control socket: the
-// folders on the way to it are root's alone.
+// Inside returns the path of the control socket for a crosvm that does not run as root: only root
+// can enter the socket's parent folders.
 func Inside(socket string) string {
 	sum := sha256.Sum256([]byte(filepath.Dir(socket)))
 	return filepath.Join("/dev/sov", hex.EncodeToString(sum[:8]), filepath.Base(socket))
 }
 
-// A launch is what the launcher does before it becomes crosvm.
+// A launch is the launcher's input.
 type launch struct {
 	User       int    `json:"user,omitempty"`        // 0: it stays root
 	Node       string `json:"node,omitempty"`        // the hypervisor's device
 	Folder     string `json:"folder,omitempty"`      // of the control socket
-	Inside     string `json:"inside,omitempty"`      // where that folder is seen
+	Inside     string `json:"inside,omitempty"`      // the folder's path for crosvm
 	LockMemory bool   `json:"lock_memory,omitempty"` // crosvm may lock as much memory as it needs
-	Requests   int    `json:"requests,omitempty"`    // descriptor that crosvm waits for
-	Last       int    `json:"last"`                  // descriptor that crosvm is given
+	Requests   int    `json:"requests,omitempty"`    // descriptor of the pipe of requests
+	Last       int    `json:"last"`                  // last descriptor for crosvm
 }
 
-// launcher is the name under which this program is started again to become crosvm.
+// launcher is the name under which this program executes itself to confine and execute crosvm.
 const launcher = "sov-crosvm"
 
-// confineMark begins what the launcher says of a phone that does not let it.
+// confineMark is the prefix of the launcher's errors for ErrConfine.
 const confineMark = "confine: "
 
-// launch returns the command that becomes crosvm, and the file in which the launcher says why it
-// could not.
+// launch returns the command of the launcher, and the file from which its error can be read.
 func (p *Program) launch(m Machine, user *User, args []string, files *inheritance) (*exec.Cmd, *os.File, error) {
-	// Gunyah lends the guest its memory, which counts as locked; init leaves scripts 64 KiB
+	// With Gunyah the guest's memory counts as locked; init's limit for scripts is 64 KiB
 	// (rootdir/init.rc).
 	l := launch{LockMemory: m.Options.Hypervisor == avf.Gunyah, Requests: files.requests, Last: firstInherited + len(files.files) - 1}
 	if user != nil {
@@ -90,14 +89,15 @@ func init() {
 	if len(os.Args) < 3 || os.Args[0] != launcher {
 		return
 	}
-	runtime.LockOSThread() // some of what follows is the thread's, not the process's
+	runtime.LockOSThread() // some of the following calls affect only the thread
 	report := os.NewFile(firstInherited-1, "report")
 	unix.CloseOnExec(firstInherited - 1)
 	fmt.Fprint(report, become(os.Args[1], os.Args[2], os.Args[2:]))
 	os.Exit(1)
 }
 
-// become makes this process crosvm. It returns only where that fails, with what to say.
+// become confines this process and executes crosvm. It returns only on failure, with the error's
+// text.
 func become(instructions, program string, argv []string) string {
 	var l launch
 	if err := json.Unmarshal([]byte(instructions), &l); err != nil {
@@ -107,7 +107,7 @@ func become(instructions, program string, argv []string) string {
 		unlockMemory()
 	}
 	if l.Requests != 0 {
-		unix.SetNonblock(l.Requests, false) // package os has set it for its own use
+		unix.SetNonblock(l.Requests, false) // package os has made it non-blocking
 	}
 	closeAfter(l.Last)
 	if l.User != 0 {
@@ -122,8 +122,8 @@ func become(instructions, program string, argv []string) string {
 	return fmt.Sprintf("%s: %v", program, err)
 }
 
-// closeAfter closes, in the launcher, the descriptors that it was given and that are not for
-// crosvm: those of the program that started the runner.
+// closeAfter closes inherited descriptors that are not for crosvm: those of the program that
+// started the runner.
 func closeAfter(last int) {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -136,8 +136,8 @@ func closeAfter(last int) {
 	}
 }
 
-// unlockMemory lets this process lock as much memory as it may be let. Where that is too little,
-// crosvm says so.
+// unlockMemory raises the limit of locked memory as far as possible. If it is still too low, crosvm
+// reports it.
 func unlockMemory() {
 	const infinity = ^uint64(0)
 	if unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: infinity, Max: infinity}) == nil {
@@ -146,17 +146,17 @@ func unlockMemory() {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit) == nil {
 		limit.Cur = limit.Max
-		_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &limit) // up to the hard limit is always allowed
+		_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &limit) // raising to the hard limit is always allowed
 	}
 }
 
-// commonNodes are the devices that every program may expect.
+// commonNodes are the devices that every program has.
 var commonNodes = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
 
-// shared are things of Android's in /dev that its C library uses: properties, and the log.
+// shared are entries of /dev that Android's C library uses: properties and the log.
 var shared = []string{"/dev/__properties__", "/dev/socket/logdw"}
 
-// confine gives up root's rights.
+// confine drops root's rights.
 func (l launch) confine() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("a mount namespace: %w", err)
@@ -180,14 +180,14 @@ func (l launch) confine() error {
 	if err := unix.Setresgid(l.User, l.User, l.User); err != nil {
 		return fmt.Errorf("become group %d: %w", l.User, err)
 	}
-	if err := unix.Setresuid(l.User, l.User, l.User); err != nil { // and with it all capabilities go
+	if err := unix.Setresuid(l.User, l.User, l.User); err != nil { // this also drops all capabilities
 		return fmt.Errorf("become user %d: %w", l.User, err)
 	}
 	return nil
 }
 
-// makeDev gives this process a /dev of its own. What it takes from the present one it holds open
-// first: that is covered.
+// makeDev mounts a private /dev for this process. It opens the entries that it takes from the old
+// /dev first, because the new one covers it.
 func (l launch) makeDev() error {
 	type binding struct {
 		handle int

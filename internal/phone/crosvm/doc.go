@@ -1,9 +1,9 @@
 // Package crosvm runs a virtual machine with the crosvm program of an Android phone: it finds the
-// program, builds the arguments that this build of it knows, starts it without root's rights, tells
-// its ends apart and speaks to its control socket. Networks, disks' content and supervision are the
-// caller's business.
+// program, builds the arguments that this build supports, starts it without root's rights,
+// interprets its exit, and uses its control socket. The caller manages networks, the content of
+// disks, and supervision.
 //
-// Flags, exit statuses and the control socket are those of crosvm's own sources
-// (src/crosvm/cmdline.rs, src/main.rs, vm_control). Each release of Android has a crosvm with other
-// flags, and vendors build it with fewer: what `run --help` lists is what is passed.
+// Flags, exit statuses and the control socket follow crosvm's sources (src/crosvm/cmdline.rs,
+// src/main.rs, vm_control). The flags differ between Android releases, and vendors build crosvm
+// with fewer, so only flags in the output of `run --help` are used.
 package crosvm

@@ -14,14 +14,14 @@ type Kind string
 // Kinds of ends.
 const (
 	Stopped          Kind = "stopped"           // the guest powered off
-	Vanished         Kind = "vanished"          // crosvm says that the guest stopped, and the guest did not say so: the hypervisor gave up on it, or crosvm was asked to stop
+	Vanished         Kind = "vanished"          // crosvm reports that the guest stopped, but the guest did not announce it: the hypervisor failed, or crosvm was told to stop
 	Reset            Kind = "reset"             // the guest rebooted
-	Crash            Kind = "crash"             // the processor gave up on the guest
+	Crash            Kind = "crash"             // the guest crashed the virtual processor
 	Panic            Kind = "panic"             // the guest's kernel panicked
-	InvalidArguments Kind = "invalid-arguments" // crosvm did not understand what it was told
-	Watchdog         Kind = "watchdog"          // the guest's processors stood still
+	InvalidArguments Kind = "invalid-arguments" // crosvm refused its arguments
+	Watchdog         Kind = "watchdog"          // the guest's processors were stalled
 	Killed           Kind = "killed"            // by a signal
-	Failed           Kind = "failed"            // crosvm itself failed, such as for want of memory or of /dev/kvm
+	Failed           Kind = "failed"            // crosvm itself failed, for example without memory or /dev/kvm
 )
 
 // statuses are crosvm's exit statuses with --extended-status (src/crosvm/sys.rs, CommandStatus).
@@ -30,14 +30,14 @@ var statuses = map[int]Kind{0: Stopped, 32: Reset, 33: Crash, 34: Panic, 35: Inv
 // An Exit is how a run of crosvm ended.
 type Exit struct {
 	Kind   Kind
-	Code   int            // exit status; -1 where a signal ended it
-	Signal syscall.Signal // 0 where none did
-	Reason string         // what crosvm said of it; empty: nothing
+	Code   int            // exit status; -1 after a signal
+	Signal syscall.Signal // 0 if not ended by a signal
+	Reason string         // crosvm's message, or ""
 
-	Announced bool // the guest has told its host that it shuts down
+	Announced bool // the guest announced its shutdown to the host
 }
 
-// exitOf reads the outcome of a finished command.
+// exitOf returns the exit of a finished command.
 func exitOf(err error) Exit {
 	if err == nil {
 		return Exit{Kind: Stopped}
@@ -55,11 +55,11 @@ func exitOf(err error) Exit {
 	return Exit{Kind: Failed, Code: exit.ExitCode()}
 }
 
-// Explain returns the exit as what the guest wrote to its console and what crosvm said tell of it.
+// Explain refines the exit with the guest's console output and crosvm's own output.
 //
-// crosvm ends with status 0 also when the hypervisor crashed (its event "system crash" is taken for
-// a stop), and a panic is a reset to it where the guest has no driver for its pvpanic device. A
-// guest's kernel, on the other hand, says before it powers off or reboots that it does.
+// crosvm also exits with status 0 after a crash of the hypervisor (it treats the event "system
+// crash" as a stop), and reports a panic as a reset if the guest does not have a driver for the
+// pvpanic device. A guest's kernel, however, prints a message before it powers off or reboots.
 func (e Exit) Explain(console, said string) Exit {
 	word := lastWord(console)
 	switch {
@@ -78,7 +78,7 @@ func (e Exit) Explain(console, said string) Exit {
 	return e
 }
 
-// A word is what a guest's kernel says at its end.
+// A word is a guest kernel's message at its end.
 type word int
 
 const (
@@ -96,7 +96,7 @@ var words = []struct {
 	{"reboot: Restarting system", rebooted}, {"Kernel panic - not syncing", panicked},
 }
 
-// lastWord is the last that a kernel said of its end on its console.
+// lastWord returns the last message about a kernel's end on its console.
 func lastWord(console string) word {
 	at, last := -1, nothing
 	for _, w := range words {
@@ -107,7 +107,7 @@ func lastWord(console string) word {
 	return last
 }
 
-// String says what happened, for people.
+// String describes the exit.
 func (e Exit) String() string {
 	text := e.text()
 	if e.Reason != "" {
@@ -139,7 +139,7 @@ func (e Exit) text() string {
 	}
 }
 
-// killer names who ends processes with a signal on a phone.
+// killer names the usual sender of a signal on a phone.
 func killer(s syscall.Signal) string {
 	if s == syscall.SIGKILL {
 		return ": by a person, for want of memory, or by Android with the control group that it was in"

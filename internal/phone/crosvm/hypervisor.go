@@ -7,7 +7,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/avf"
 )
 
-// FindHypervisor returns the hypervisor that crosvm would take: the first whose device is there.
+// FindHypervisor returns the hypervisor that crosvm would use: the first whose device exists.
 func FindHypervisor() (avf.Hypervisor, error) {
 	for _, h := range avf.Hypervisors() {
 		if _, err := os.Stat(node(h)); err == nil {
@@ -18,7 +18,7 @@ func FindHypervisor() (avf.Hypervisor, error) {
 		"the phone's kernel or boot loader offers no virtual machines")
 }
 
-// node is a hypervisor's device; empty for none.
+// node returns the path of a hypervisor's device, or "".
 func node(h avf.Hypervisor) string {
 	if h.Device() == "" {
 		return ""

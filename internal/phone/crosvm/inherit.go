@@ -7,24 +7,24 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/tuntap"
 )
 
-// firstInherited is the first descriptor that crosvm inherits besides the standard ones; the
-// launcher has the one before.
+// firstInherited is the first descriptor that crosvm inherits after the standard ones and that of
+// the launcher.
 const firstInherited = 4
 
-// An inheritance is the files that are passed on to crosvm.
+// An inheritance is the list of files that crosvm inherits.
 type inheritance struct {
 	files         []*os.File
 	tap, requests int // descriptors in crosvm's process; 0: none
 }
 
-// add takes a file and returns its descriptor in crosvm's process.
+// add adds a file and returns its descriptor in crosvm's process.
 func (i *inheritance) add(f *os.File) int {
 	i.files = append(i.files, f)
 	return firstInherited + len(i.files) - 1
 }
 
-// DiskPath is the path by which crosvm knows the disk at a place of Machine.Disks: the kernel is
-// before them.
+// DiskPath returns crosvm's path of the disk with an index in Machine.Disks. The kernel precedes
+// the disks.
 func DiskPath(place int) string { return fdPath(firstInherited + 1 + place) }
 
 func fdPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
@@ -37,7 +37,7 @@ func (i *inheritance) path(name string, flags int) (string, error) {
 	return fdPath(i.add(f)), nil
 }
 
-// open opens what a machine works on, and returns the machine as crosvm sees it.
+// open opens the files of a machine, and returns the machine with crosvm's paths.
 func (i *inheritance) open(m Machine, user *User) (Machine, error) {
 	inside := m
 	var err error

@@ -10,7 +10,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/avf"
 )
 
-// A Machine is what to run.
+// A Machine describes the machine to run.
 type Machine struct {
 	Name      string
 	Kernel    string   // path of an arm64 Image or an x86-64 bzImage
@@ -19,12 +19,12 @@ type Machine struct {
 	CPUs      int
 	Disks     []Disk      // vda, vdb, … in this order
 	TAP       string      // name of an interface that exists; empty: no network
-	MAC       string      // the guest's hardware address; on Android 13 crosvm takes one of its own
-	Socket    string      // path of the control socket, which crosvm makes in a folder of its own
-	Console   string      // path of a file to which crosvm appends what the guest writes to hvc0
-	Early     string      // path of a file to which crosvm appends what the kernel writes before hvc0 is there; empty: none
+	MAC       string      // the guest's hardware address; on Android 13 crosvm chooses its own
+	Socket    string      // path of the control socket, which crosvm creates in its own folder
+	Console   string      // path of a file to which crosvm appends the output on hvc0
+	Early     string      // path of a file to which crosvm appends the kernel's output before hvc0 exists; may be empty
 	Requests  string      // path of a pipe whose lines the guest reads at hvc1, see Request
-	Options   avf.Options // with nothing left open, see avf.Options.On; no hypervisor: the phone shows none
+	Options   avf.Options // resolved options, see avf.Options.On; no hypervisor if the phone does not show one
 }
 
 // A Disk is a raw image.
@@ -33,17 +33,16 @@ type Disk struct {
 	ReadOnly bool
 }
 
-// args returns the program's words for m, whose paths are as crosvm is to open them, with its TAP
-// interface at a descriptor. A machine that this program cannot run is an error that wraps
-// ErrLacks.
+// args returns the program's arguments for m, whose paths are crosvm's. tap is the descriptor of
+// the TAP interface. For a machine that this program cannot run, the error wraps ErrLacks.
 //
-// Its root disk is not told to crosvm as such: the kernel's parameters name it.
+// The arguments do not declare a root disk: the kernel's parameters name it.
 func (p *Program) args(m Machine, tap int) ([]string, error) {
 	if m.Kernel == "" || m.Socket == "" {
 		return nil, errors.New("crosvm: a machine needs a kernel and a control socket")
 	}
-	// Every release knows --extended-status as its first word, and no other place is known to
-	// Android 13. Without it, all ends of a guest look the same.
+	// --extended-status must be the first argument on Android 13; all releases accept it there.
+	// Without it, all exits look the same.
 	//
 	// No sandbox: it needs minijail's seccomp policies, which Android does not ship for this use.
 	args := []string{"--extended-status", "run", "--disable-sandbox", "--mem", strconv.Itoa(m.MemoryMiB), "--cpus", strconv.Itoa(m.CPUs), "--socket", m.Socket}
@@ -70,8 +69,8 @@ func (p *Program) args(m Machine, tap int) ([]string, error) {
 		args = append(args, "--serial", "type=sink,hardware=virtio-console,num=2,input="+m.Requests)
 	}
 	if m.Early != "" {
-		// crosvm adds the kernel's parameter earlycon for it. The kernel leaves it once hvc0 is its
-		// console.
+		// crosvm adds the kernel parameter earlycon for it. The kernel stops using it when hvc0
+		// becomes its console.
 		args = append(args, "--serial", "type=file,hardware=serial,num=1,earlycon=true,path="+m.Early)
 	}
 	for _, param := range m.Params {
@@ -80,7 +79,7 @@ func (p *Program) args(m Machine, tap int) ([]string, error) {
 	return append(args, m.Kernel), nil
 }
 
-// virtualization returns the words about the hypervisor, protection and memory.
+// virtualization returns the arguments for the hypervisor, protection and memory.
 func (p *Program) virtualization(o avf.Options) []string {
 	var args []string
 	if o.Hypervisor != "" && p.Flags["--hypervisor"] {
@@ -125,8 +124,7 @@ func (p *Program) network(m Machine, tap int) []string {
 	}
 }
 
-// MACFor returns a hardware address for a guest that stays the same for a name: locally
-// administered, unicast.
+// MACFor returns a locally administered unicast hardware address derived from a name.
 func MACFor(name string) string {
 	sum := sha256.Sum256([]byte("sov guest " + name))
 	return net.HardwareAddr{0x02, sum[0], sum[1], sum[2], sum[3], sum[4]}.String()

@@ -9,21 +9,21 @@ import (
 	"syscall"
 )
 
-// A Process is a crosvm that runs.
+// A Process is a running crosvm.
 type Process struct {
 	command *exec.Cmd
 	done    chan struct{}
 	exit    Exit
 }
 
-// Start runs m. What crosvm says goes to output; the guest's console goes to m.Console. The process
-// is the caller's child in a process group of its own: a signal of the terminal does not reach it,
-// and the SIGKILL that crosvm may send to its group at its end does not reach the caller.
+// Start runs m. crosvm's output goes to output, the guest's console to m.Console. The process is a
+// child of the caller in its own process group: signals of the terminal do not reach it, and the
+// SIGKILL that crosvm may send to its group at its end does not reach the caller.
 //
-// All that crosvm works on is opened here and passed on as descriptors (AOSP's own virtmgr does so
-// in each release), which the caller does not keep: a copy would hold crosvm's locks. With a user,
-// crosvm runs as that one, without root's rights; an error that wraps ErrConfine says that the
-// phone does not let it.
+// Start opens all files of crosvm and passes them as descriptors, like AOSP's virtmgr in each
+// release. It closes its own copies, which would keep crosvm's locks. If user is not nil, crosvm
+// runs as that user, without root's rights; the error wraps ErrConfine if the phone does not allow
+// it.
 func (p *Program) Start(m Machine, user *User, output io.Writer) (*Process, error) {
 	files := &inheritance{}
 	defer files.close()
@@ -42,9 +42,9 @@ func (p *Program) Start(m Machine, user *User, output io.Writer) (*Process, erro
 	defer failure.Close()
 	command.Stdout, command.Stderr = output, output
 	err = command.Start()
-	command.ExtraFiles[0].Close() // else the launcher's end would not be seen
+	command.ExtraFiles[0].Close() // otherwise the end of the launcher would not be noticed
 	if err != nil && user != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfine, err) // a mount namespace is made with the process
+		return nil, fmt.Errorf("%w: %w", ErrConfine, err) // clone creates the mount namespace
 	}
 	if err != nil {
 		return nil, fmt.Errorf("start crosvm: %w", err)
@@ -75,19 +75,20 @@ func (p *Process) PID() int { return p.command.Process.Pid }
 // Done is closed when crosvm has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Wait waits for crosvm's end and says how it came.
+// Wait waits for crosvm's end and returns it.
 func (p *Process) Wait() Exit {
 	<-p.done
 	return p.exit
 }
 
-// Kill ends crosvm, and the machine as a power cut would, and waits for it.
+// Kill kills crosvm, like a power cut for the machine, and waits for its end.
 func (p *Process) Kill() Exit {
-	p.command.Process.Kill() // it may have ended by itself
+	p.command.Process.Kill() // it may have ended already
 	return p.Wait()
 }
 
-// attributes of the process: a group of its own, and for a user a mount namespace of its own.
+// attributes returns the attributes of the process: a new process group and, for a user, a new
+// mount namespace.
 func attributes(user *User) *syscall.SysProcAttr {
 	a := &syscall.SysProcAttr{Setpgid: true}
 	if user != nil {

@@ -12,30 +12,28 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/avf"
 )
 
-// AndroidPath is where Android's virtualization module has crosvm.
+// AndroidPath is the path of crosvm in Android's virtualization module.
 const AndroidPath = "/apex/com.android.virt/bin/crosvm"
 
-// libraryPath holds the libraries that crosvm is linked with, for a caller whose linker
-// configuration does not know the module.
+// libraryPath has crosvm's libraries, for a caller whose linker configuration does not include the
+// module.
 const libraryPath = "LD_LIBRARY_PATH=/apex/com.android.virt/lib64:/system/lib64"
 
-// A Program is a crosvm that was found to run.
+// A Program is a crosvm program that works.
 type Program struct {
 	Path  string
-	Env   []string        // what it needs in its environment besides the caller's
-	Flags map[string]bool // that its `run --help` lists, such as "--block"
+	Env   []string        // additions to the caller's environment
+	Flags map[string]bool // listed by `run --help`, such as "--block"
 }
 
-// probeTimeout bounds a question to the program, which answers without starting a machine.
+// probeTimeout is the timeout of a call that does not start a machine.
 const probeTimeout = 10 * time.Second
 
-// ErrLacks is wrapped by errors about a crosvm that runs, and that was built without what a machine
-// needs.
+// ErrLacks is wrapped by errors about a working crosvm that was built without a required feature.
 var ErrLacks = errors.New("this crosvm was built without")
 
-// Find asks the crosvm at path, or Android's where path is empty, which flags it knows. The error
-// says what is wrong when it does not run at all; it wraps ErrLacks where a machine cannot be run
-// with it.
+// Find runs the crosvm at path, or Android's if path is empty, to list its flags. The error wraps
+// ErrLacks if crosvm works but cannot run machines.
 func Find(ctx context.Context, path string) (*Program, error) {
 	if path == "" {
 		path = AndroidPath
@@ -60,8 +58,8 @@ func Find(ctx context.Context, path string) (*Program, error) {
 	return nil, fmt.Errorf("find crosvm: %s does not run: %w", path, failures[len(failures)-1])
 }
 
-// Lacks returns an error that wraps ErrLacks where the program cannot run a machine with options
-// that leave nothing open.
+// Lacks returns an error that wraps ErrLacks if the program cannot run a machine with the resolved
+// options o.
 func (p *Program) Lacks(o avf.Options) error {
 	if lacks := avf.Lacks(p.Flags, o); lacks != "" {
 		return fmt.Errorf("find crosvm: %s: %w %s: name another crosvm in settings.json", p.Path, ErrLacks, lacks)
@@ -69,13 +67,13 @@ func (p *Program) Lacks(o avf.Options) error {
 	return nil
 }
 
-// ask runs the program to its end and returns all that it says.
+// ask runs the program to its end and returns all its output.
 func (p *Program) ask(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	command := exec.CommandContext(ctx, p.Path, args...)
 	command.Env = append(os.Environ(), p.Env...)
-	command.WaitDelay = time.Second // a child that keeps the pipe open does not hold the runner up
+	command.WaitDelay = time.Second // a child that keeps the pipe open must not block the runner
 	out, err := command.CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("%s %s: %w: %s", p.Path, strings.Join(args, " "), err, lastLine(string(out)))
@@ -88,7 +86,7 @@ func lastLine(text string) string {
 	return strings.TrimSpace(lines[len(lines)-1])
 }
 
-// Stop ends the machine behind a control socket at once; the guest is not asked.
+// Stop ends the machine of a control socket at once, without a shutdown of the guest.
 func (p *Program) Stop(ctx context.Context, socket string) error {
 	_, err := p.ask(ctx, "stop", socket)
 	return err

@@ -8,8 +8,9 @@ import (
 	"syscall"
 )
 
-// makeRequests makes the pipe of a machine's requests, and opens it for reading and writing:
-// crosvm, which is given this, then never sees its end, even if all others have closed it.
+// makeRequests creates the pipe of a machine's requests and opens it for reading and writing.
+// crosvm inherits this descriptor and therefore never reads the end of the pipe, even if all
+// writers have closed it.
 func makeRequests(path string) (*os.File, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("pipe for requests: %w", err)
@@ -24,9 +25,9 @@ func makeRequests(path string) (*os.File, error) {
 	return f, nil
 }
 
-// Request writes a line for the guest into the pipe of a machine's requests. It does not need the
-// guest's network, nor that the caller has started the machine. The error says that no crosvm reads
-// there.
+// Request writes a line for the guest to the pipe of a machine's requests. It needs neither the
+// guest's network nor the process that started the machine. It returns an error if no crosvm reads
+// the pipe.
 func Request(path, line string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {

@@ -9,12 +9,12 @@ import (
 	"syscall"
 )
 
-// ErrSocketHeld says that a process that lives listens at a control socket.
+// ErrSocketHeld says that a running process listens on a control socket.
 var ErrSocketHeld = errors.New("a crosvm that runs holds it")
 
-// ClearSocket removes the control socket that a crosvm which was killed has left: the next one
-// would end with "Address already in use". One that a process listens at stays, and the error wraps
-// ErrSocketHeld; what is no socket stays too.
+// ClearSocket removes the control socket of a killed crosvm; the next crosvm would fail with
+// "Address already in use". If a process listens on the socket, it stays and the error wraps
+// ErrSocketHeld. A file that is not a socket also stays.
 func ClearSocket(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -26,13 +26,13 @@ func ClearSocket(path string) error {
 	if info.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("control socket %s: there is a file of another kind: remove it", path)
 	}
-	// crosvm listens for connections that keep packets apart (SOCK_SEQPACKET).
+	// crosvm's socket has the type SOCK_SEQPACKET.
 	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
 	if err == nil {
 		conn.Close()
 		return fmt.Errorf("control socket %s: %w", path, ErrSocketHeld)
 	}
-	// ECONNREFUSED: no process has it. EPROTOTYPE: one does, with a socket of another type.
+	// ECONNREFUSED: no process listens. EPROTOTYPE: one does, with another socket type.
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("control socket %s: %w: %w", path, ErrSocketHeld, err)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/diagnose"
 )
 
-// Test checks that a machine does what it is for.
+// Test runs the acceptance test of a machine.
 func Test(ctx context.Context, root phonepath.Root, name string) (*health.Machine, error) {
 	p, err := newPatient(root, name, nil)
 	if err != nil {
@@ -21,10 +21,10 @@ func Test(ctx context.Context, root phonepath.Root, name string) (*health.Machin
 	return acceptance.Run(ctx, name, &candidate{patient: p}), nil
 }
 
-// A candidate is a machine that is tested.
+// A candidate is a machine under test.
 type candidate struct {
 	patient   *patient
-	authority string // of the database's certificate, in PEM; empty: none of the machine's own
+	authority string // the CA of the database's certificate, in PEM; empty if it is not the machine's own
 }
 
 // Diagnose implements acceptance.Sources.

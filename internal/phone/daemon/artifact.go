@@ -20,7 +20,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 )
 
-// An artifact is what a slot holds.
+// An artifact is the version in a slot.
 type artifact struct {
 	slot    string // "a" or "b"
 	dir     string
@@ -79,7 +79,7 @@ func loadSlot(root phonepath.Root, s Settings, vm phonepath.VM, slot string) (*a
 	return a, nil
 }
 
-// absent is the error of a file that cannot be used; one that is not there is damage.
+// absent returns the error for a file that cannot be used; a missing file counts as damage.
 func absent(vm phonepath.VM, slot string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return damage(vm.Name, slot, err)
@@ -87,7 +87,7 @@ func absent(vm phonepath.VM, slot string, err error) error {
 	return fmt.Errorf("%s: slot %s: %w", vm.Name, slot, err)
 }
 
-// A damageError says that a slot does not hold what was installed in it.
+// A damageError says that a slot differs from what was installed.
 type damageError struct{ error }
 
 func (e damageError) Unwrap() error { return e.error }
@@ -96,10 +96,10 @@ func damage(name, slot string, what error) error {
 	return damageError{fmt.Errorf("%s: slot %s: %w: install it again with `sov push %[1]s`", name, slot, what)}
 }
 
-// check compares what a start relies on with the manifest: the kernel, byte for byte, and the
-// manifest itself with its signature if it has one. That vm.json is the manifest's was found when
-// they were read. The root file system is not read here: the guest's kernel compares each block of
-// it with the root hash in vm.json.
+// check verifies the files of a start: the kernel against the manifest, byte for byte, and the
+// manifest against its signature if it has one. vm.json was compared with the manifest when it was
+// read. The root file system is not read here: the guest's kernel verifies each block with the root
+// hash in vm.json.
 func (a *artifact) check(ctx context.Context) error {
 	for _, f := range a.files.Files {
 		info, err := os.Lstat(filepath.Join(a.dir, f.Name))
@@ -149,7 +149,7 @@ func rootfsFiles(spec *vmspec.Spec) []string {
 	return out
 }
 
-// network is what the artifact wants of the phone's network.
+// network returns the artifact's configuration of the phone's network.
 func (a *artifact) network(root phonepath.Root, s Settings, log func(string)) network.VM {
 	n := a.spec.Network
 	vm := network.VM{
@@ -167,7 +167,7 @@ func (a *artifact) network(root phonepath.Root, s Settings, log func(string)) ne
 	return vm
 }
 
-// published are the ports that others reach.
+// published returns the ports that are reachable from other hosts.
 func published(spec *vmspec.Spec) []network.Port {
 	var out []network.Port
 	for _, p := range spec.Ports {

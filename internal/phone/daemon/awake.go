@@ -13,25 +13,24 @@ import (
 )
 
 const (
-	// powerPoll is how often the battery is looked at: a phone at full load takes minutes for one
-	// percent.
+	// powerPoll is the interval of battery checks: at full load one percent lasts minutes.
 	powerPoll = 5 * time.Second
-	// defaultBatteryStop is the charge in percent below which a machine is stopped: enough to shut
-	// down, and to find a charger.
+	// defaultBatteryStop is the charge in percent below which a machine is stopped. The rest is
+	// enough to shut down and to find a charger.
 	defaultBatteryStop = 5
-	// batteryMargin is how much more the battery must hold before the machine starts again, so that
-	// it does not go on and off.
+	// batteryMargin is the additional charge in percent for the next start, so that the machine
+	// does not start and stop repeatedly.
 	batteryMargin = 10
 )
 
-// errBatteryLow ends a run because the battery is about to be empty.
+// errBatteryLow ends a run because the battery is low.
 var errBatteryLow = errors.New("the battery is low")
 
-// wakeLock is the name of a machine's wake lock.
+// wakeLock returns the name of a machine's wake lock.
 func wakeLock(machine string) string { return "sov_" + machine }
 
-// stayAwake holds the phone's wake lock as a mode says, until letSleep. It goes on between two runs
-// of crosvm: a phone that slept in the pause would not start the next one.
+// stayAwake holds the phone's wake lock according to mode, until letSleep, also between two runs of
+// crosvm: if the phone slept in the pause, it would not start the next run.
 func (d *Daemon) stayAwake(mode vmspec.Awake) {
 	if d.awake != nil && d.awakeMode == mode {
 		return
@@ -74,8 +73,8 @@ func (d *Daemon) letSleep() {
 	}
 }
 
-// setWakeLock holds the wake lock or lets it go, notes that in the state, and returns whether it is
-// held.
+// setWakeLock acquires or releases the wake lock, records that in the state, and returns whether it
+// is held.
 func (d *Daemon) setWakeLock(mode vmspec.Awake, hold bool) (held bool) {
 	lock := d.phone.WakeUnlock
 	if hold {
@@ -90,11 +89,11 @@ func (d *Daemon) setWakeLock(mode vmspec.Awake, hold bool) (held bool) {
 	return hold
 }
 
-// charges tells whether the phone is on an external supply; a phone that shows no battery is.
+// charges reports whether the phone has external power. A phone without a visible battery does.
 func charges(p *health.Power) bool { return p == nil || p.Charging }
 
-// batteryLow says why a machine should not run, "" where it may: the battery holds less than a
-// limit in percent and is not being charged.
+// batteryLow returns a reason if the battery is below limit, in percent, and not charging, or "" if
+// the machine may run.
 func batteryLow(p *health.Power, limit int) string {
 	if charges(p) || p.Battery >= limit {
 		return ""
@@ -120,8 +119,8 @@ func (d *Daemon) watchBattery(ctx context.Context) <-chan struct{} {
 	return low
 }
 
-// charge waits, with the machine off, until the battery holds enough. It returns errAgain when
-// a start is asked for before that.
+// charge waits, with the machine off, until the battery is charged enough. It returns errAgain if a
+// start is requested before that.
 func (d *Daemon) charge(ctx context.Context, reason string) error {
 	d.rest(runnerapi.LowBattery, reason)
 	for {

@@ -16,8 +16,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// Backup writes the databases of a machine that runs to w, as a stream of package backup; with
-// identity its node on its tailnet too.
+// Backup writes a backup of a running machine to w, as a stream of package backup; with identity,
+// it includes the machine's tailnet node.
 func Backup(ctx context.Context, root phonepath.Root, name string, w io.Writer, identity bool) error {
 	client, err := clientOf(root, name)
 	if err != nil {
@@ -26,11 +26,11 @@ func Backup(ctx context.Context, root phonepath.Root, name string, w io.Writer, 
 	return client.Backup(ctx, w, identity)
 }
 
-// maxBackupNote bounds the record of a backup, in bytes.
+// maxBackupNote is the largest record of a backup, in bytes.
 const maxBackupNote = 1 << 20
 
-// NoteBackup records that a computer has saved a backup of the machine: r has a health.Backup in
-// JSON, whose time is replaced by the phone's.
+// NoteBackup records that a computer has saved a backup of the machine. r has a health.Backup in
+// JSON; its time is replaced by the phone's.
 func NoteBackup(root phonepath.Root, name string, r io.Reader) error {
 	vm, err := lookUp(root, name)
 	if err != nil {
@@ -64,8 +64,7 @@ func lastBackup(vm phonepath.VM) (*health.Backup, error) {
 	return note, nil
 }
 
-// Restore makes the databases of a machine that runs what they are in a stream, and reports the
-// guest's events.
+// Restore restores a running machine from a stream, and reports the guest's events.
 func Restore(ctx context.Context, root phonepath.Root, name string, r io.Reader, event func(backup.Event)) error {
 	client, err := clientOf(root, name)
 	if err != nil {
@@ -74,7 +73,7 @@ func Restore(ctx context.Context, root phonepath.Root, name string, r io.Reader,
 	return client.Restore(ctx, r, event)
 }
 
-// clientOf returns a client of the guest of a machine that runs.
+// clientOf returns a client of a running machine's guest.
 func clientOf(root phonepath.Root, name string) (*guestapi.Client, error) {
 	vm, err := lookUp(root, name)
 	if err != nil {

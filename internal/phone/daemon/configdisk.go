@@ -15,20 +15,20 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
-// A configPlace is where the config disks of a machine are: in memory or, on a phone that refuses
-// that, in a file. A crosvm that may not use a disk in memory says that like any other fault of a
-// disk: the other way is tried at the next start.
+// A configPlace is the location of a machine's config disks: memory or, on a phone that refuses
+// that, a file. A crosvm that is not allowed to use a disk in memory reports it like any other
+// error of a disk, so after such an error the next start uses the other location.
 type configPlace struct {
-	refused string // why it is a file; empty: it is in memory
+	refused string // why it is a file; empty if it is in memory
 }
 
 // A configDisk is the config disk of one start.
 type configDisk struct {
-	memory *configdisk.Memory // nil: it is a file
+	memory *configdisk.Memory // nil if it is a file
 	file   string
 }
 
-// write makes the disk, in file where it cannot be in memory.
+// write creates the disk, in file if it cannot be in memory.
 func (p *configPlace) write(file string, content []byte) (*configDisk, error) {
 	if p.refused == "" {
 		memory, err := configdisk.InMemory(content)
@@ -43,20 +43,20 @@ func (p *configPlace) write(file string, content []byte) (*configDisk, error) {
 	return &configDisk{file: file}, nil
 }
 
-// aboutDisk matches what crosvm says of a disk that it could not open, lock or measure.
+// aboutDisk matches crosvm's errors about a disk that it could not open, lock or measure.
 var (
 	aboutDisk = regexp.MustCompile(`(?i)\bdisk\b`)
 	inherited = regexp.MustCompile(`/proc/self/fd/\d+`)
 )
 
-// learn takes notice of a crosvm that ended before its guest said anything, and reports whether
-// that may have been for the place of the disk, which crosvm knows by a path.
+// learn handles a crosvm that ended before its guest printed anything. It reports whether the
+// location of the disk, with crosvm's path, may be the reason.
 func (p *configPlace) learn(exit crosvm.Exit, path string) bool {
 	said := exit.String()
 	if exit.Kind != crosvm.Failed || !aboutDisk.MatchString(said) {
 		return false
 	}
-	if named := inherited.FindString(said); named != "" && named != path { // Android 13 and 14 name none when a lock fails
+	if named := inherited.FindString(said); named != "" && named != path { // Android 13 and 14 do not name the disk if a lock fails
 		return false
 	}
 	if p.refused != "" {
@@ -67,7 +67,7 @@ func (p *configPlace) learn(exit crosvm.Exit, path string) bool {
 	return true
 }
 
-// path is by which the daemon can open the disk.
+// path returns the daemon's path of the disk.
 func (c *configDisk) path() string {
 	if c.memory != nil {
 		return c.memory.Path()
@@ -75,8 +75,7 @@ func (c *configDisk) path() string {
 	return c.file
 }
 
-// forget removes what is secret, also for a crosvm that has the disk open. A second call does
-// nothing.
+// forget removes the secrets, also for a crosvm that has the disk open. A second call does nothing.
 func (c *configDisk) forget() error {
 	if c.memory != nil {
 		return c.memory.Forget()
@@ -84,8 +83,8 @@ func (c *configDisk) forget() error {
 	return wipe(c.file)
 }
 
-// wipe overwrites a file with zeros and removes it. Flash memory may keep what was there in blocks
-// that it has not erased yet; nothing that is opened on the phone shows it.
+// wipe overwrites a file with zeros and removes it. Flash memory may keep the old content in blocks
+// that are not erased yet, but programs on the phone cannot read those.
 func wipe(path string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -102,7 +101,7 @@ func wipe(path string) error {
 	return errors.Join(err, f.Sync(), os.Remove(path))
 }
 
-// zeros is a reader without an end.
+// zeros is an endless reader of zeros.
 type zeros struct{}
 
 // Read implements io.Reader.

@@ -7,15 +7,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
-// A confinement is whether crosvm runs without root's rights. A phone may not let it be started so,
-// or it may fail in a way that cannot be told from others: then it is tried the other way at the
-// next start.
+// A confinement decides whether crosvm runs without root's rights. A phone may refuse the start, or
+// crosvm may fail for an unclear reason; then the next start tries the other way.
 type confinement struct {
-	android bool   // elsewhere, the user may be a person's
-	refused string // why crosvm runs as root on a phone; empty: it does not
+	android bool   // on other systems the user ID may belong to a real user
+	refused string // why crosvm runs as root on a phone; empty if it does not
 }
 
-// user is whom crosvm of a machine runs as; nil: root.
+// user returns the user for a machine's crosvm; nil means root.
 func (c *confinement) user(name string) *crosvm.User {
 	if !c.android || c.refused != "" {
 		return nil
@@ -23,10 +22,10 @@ func (c *confinement) user(name string) *crosvm.User {
 	return crosvm.UserFor(name)
 }
 
-// gaveUp are the signals by which a program ends that cannot go on.
+// gaveUp are the signals that end a crashing program.
 var gaveUp = []syscall.Signal{syscall.SIGABRT, syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGILL, syscall.SIGTRAP, syscall.SIGSYS}
 
-// learn takes notice of a crosvm that ended before its guest said anything.
+// learn handles a crosvm that ended before its guest printed anything.
 func (c *confinement) learn(exit crosvm.Exit) {
 	switch {
 	case !c.android || exit.Kind != crosvm.Failed && !slices.Contains(gaveUp, exit.Signal):

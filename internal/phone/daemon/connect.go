@@ -11,8 +11,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// Connect connects in and out to what a machine offers under a service's name or a port's number,
-// until both directions have ended: the guest's address is known to the phone alone.
+// Connect connects in and out to a machine's service, by name or port number, until both directions
+// have ended. It runs on the phone because only the phone knows the guest's address.
 func Connect(ctx context.Context, root phonepath.Root, name, service string, in io.Reader, out io.Writer) error {
 	p, err := newPatient(root, name, nil)
 	if err != nil {
@@ -30,7 +30,7 @@ func Connect(ctx context.Context, root phonepath.Root, name, service string, in 
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	go func() {
-		io.Copy(conn, in) // its failure shows in the other direction
+		io.Copy(conn, in) // an error also ends the other direction
 		if tcp, ok := conn.(*net.TCPConn); ok {
 			tcp.CloseWrite()
 		}

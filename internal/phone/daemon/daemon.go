@@ -24,8 +24,8 @@ type Daemon struct {
 	Root    phonepath.Root
 	Name    string
 	Version string          // the program's
-	Output  *os.File        // takes log lines and what crosvm says
-	Again   <-chan struct{} // a value starts a machine that was given up, or is off, afresh
+	Output  *os.File        // receives log lines and crosvm's output
+	Again   <-chan struct{} // a value restarts a machine that was given up, or is off
 
 	vm        phonepath.VM
 	settings  Settings
@@ -33,27 +33,27 @@ type Daemon struct {
 	host      *network.Host
 	state     *stateFile
 	policy    policy
-	renewed   chan struct{} // the TAP interface was made anew under the machine that runs
+	renewed   chan struct{} // the TAP interface was re-created while the machine runs
 	routing   network.Decision
 	starts    int    // of crosvm
-	awake     func() // ends stayAwake, which has awakeMode; nil: the phone may sleep
+	awake     func() // ends stayAwake with awakeMode; nil if the phone may sleep
 	awakeMode vmspec.Awake
 	console   int64 // size of the console's log when crosvm was started
 
 	keys        dataKeys
 	confinement confinement
 	configPlace configPlace
-	trial       *slots.Trial // of the version that is started; nil: it has been ready before
+	trial       *slots.Trial // of the version to start; nil if it has been ready before
 }
 
-// Run runs the daemon. It returns when ctx ends, after the machine was shut down in order and its
-// network taken down; an error that wraps errRunning says that another daemon keeps this machine.
+// Run runs the daemon. It returns when ctx ends, after it has shut down the machine cleanly and
+// removed its network. The error wraps errRunning if another daemon runs for this machine.
 func (d *Daemon) Run(ctx context.Context) (err error) {
 	if d.vm, err = d.Root.VM(d.Name); err != nil {
 		return err
 	}
-	// Before anybody learns that there is a daemon: what has started it may end then, and its
-	// control group with it.
+	// This must happen before the daemon becomes visible: then its parent may end, and Android
+	// would kill the parent's cgroup.
 	d.phone = android.Phone{Log: d.log}
 	d.phone.LeaveCgroup()
 	if err := checkTrusted(string(d.Root), d.vm.Dir()); errors.Is(err, fs.ErrNotExist) {
@@ -71,11 +71,11 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		if err = d.keep(ctx); !errors.Is(err, errAgain) {
 			break
 		}
-		// The caller waits for another phase, and the next one may be the same.
+		// The caller waits for a change of phase, and the next phase could be the same.
 		d.state.change(func(s *runnerapi.State) { s.Phase, s.Reason = runnerapi.Starting, "" })
 	}
 	if ctx.Err() != nil {
-		err = nil // it was told to stop
+		err = nil // it was told to stop: not an error
 	}
 	return errors.Join(err, d.close())
 }
@@ -84,7 +84,7 @@ func (d *Daemon) log(line string) {
 	fmt.Fprintf(d.Output, "%s %s\n", time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), line)
 }
 
-// open writes the first state. From here on, readers learn from it what happens.
+// open writes the first state, from which readers learn the progress.
 func (d *Daemon) open() {
 	d.state = &stateFile{path: d.vm.State(), now: time.Now, log: d.log}
 	d.renewed = make(chan struct{}, 1)
@@ -94,7 +94,7 @@ func (d *Daemon) open() {
 	})
 }
 
-// close leaves the phone as it was.
+// close undoes the daemon's changes to the phone.
 func (d *Daemon) close() error {
 	d.letSleep()
 	d.keys.close()
@@ -108,9 +108,9 @@ func (d *Daemon) close() error {
 	return err
 }
 
-// leaveNetwork takes the machine out of the phone's network while nothing of it runs. Nobody would
-// follow the uplink, and in main-first mode the phone's own packets would go on leaving by the one
-// that was.
+// leaveNetwork removes the machine from the phone's network while the machine is not running.
+// Otherwise no process would follow the uplink, and in main-first mode the phone's own packets
+// would still use the old one.
 func (d *Daemon) leaveNetwork() error {
 	if d.host == nil {
 		return nil
@@ -147,7 +147,7 @@ func (d *Daemon) keep(ctx context.Context) error {
 	}
 	var beside sync.WaitGroup
 	defer beside.Wait()
-	if d.settings.LiftPhantoms { // Android takes its time for it, and the machine need not wait
+	if d.settings.LiftPhantoms { // it is slow, and the machine need not wait
 		beside.Go(func() { d.phone.LiftPhantomLimit(ctx) })
 	}
 	if err := stopOrphans(ctx, d.vm, d.settings, d.log); err != nil {
@@ -169,7 +169,7 @@ func (d *Daemon) protect(pid int) {
 	}
 }
 
-// fail says why the machine cannot be started and waits to be told to try again, or to end.
+// fail reports why the machine cannot be started, and waits for a request to try again or to end.
 func (d *Daemon) fail(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -178,7 +178,7 @@ func (d *Daemon) fail(ctx context.Context, err error) error {
 	return d.await(ctx)
 }
 
-// rest notes that the machine does not run, and will not before a while or before it is told to.
+// rest records that the machine is not running and waits for a time or a request.
 func (d *Daemon) rest(phase runnerapi.Phase, reason string) {
 	if phase != runnerapi.Backoff {
 		d.letSleep()
@@ -189,22 +189,22 @@ func (d *Daemon) rest(phase runnerapi.Phase, reason string) {
 	d.state.change(func(s *runnerapi.State) { s.Phase, s.Reason, s.Crosvm = phase, reason, 0 })
 }
 
-// await returns errAgain when the machine is to be started afresh.
+// await waits until a restart is requested and returns errAgain.
 func (d *Daemon) await(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-d.Again:
 		return errAgain
-	case <-d.keys.given: // nil, and never ready, for a machine that needs none
+	case <-d.keys.given: // nil for a machine that does not need keys
 		return errAgain
 	}
 }
 
-// errAgain ends a wait; everything begins afresh, with what is installed and set by then.
+// errAgain ends a wait: the daemon starts over with the current version and settings.
 var errAgain = errors.New("start afresh")
 
-// loop starts the machine, again and again.
+// loop starts the machine repeatedly.
 func (d *Daemon) loop(ctx context.Context) error {
 	for {
 		if reason := batteryLow(android.Power("/sys"), d.settings.batteryStop()); reason != "" {
@@ -235,7 +235,7 @@ func (d *Daemon) loop(ctx context.Context) error {
 		case errors.As(err, new(lockedError)):
 			d.rest(runnerapi.Locked, err.Error())
 			return d.await(ctx)
-		case err != nil: // nothing ran, for what may pass, such as a full disk
+		case err != nil: // nothing ran, for a temporary reason such as a full disk
 			exit, ready = crosvm.Exit{Kind: crosvm.Failed, Code: -1}, 0
 		}
 		reason := exit.String() + d.earlyWords()
@@ -248,13 +248,13 @@ func (d *Daemon) loop(ctx context.Context) error {
 	}
 }
 
-// An unfitError says that what is installed cannot be started, however often it is tried.
+// An unfitError says that the installed version cannot be started, and that a retry does not help.
 type unfitError struct{ error }
 
 func (e unfitError) Unwrap() error { return e.error }
 
-// follow acts on the verdict about a run that has ended, and returns when the machine is to be
-// started again.
+// follow acts on the verdict about an ended run, and returns when the machine must be started
+// again.
 func (d *Daemon) follow(ctx context.Context, v verdict, reason string) error {
 	failures := d.policy.failures
 	d.state.change(func(s *runnerapi.State) { s.Failures = failures })
@@ -282,15 +282,15 @@ func (d *Daemon) follow(ctx context.Context, v verdict, reason string) error {
 	return d.await(ctx)
 }
 
-// errRenewed says that a machine was shut down because its TAP interface was made anew.
+// errRenewed says that a machine was shut down because its TAP interface was re-created.
 var errRenewed = errors.New("the TAP interface was made anew")
 
-// live runs the machine once, from the network to crosvm's end, and returns how it ended and how
-// long the guest was ready. When ctx ends or the TAP interface is made anew, the machine is shut
-// down in order.
+// live runs the machine once, from the network setup to crosvm's end, and returns how it ended and
+// how long the guest was ready. When ctx ends or the TAP interface is re-created, it shuts the
+// machine down cleanly.
 func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duration, err error) {
 	select {
-	case <-d.Again: // told to while it was about to
+	case <-d.Again: // a restart was requested during the start
 	default:
 	}
 	failures := d.policy.failures
@@ -309,7 +309,7 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	if err != nil {
 		return exit, 0, unfitError{versionError{err}}
 	}
-	if a.spec.Network.AddressUnset { // a module installs versions too
+	if a.spec.Network.AddressUnset { // versions may also be installed by a module
 		if err := address.Claim(d.vm, a.spec.Network); err != nil {
 			return exit, 0, err
 		}
@@ -338,10 +338,10 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, crosvm.ErrLacks) {
 		return exit, 0, unfitError{err}
 	}
-	if err != nil { // a busy phone may be too slow to answer
+	if err != nil { // a busy phone may time out
 		return exit, 0, err
 	}
-	names := hosts(d.Root, d.settings, a.spec, func(string) {}) // what is wrong with a peer was said above
+	names := hosts(d.Root, d.settings, a.spec, func(string) {}) // errors about peers are reported above
 	machine, config, token, err := prepare(ctx, d.vm, a, secrets, names, &d.configPlace, d.log)
 	if err != nil {
 		return exit, 0, err
@@ -353,7 +353,7 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	}()
 	hypervisor, err := crosvm.FindHypervisor()
 	if err != nil {
-		d.log(err.Error()) // crosvm may know another one, and says else what it misses
+		d.log(err.Error()) // crosvm may find another one; otherwise it reports the error
 	}
 	machine.Options = a.spec.Options.On(hypervisor)
 	if err := errors.Join(d.trial.Begin(), d.openConsoles()); err != nil {
@@ -395,10 +395,9 @@ func (d *Daemon) live(ctx context.Context) (exit crosvm.Exit, ready time.Duratio
 	return exit, ready, errors.Join(err, d.damageAfter(ctx, a, exit), removeRunFiles(d.vm))
 }
 
-// damageAfter looks for damage after an end that it may have caused: a kernel panics at the first
-// block of its root file system that does not have the digest which its root hash demands. The
-// guest's own word for it does not count: who has taken over a guest could have the phone go back
-// to an older version by it.
+// damageAfter checks for damaged files after an end that they may have caused: a kernel panics at
+// the first block of its root file system that does not match the root hash. It does not trust the
+// guest's own report: an attacker in the guest could make the phone roll back to an older version.
 func (d *Daemon) damageAfter(ctx context.Context, a *artifact, exit crosvm.Exit) error {
 	if exit.Kind != crosvm.Panic && exit.Kind != crosvm.Crash {
 		return nil
@@ -411,10 +410,10 @@ func (d *Daemon) damageAfter(ctx context.Context, a *artifact, exit crosvm.Exit)
 	return err
 }
 
-// attend looks after a machine that runs: its network, its guest, its logs, and its end.
+// attend monitors a running machine: its network, its guest, its logs, and its end.
 func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, near *neighbourhood) (exit crosvm.Exit, ready time.Duration, answered bool, err error) {
 	select {
-	case <-d.renewed: // under the machine before
+	case <-d.renewed: // while the previous run was active
 	default:
 	}
 	attending, cancel := context.WithCancel(ctx)
@@ -447,11 +446,11 @@ func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, near *neighbou
 		err = errRenewed
 		r.cutOff = true
 	}
-	if hasEnded(r.process.Done()) || r.cutOff && ended(ctx, r) { // by itself: the interface lost its carrier for that
+	if hasEnded(r.process.Done()) || r.cutOff && ended(ctx, r) { // crosvm has ended, so the interface lost its carrier
 		return watch.end(r.process.Wait()), watch.readyFor(), watch.answered.Load(), nil
 	}
 	d.state.change(func(s *runnerapi.State) { s.Phase, s.Reason = runnerapi.Stopping, "" })
-	cancel() // the guest is not to be asked how it is any more
+	cancel() // stop polling the guest
 	how, failure := shutDown(context.WithoutCancel(ctx), r, d.settings.shutdownTimeout(), d.log)
 	if failure != nil {
 		return crosvm.Exit{Kind: crosvm.Failed, Code: -1}, 0, true, errors.Join(err, failure)
@@ -460,7 +459,7 @@ func (d *Daemon) attend(ctx context.Context, r *run, a *artifact, near *neighbou
 	return watch.end(r.process.Wait()), watch.readyFor(), true, err
 }
 
-// noteNetwork tells the state what Up has done.
+// noteNetwork records the result of Up in the state.
 func (d *Daemon) noteNetwork(a *artifact, report network.Report, fault error) {
 	for _, change := range report.Changed {
 		d.log("network: " + change)
@@ -479,9 +478,9 @@ func (d *Daemon) noteNetwork(a *artifact, report network.Report, fault error) {
 	})
 }
 
-// followNetwork keeps the network right while the machine runs.
+// followNetwork maintains the network while the machine runs.
 func (d *Daemon) followNetwork(ctx context.Context, a *artifact, near *neighbourhood) {
-	opened := false // crosvm had the interface open; when it has not any more, the interface is another one
+	opened := false // crosvm had the interface open; if it does not any more, the interface was replaced
 	d.host.Follow(ctx, near.now, func(report network.Report, err error) {
 		d.noteNetwork(a, report, err)
 		if err == nil && opened && !report.Carrier {

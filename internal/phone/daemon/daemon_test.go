@@ -451,9 +451,9 @@ func TestLoadArtifact(t *testing.T) {
 		says     string
 	}{
 		"vm.json for all to write": {func(p string) error { return os.Chmod(p, 0o666) }, func(p string) error { return os.Chmod(p, 0o644) }, vm.Slot("a") + "/vm.json", "chmod go-w"},
-		"kernel of somebody":       {func(p string) error { return os.Chown(p, 1000, 0) }, func(p string) error { return os.Chown(p, 0, 0) }, vm.Slot("a") + "/kernel", "does not belong to root"},
+		"kernel of another user":   {func(p string) error { return os.Chown(p, 1000, 0) }, func(p string) error { return os.Chown(p, 0, 0) }, vm.Slot("a") + "/kernel", "does not belong to root"},
 		"slot for all to write":    {func(p string) error { return os.Chmod(p, 0o777) }, func(p string) error { return os.Chmod(p, 0o755) }, vm.Slot("a"), "chmod go-w"},
-		"root of somebody":         {func(p string) error { return os.Chown(p, 1000, 0) }, func(p string) error { return os.Chown(p, 0, 0) }, string(root), "does not belong to root"},
+		"root of another user":     {func(p string) error { return os.Chown(p, 1000, 0) }, func(p string) error { return os.Chown(p, 0, 0) }, string(root), "does not belong to root"},
 		"link out": {func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/etc/passwd", p)) },
 			func(p string) error { return errors.Join(os.Remove(p), os.WriteFile(p, nil, 0o644)) }, vm.Slot("a") + "/rootfs.img", "symbolic link"},
 		"current elsewhere": {func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/tmp", p)) },
@@ -736,7 +736,7 @@ func TestStatusOfAKilledDaemon(t *testing.T) {
 }
 
 // The daemon that a terminal's hang-up or Ctrl-C reaches would take the machine along.
-func TestDaemonHasASessionOfItsOwn(t *testing.T) {
+func TestDaemonStartsNewSession(t *testing.T) {
 	root, vm := machineIn(t)
 	program := filepath.Join(t.TempDir(), "sov-runner")
 	const script = "#!/bin/sh\ncat /proc/self/stat >%[1]s/stat.new; readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2 | cat >%[1]s/fds; mv %[1]s/stat.new %[1]s/stat\n"
@@ -779,7 +779,7 @@ func TestLifeOf(t *testing.T) {
 	}
 	for deadline := time.Now().Add(2 * time.Minute); lifeOf("/proc", child.Process.Pid) != ""; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("a process that nobody has waited for yet is taken for alive")
+			t.Fatal("an unreaped process counts as running")
 		}
 	}
 	proc := t.TempDir()

@@ -16,13 +16,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/health"
 )
 
-// sslRequest asks a PostgreSQL server whether it speaks TLS, to which every server answers with one
-// byte (PostgreSQL's documentation, "Message Formats", SSLRequest).
+// sslRequest asks a PostgreSQL server whether it supports TLS. Every server answers with one byte
+// (PostgreSQL's documentation, "Message Formats", SSLRequest).
 var sslRequest = binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, 80877103)
 
-// probeDatabase asks the server at address whether it speaks PostgreSQL's protocol, and returns the
-// certificate that it shows; nil where it does not offer TLS. Whether a client would trust the
-// certificate is not the question.
+// probeDatabase checks that the server at address speaks PostgreSQL's protocol, and returns its
+// certificate, or nil if it does not offer TLS. It does not verify the certificate.
 func probeDatabase(ctx context.Context, address netip.AddrPort) (*health.Certificate, error) {
 	conn, err := dial(ctx, address)
 	if err != nil {
@@ -47,7 +46,7 @@ func probeDatabase(ctx context.Context, address netip.AddrPort) (*health.Certifi
 }
 
 func certificateOf(ctx context.Context, conn net.Conn, address netip.AddrPort) (*health.Certificate, error) {
-	client := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) // it is looked at, nothing is sent
+	client := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) // the certificate is only inspected; no data is sent
 	if err := client.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("TLS with the server at %s: %w", address, err)
 	}
@@ -56,7 +55,8 @@ func certificateOf(ctx context.Context, conn net.Conn, address netip.AddrPort) (
 }
 
 func dial(ctx context.Context, address netip.AddrPort) (net.Conn, error) {
-	// An unanswered ARP request is given up after 3 s, which says more than a timeout before.
+	// The kernel's error after 3 s of unanswered ARP requests is more precise than an earlier
+	// timeout.
 	d := net.Dialer{Timeout: 5 * time.Second}
 	return d.DialContext(ctx, "tcp", address.String())
 }
@@ -66,7 +66,7 @@ func send(w io.Writer, message []byte) error {
 	return err
 }
 
-// databaseAt adds to m where the machine's PostgreSQL is, on the phone's network and on the
+// databaseAt adds the addresses of the machine's PostgreSQL to m, on the phone's network and on the
 // tailnet.
 func databaseAt(m *health.Machine, address netip.AddrPort) {
 	if m.Database == nil || !address.IsValid() {

@@ -22,11 +22,11 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 )
 
-// A dataKeys holds the keys of an encrypted data disk that are not kept on this phone
-// (vmspec.KeyOnHost), by the names of their secrets. They come by a socket that only root reaches,
-// live as long as the daemon does, and are in no file of this phone.
+// A dataKeys holds the keys of an encrypted data disk that are not stored on this phone
+// (vmspec.KeyOnHost), by the names of their secrets. They arrive through a socket that only root
+// can access, exist as long as the daemon, and are never written to a file of this phone.
 type dataKeys struct {
-	given  chan struct{} // holds a value once keys came; nil before serve
+	given  chan struct{} // has a value after keys arrived; nil before serve
 	listen net.Listener
 	path   string // of the socket
 
@@ -34,20 +34,20 @@ type dataKeys struct {
 	keys map[string]string
 }
 
-// lockedError says that the machine cannot be started before its key comes.
+// lockedError says that the machine cannot be started without its key.
 type lockedError struct{ name string }
 
 func (e lockedError) Error() string {
 	return fmt.Sprintf("the key of its data disk is not on this phone: `sov start %s` on the computer that keeps it sends it", e.name)
 }
 
-// maxKeys bounds what is read of keys, in bytes.
+// maxKeys is the largest input of keys, in bytes.
 const maxKeys = 4 << 10
 
-// keyPatience bounds an exchange about keys.
+// keyPatience is the timeout of a transfer of keys.
 const keyPatience = 10 * time.Second
 
-// serve takes keys from now on, until close.
+// serve accepts keys until close.
 func (k *dataKeys) serve(vm phonepath.VM, log func(string)) error {
 	if k.listen != nil {
 		return nil
@@ -81,7 +81,7 @@ func (k *dataKeys) serve(vm phonepath.VM, log func(string)) error {
 	return nil
 }
 
-// take reads keys, and answers with why it does not take them, or nothing.
+// take reads keys and sends an error text, or nothing if it accepts them.
 func (k *dataKeys) take(conn net.Conn) (err error) {
 	conn.SetDeadline(time.Now().Add(keyPatience))
 	defer func() {
@@ -108,7 +108,7 @@ func (k *dataKeys) take(conn net.Conn) (err error) {
 	return nil
 }
 
-// get returns the keys, or nil. Those that come afterwards are told by given.
+// get returns the keys, or nil. given reports keys that arrive later.
 func (k *dataKeys) get() map[string]string {
 	select {
 	case <-k.given:
@@ -122,14 +122,14 @@ func (k *dataKeys) get() map[string]string {
 func (k *dataKeys) close() {
 	if k.listen != nil {
 		k.listen.Close()
-		os.Remove(k.path) // which was made by another name; the next daemon removes one that is left
+		os.Remove(k.path) // it was created under another name; the next daemon removes a left-over one
 	}
 }
 
-// decodeKeys reads keys as UpOptions has them.
+// decodeKeys decodes the format of UpOptions.Keys.
 func decodeKeys(text []byte) (map[string]string, error) {
 	var keys map[string]string
-	if len(text) > maxKeys || json.Unmarshal(text, &keys) != nil { // whose errors may quote a key
+	if len(text) > maxKeys || json.Unmarshal(text, &keys) != nil { // json's errors may quote a key
 		return nil, errors.New("the keys are not a JSON object of strings")
 	}
 	for name := range keys {
@@ -143,11 +143,10 @@ func decodeKeys(text []byte) (map[string]string, error) {
 	return keys, nil
 }
 
-// lockMemory keeps what this process holds, now and later, out of swap and out of core dumps: keys
-// are copied on their way to the config disk.
+// lockMemory keeps this process's memory out of swap and core dumps: keys are copied on their way
+// to the config disk.
 func lockMemory() error {
-	// On fault: only pages that are used are kept in memory, and not all that the runtime has
-	// reserved.
+	// MCL_ONFAULT locks only used pages, not all memory that the runtime has reserved.
 	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
 		return fmt.Errorf("keep the key out of swap: mlockall: %w", err)
 	}
@@ -157,7 +156,7 @@ func lockMemory() error {
 	return nil
 }
 
-// inFolder makes or uses a socket by a path that is short enough for its address, whatever its
+// inFolder calls do with a path that is short enough for a socket's address, however long its
 // folder's path is.
 func inFolder[T any](path string, do func(path string) (T, error)) (T, error) {
 	dir, err := os.Open(filepath.Dir(path))
@@ -169,15 +168,14 @@ func inFolder[T any](path string, do func(path string) (T, error)) (T, error) {
 	return do(fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)))
 }
 
-// secretsOf are the secrets that a machine is given at a start: those that are kept on this phone,
-// and the keys of its data disk if that is encrypted. The error is a lockedError if these are not
-// there.
+// secretsOf returns the secrets for a machine's start: those stored on this phone, and the keys of
+// an encrypted data disk. The error is a lockedError if the keys are missing.
 func (d *Daemon) secretsOf(spec *vmspec.Spec) (map[string]string, error) {
 	secrets, err := loadSecrets(d.Root, d.vm)
 	if err != nil {
 		return nil, err
 	}
-	if spec.DataKey() != vmspec.KeyOnPhone { // what an earlier version may have left
+	if spec.DataKey() != vmspec.KeyOnPhone { // an earlier version may have left a key
 		delete(secrets, guestspec.SecretDataKey)
 		delete(secrets, guestspec.SecretOldDataKey)
 	}
@@ -219,8 +217,8 @@ func ReadKeys(from io.Reader) ([]byte, error) {
 	return keys, nil
 }
 
-// sendKeys gives the keys of a machine's data disk, in the form of decodeKeys, to its daemon, once
-// that waits for them.
+// sendKeys sends the keys of a machine's data disk, in the format of decodeKeys, to its daemon when
+// the daemon waits for them.
 func sendKeys(ctx context.Context, vm phonepath.VM, keys []byte, died <-chan struct{}) error {
 	for {
 		conn, err := inFolder(vm.Keys(), func(path string) (net.Conn, error) { return net.Dial("unix", path) })
@@ -228,7 +226,7 @@ func sendKeys(ctx context.Context, vm phonepath.VM, keys []byte, died <-chan str
 			return giveKeys(conn.(*net.UnixConn), keys)
 		}
 		if state, stateErr := readState(vm); stateErr == nil && rests(state.Phase) && state.Phase != runnerapi.Locked {
-			return nil // awaitReady says why it does not start
+			return nil // awaitReady reports why it does not start
 		}
 		if hasEnded(died) {
 			return nil

@@ -37,7 +37,7 @@ func TestDataKeys(t *testing.T) {
 	select {
 	case <-d.keys.given:
 	default:
-		t.Error("nobody is told that a key came")
+		t.Error("the arrival of a key is not reported")
 	}
 	got, err := d.secretsOf(spec)
 	if err != nil || got[guestspec.SecretDataKey] != "new" || got[guestspec.SecretOldDataKey] != "old" {

@@ -13,7 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/network"
 )
 
-// A patient is a machine that is diagnosed.
+// A patient is a machine under diagnosis.
 type patient struct {
 	root     phonepath.Root
 	vm       phonepath.VM
@@ -22,9 +22,9 @@ type patient struct {
 	host     *network.Host
 }
 
-// Diagnose finds out which layer of a machine is broken. With fix, what the phone can repair is
-// repaired first: its network, and a machine that does not run, which is started. Where that fails,
-// the report tells how things are then.
+// Diagnose finds the broken layer of a machine. With fix, it first repairs the phone's network and
+// starts a machine that is not running. The report describes the state after the repair, even if
+// that failed.
 func Diagnose(ctx context.Context, root phonepath.Root, name string, fix bool, up UpOptions) (*health.Machine, error) {
 	p, err := newPatient(root, name, up.Report)
 	if err != nil {
@@ -67,7 +67,7 @@ func newPatient(root phonepath.Root, name string, log func(string)) (*patient, e
 	return &patient{root, vm, a, a.network(root, settings, log), host}, nil
 }
 
-// fix repairs what the phone can, and returns what was done.
+// fix makes the possible repairs and returns descriptions of them.
 func (p *patient) fix(ctx context.Context, report *health.Machine, up UpOptions) ([]string, error) {
 	var done []string
 	if p.networkIsBroken(report) {
@@ -94,7 +94,7 @@ func (p *patient) networkIsBroken(report *health.Machine) bool {
 func (p *patient) Status(ctx context.Context) (*health.Machine, error) {
 	m, err := Status(ctx, p.root, p.vm.Name)
 	if err == nil && m.CrosvmAlive && !m.Network.Database.IsValid() {
-		// The daemon is of an earlier version, which did not write where the database is.
+		// Daemons of earlier versions do not write the database's address.
 		m.Network.Database = databaseOf(p.artifact.spec)
 		databaseAt(m, m.Network.Database)
 	}

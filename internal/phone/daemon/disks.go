@@ -14,7 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// diskPath is where the data disk, whose volume is "", or a volume is kept.
+// diskPath returns the path of the data disk (volume "") or of a volume.
 func diskPath(vm phonepath.VM, volume string) string {
 	if volume != "" {
 		return vm.Volume(volume)
@@ -22,8 +22,7 @@ func diskPath(vm phonepath.VM, volume string) string {
 	return vm.Data()
 }
 
-// ensureDisk makes a machine's disk unless there is one, and enlarges one that is smaller than it
-// should be.
+// ensureDisk creates a machine's disk if it does not exist, and enlarges a disk that is too small.
 func ensureDisk(ctx context.Context, name, path string, d datadisk.Spec, log func(string)) error {
 	if err := durable.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("%s: %w", d.Name(), err)
@@ -41,7 +40,7 @@ func ensureDisk(ctx context.Context, name, path string, d datadisk.Spec, log fun
 	return nil
 }
 
-// adviseMismatch says how a disk becomes one of the kind that the installed version wants.
+// adviseMismatch returns advice on converting a disk to the kind that the installed version needs.
 func adviseMismatch(name string, mismatch *datadisk.MismatchError) string {
 	way := fmt.Sprintf("`sov backup %s FILE`, `sov remove %[1]s --data`, `sov push %[1]s --start`, `sov restore %[1]s FILE`", name)
 	with, without := "with vm.encrypt: true", "without vm.encrypt"
@@ -55,22 +54,21 @@ func adviseMismatch(name string, mismatch *datadisk.MismatchError) string {
 	return "push a version " + without + ", save what is on it and begin a new disk: " + way
 }
 
-// A keptDisk is a disk with a machine's data that is there.
+// A keptDisk is an existing disk with a machine's data.
 type keptDisk struct {
 	datadisk.Spec // its volume
 	path          string
 }
 
-// name is what health calls the disk.
+// name returns the disk's name in package health.
 func (k keptDisk) name() string { return cmp.Or(k.Volume, health.DataDisk) }
 
-// keptDisks are a machine's disks with data that are there: the data disk, then the volumes by
-// their names.
+// keptDisks returns a machine's existing disks with data: the data disk, then the volumes by name.
 func keptDisks(vm phonepath.VM) (disks []keptDisk) {
 	if _, err := os.Lstat(vm.Data()); err == nil {
 		disks = append(disks, keptDisk{path: vm.Data()})
 	}
-	files, _ := os.ReadDir(vm.Volumes()) // most machines have none
+	files, _ := os.ReadDir(vm.Volumes()) // most machines do not have the folder
 	for _, f := range files {
 		if name, ok := phonepath.VolumeName(f.Name()); ok {
 			disks = append(disks, keptDisk{datadisk.Spec{Volume: name}, vm.Volume(name)})

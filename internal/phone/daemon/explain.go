@@ -2,21 +2,21 @@ package daemon
 
 import "github.com/sovereign-sql/sov/internal/phone/crosvm"
 
-// A mark is where two logs ended when a machine was started: what comes after it is of this life.
+// A mark has the sizes of two logs at the start of a machine. Later content belongs to this run.
 type mark struct{ console, said int64 }
 
 func (d *Daemon) mark() mark { return mark{size(d.vm.Console()), size(d.vm.Log())} }
 
-// explain reads from the logs what an exit status does not tell.
+// explain refines an exit with the logs.
 func (d *Daemon) explain(exit crosvm.Exit, m mark) crosvm.Exit {
 	return exit.Explain(since(d.vm.Console(), m.console), since(d.vm.Log(), m.said))
 }
 
-// maxSince bounds what is read of a log, in bytes.
+// maxSince limits how many bytes of a log are read.
 const maxSince = 64 << 10
 
-// since is the end of what was written to a log since it had a size. A log that is smaller was
-// emptied meanwhile.
+// since returns the end of what was written to a log after the size at. A smaller log was emptied
+// meanwhile.
 func since(path string, at int64) string {
 	now := size(path)
 	if now < at {

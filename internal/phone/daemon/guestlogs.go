@@ -9,8 +9,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// serviceLog prints the log of one of the guest's services, which the guest keeps over its
-// restarts.
+// serviceLog prints the log of one of the guest's services. The guest stores it across restarts.
 func serviceLog(ctx context.Context, vm phonepath.VM, o LogOptions, w io.Writer) error {
 	state, err := readState(vm)
 	if err != nil {

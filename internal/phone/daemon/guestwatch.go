@@ -10,21 +10,21 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
-// A guestWatch asks the guest how it is, and tells the state.
+// A guestWatch polls the guest's status and updates the state.
 type guestWatch struct {
 	daemon   *Daemon
 	machine  *run
 	artifact *artifact
-	near     *neighbourhood // nil: it has no names to learn
-	readyAt  chan time.Time // holds when the guest was first ready
+	near     *neighbourhood // nil if the guest does not need names of peers
+	readyAt  chan time.Time // has the time when the guest was first ready
 	ready    chan struct{}  // closed then
-	failed   chan struct{}  // closed when a service has failed for good before that
+	failed   chan struct{}  // closed when a service has failed permanently before that
 
-	answered atomic.Bool // the guest has, once
-	stopping atomic.Bool // the guest has said that it shuts down
+	answered atomic.Bool // the guest has answered at least once
+	stopping atomic.Bool // the guest has announced its shutdown
 }
 
-// end is how crosvm ended, as the guest has announced it.
+// end returns the exit with the guest's announcement.
 func (w *guestWatch) end(exit crosvm.Exit) crosvm.Exit {
 	exit.Announced = w.stopping.Load()
 	return exit
@@ -34,20 +34,20 @@ func newGuestWatch(d *Daemon, r *run, a *artifact, near *neighbourhood) *guestWa
 	return &guestWatch{daemon: d, machine: r, artifact: a, near: near, readyAt: make(chan time.Time, 1), ready: make(chan struct{}), failed: make(chan struct{})}
 }
 
-// How often the guest is asked: often while it may become ready at any moment, so that
-// no caller waits for long, and rarely afterwards.
+// Polling intervals: short until the guest is ready, so that callers do not wait long, and longer
+// afterwards.
 const (
 	bootPoll  = 200 * time.Millisecond
 	readyPoll = 5 * time.Second
-	// A question that was sent before crosvm had the interface open is lost, and TCP repeats it
-	// after a second: the first ones are given up sooner.
+	// A request before crosvm has opened the interface is lost, and TCP repeats it after a second:
+	// the first requests have a shorter timeout.
 	firstPatience = 100 * time.Millisecond
 )
 
 func (w *guestWatch) run(ctx context.Context) {
 	late := time.Now().Add(w.artifact.spec.Ready.Timeout())
 	answered, wasReady, hasFailed := false, false, false
-	var corrected time.Time // the guest's clock, last
+	var corrected time.Time // when the guest's clock was last corrected
 	for patience := firstPatience; ; {
 		asked := time.Now()
 		asking, cancel := context.WithTimeout(ctx, patience)
@@ -63,8 +63,7 @@ func (w *guestWatch) run(ctx context.Context) {
 		if err == nil && !answered {
 			answered = true
 			w.answered.Store(true)
-			// The guest has read its config disk: what is secret in it need not be there any
-			// longer.
+			// The guest has read its config disk, so the secrets in it can be removed.
 			if err := w.machine.config.forget(); err != nil {
 				w.daemon.log(err.Error())
 			}
@@ -88,7 +87,7 @@ func (w *guestWatch) run(ctx context.Context) {
 			close(w.failed)
 		}
 		if patience = min(2*patience, guestPatience); answered {
-			patience = guestPatience // one that is busy is not to be taken for deaf
+			patience = guestPatience // a busy guest must not count as not answering
 		}
 		pause := bootPoll
 		if isLate || err == nil && status.Ready {
@@ -102,7 +101,7 @@ func (w *guestWatch) run(ctx context.Context) {
 	}
 }
 
-// tell makes the state say what the guest said, where that is something else than before.
+// tell updates the state with the guest's status if it has changed.
 func (w *guestWatch) tell(status *guestapi.Status, fault error, wasReady, late bool) {
 	phase, reason := runnerapi.Booting, ""
 	switch {
@@ -131,7 +130,7 @@ func (w *guestWatch) tell(status *guestapi.Status, fault error, wasReady, late b
 	})
 }
 
-// readyFor is how long ago the guest was first ready, 0 if it never was.
+// readyFor returns the time since the guest was first ready, or 0 if it never was.
 func (w *guestWatch) readyFor() time.Duration {
 	select {
 	case at := <-w.readyAt:

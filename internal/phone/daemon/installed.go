@@ -11,8 +11,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// Machines returns the names of the machines that have a folder on the phone, sorted: those that
-// are installed, and those of which a removal has kept the data.
+// Machines returns the sorted names of the machines that have a folder on the phone: installed
+// ones, and removed ones whose data was kept.
 func Machines(root phonepath.Root) ([]string, error) {
 	entries, err := os.ReadDir(root.VMs())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -27,8 +27,8 @@ func Machines(root phonepath.Root) ([]string, error) {
 	return found, nil
 }
 
-// lookUp returns the places of a machine that has a folder on the phone. The error of another name
-// lists those that do.
+// lookUp returns the paths of a machine that has a folder on the phone. The error for another name
+// lists the existing machines.
 func lookUp(root phonepath.Root, name string) (phonepath.VM, error) {
 	vm, err := root.VM(name)
 	if err != nil {

@@ -12,12 +12,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// errRunning says that a daemon keeps the machine already.
+// errRunning says that a daemon of the machine is already running.
 var errRunning = errors.New("a daemon runs already")
 
-// takeLock takes the machine's lock, which a machine's daemon holds, or the process that cleans up
-// after one. The error wraps errRunning when another process has it. A process must not look for
-// the holder (lockHolder) of a lock that it holds, see durable.ProcessLock.
+// takeLock takes the machine's lock, for the machine's daemon or a process that cleans up after it.
+// The error wraps errRunning if another process has it. A process must not call lockHolder for a
+// lock that it holds, see durable.ProcessLock.
 func takeLock(vm phonepath.VM) (*durable.ProcessLock, error) {
 	if err := durable.MkdirAll(vm.Run(), 0o700); err != nil {
 		return nil, err
@@ -32,10 +32,11 @@ func takeLock(vm phonepath.VM) (*durable.ProcessLock, error) {
 // lockHolder returns the process that holds the machine's lock, or 0.
 func lockHolder(vm phonepath.VM) (int, error) { return durable.ProcessLockHolder(vm.Lock()) }
 
-// A daemonProcess is a machine's daemon, held in a way that cannot mistake another process for it.
+// A daemonProcess is a machine's daemon, held by a process descriptor so that a reused PID is not
+// mistaken for it.
 type daemonProcess struct {
 	pid int
-	fd  int // -1 where the kernel has no process descriptors
+	fd  int // -1 if the kernel does not have process descriptors
 }
 
 // findDaemon returns the daemon that holds the machine's lock, or nil.
@@ -46,14 +47,14 @@ func findDaemon(vm phonepath.VM) (*daemonProcess, error) {
 	}
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
-		return nil, nil // it has just ended
+		return nil, nil // it has ended meanwhile
 	}
-	if err != nil { // Linux before 5.3, as on older phones
+	if err != nil { // Linux before 5.3, on older phones
 		fd = -1
 	}
 	d := &daemonProcess{pid, fd}
-	// Had it ended before the descriptor was opened, another process could have its number; the
-	// lock tells.
+	// If it ended before the descriptor was opened, another process could have its PID, so check
+	// the lock again.
 	if again, err := lockHolder(vm); again != pid || err != nil {
 		d.close()
 		return nil, err
@@ -74,7 +75,7 @@ func (d *daemonProcess) signal(s unix.Signal) error {
 	return unix.PidfdSendSignal(d.fd, s, nil, 0)
 }
 
-// wait returns when the daemon has let the lock go.
+// wait waits until the daemon has released the lock.
 func (d *daemonProcess) wait(ctx context.Context, vm phonepath.VM) error {
 	ticker := time.NewTicker(lockPoll)
 	defer ticker.Stop()

@@ -16,14 +16,14 @@ import (
 
 const (
 	maxLog     = 1 << 20 // bytes, after which a log is rotated
-	keptLogs   = 3       // older parts, .1 the youngest
+	keptLogs   = 3       // older parts; .1 is the newest
 	rotatePoll = 10 * time.Second
 	followPoll = 200 * time.Millisecond
 )
 
-// rotateLogs keeps logs bounded until ctx ends. Their writers (crosvm, which is not ours to ask)
-// append and keep them open, so a log is copied and then emptied; what is written between the two
-// is lost, a line at most.
+// rotateLogs limits the size of logs until ctx ends. crosvm keeps them open and cannot be told to
+// reopen them, so a log is copied and then truncated; at most a line that is written between the
+// two is lost.
 func rotateLogs(ctx context.Context, log func(string), paths ...string) {
 	ticker := time.NewTicker(rotatePoll)
 	defer ticker.Stop()
@@ -41,9 +41,8 @@ func rotateLogs(ctx context.Context, log func(string), paths ...string) {
 	}
 }
 
-// rotate moves a log's content to PATH.1, and older parts on, where it has more than limit bytes.
-// Of a guest that has written far more meanwhile, the last is kept. Nothing is synced: a power cut
-// may cost lines of a log.
+// rotate moves a log of more than limit bytes to PATH.1, and older parts to the next numbers. Of a
+// much larger log it keeps the end. Nothing is synced: a power cut may lose lines.
 func rotate(path string, limit int64) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() <= limit {
@@ -69,7 +68,8 @@ func rotate(path string, limit int64) error {
 
 func part(path string, i int) string { return fmt.Sprintf("%s.%d", path, i) }
 
-// tail returns the last n lines of a log, with those of its older part where it was rotated lately.
+// tail returns the last n lines of a log, including those of its older part if it was rotated
+// recently.
 func tail(path string, n int) ([]string, error) {
 	var text []byte
 	for _, p := range []string{part(path, 1), path} {
@@ -101,7 +101,7 @@ func readEnd(path string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(f, begin, limit))
 }
 
-// size returns a file's, 0 where there is none.
+// size returns a file's size, or 0 if it does not exist.
 func size(path string) int64 {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -110,8 +110,8 @@ func size(path string) int64 {
 	return info.Size()
 }
 
-// followLog copies what a log holds from an offset on to w, and what is appended, until ctx ends. A
-// rotated log is followed from its new beginning.
+// followLog copies a log from an offset on to w, and everything that is appended, until ctx ends.
+// After a rotation it continues at the new beginning.
 func followLog(ctx context.Context, path string, at int64, w io.Writer) error {
 	ticker := time.NewTicker(followPoll)
 	defer ticker.Stop()
@@ -138,7 +138,7 @@ func followLog(ctx context.Context, path string, at int64, w io.Writer) error {
 	}
 }
 
-// printLines writes lines, each ended.
+// printLines writes lines, each with a newline.
 func printLines(w io.Writer, lines []string) error {
 	b := bufio.NewWriter(w)
 	for _, line := range lines {
@@ -148,12 +148,12 @@ func printLines(w io.Writer, lines []string) error {
 	return b.Flush()
 }
 
-// LogOptions say which log is shown.
+// LogOptions select a log.
 type LogOptions struct {
-	Runner  bool   // the runner's own in place of the guest's console
-	Service string // one of the guest's services', in place of its console
-	Lines   int    // from its end
-	Follow  bool   // go on with what is written, until ctx ends
+	Runner  bool   // the runner's log instead of the guest's console
+	Service string // a service's log instead of the guest's console
+	Lines   int    // number of lines, from the end
+	Follow  bool   // continue with new lines until ctx ends
 }
 
 // Logs prints a log of the machine.
@@ -169,12 +169,12 @@ func Logs(ctx context.Context, root phonepath.Root, name string, o LogOptions, w
 	if o.Runner {
 		path = vm.Log()
 	}
-	at := size(path) // before its end is read: a line may be shown twice, and none is lost
+	at := size(path) // before reading the end: a line may be shown twice, but none is lost
 	lines, err := tail(path, o.Lines)
 	if err != nil {
 		return fmt.Errorf("logs of %s: %w", name, err)
 	}
-	if lines == nil && !o.Follow && !o.Runner { // it ended before its console was there, or has not come that far
+	if lines == nil && !o.Follow && !o.Runner { // it ended before its console existed, or is still starting
 		if lines, err = tail(vm.Early(), o.Lines); err != nil {
 			return fmt.Errorf("logs of %s: %w", name, err)
 		}

@@ -8,14 +8,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 )
 
-// awaitOthers waits until the machines of the group that this one is to be started after are ready.
-// It waits for those that are on their way, as at the phone's boot, where all daemons wait for
-// Android first, and for each no longer than its start may take: the programs of this machine have
-// to bear that another machine is away anyway. It returns an error only when ctx ends.
+// awaitOthers waits until the machines of the group that must start before this one are ready. It
+// waits only for machines that are starting, as at the phone's boot, and for each at most its start
+// timeout: this machine's programs must tolerate the absence of other machines anyway. It returns
+// an error only when ctx ends.
 func (d *Daemon) awaitOthers(ctx context.Context) error {
 	a, err := loadArtifact(d.Root, d.settings, d.vm)
 	if err != nil {
-		return nil // the start says so
+		return nil // the start reports the error
 	}
 	for _, name := range a.spec.Network.After {
 		err := d.awaitMachine(ctx, name)
@@ -30,7 +30,7 @@ func (d *Daemon) awaitOthers(ctx context.Context) error {
 	return nil
 }
 
-// awaitMachine waits for one machine. The error says why it does not.
+// awaitMachine waits for one machine. The error says why it stopped waiting.
 func (d *Daemon) awaitMachine(ctx context.Context, name string) error {
 	vm, err := d.Root.VM(name)
 	if err != nil {
@@ -52,7 +52,7 @@ func (d *Daemon) awaitMachine(ctx context.Context, name string) error {
 			return fmt.Errorf("%s does not run", name)
 		}
 		state, err := readState(vm)
-		switch current := err == nil && state.Daemon == pid; { // else the daemon has just begun
+		switch current := err == nil && state.Daemon == pid; { // otherwise the daemon has just started
 		case current && state.Phase == runnerapi.Ready:
 			return nil
 		case current && rests(state.Phase):

@@ -12,27 +12,27 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
-// An orphan is a crosvm whose daemon has died. It cannot be taken over: only its parent learns how
-// it ends. So it is shut down in order.
+// An orphan is a crosvm whose daemon has died. A new daemon cannot adopt it, because only its
+// parent gets its exit status, so it is shut down cleanly.
 type orphan struct {
 	pid      int
-	life     string // of this process, see lifeOf
+	life     string // identifies the process, see lifeOf
 	proc     string
 	socket   string
 	requests string
-	program  *crosvm.Program  // nil: crosvm itself cannot be asked
-	guest    *guestapi.Client // nil: the guest cannot be asked
+	program  *crosvm.Program  // nil if crosvm's control socket cannot be used
+	guest    *guestapi.Client // nil if the guest cannot be reached
 }
 
-// stopOrphans shuts down every crosvm that runs this machine. The caller holds the machine's lock:
-// no daemon lives.
+// stopOrphans shuts down every crosvm of this machine. The caller holds the machine's lock, so no
+// daemon is running.
 func stopOrphans(ctx context.Context, vm phonepath.VM, s Settings, log func(string)) error {
 	pids, err := crosvmsOf("/proc", vm)
 	if err != nil {
 		return fmt.Errorf("look for what an earlier daemon has left: %w", err)
 	}
-	// The kernel holds the wake lock of a daemon that was killed; where it holds none, that is an
-	// error.
+	// The kernel keeps the wake lock of a killed daemon. The error for a lock that is not held is
+	// ignored.
 	defer android.Phone{}.WakeUnlock(wakeLock(vm.Name))
 	for _, pid := range pids {
 		log(fmt.Sprintf("crosvm, process %d, has lost its daemon: shutting it down", pid))

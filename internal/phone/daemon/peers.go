@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/network"
 )
 
-// peers are the other installed machines whose guests may talk with spec's: those of its group, and
-// those that it names and that name it in turn.
+// peers returns the other installed machines whose guests may communicate with spec's: those of its
+// group, and those that name each other.
 func peers(root phonepath.Root, s Settings, spec *vmspec.Spec, log func(string)) []*vmspec.Spec {
 	var out []*vmspec.Spec
 	mine := spec.Network
@@ -51,12 +51,11 @@ func peers(root phonepath.Root, s Settings, spec *vmspec.Spec, log func(string))
 	return out
 }
 
-// candidates are the machines that may be peers, by name: for a machine of a group all that are
-// installed.
+// candidates returns the names of possible peers; for a machine of a group, all installed machines.
 func candidates(root phonepath.Root, spec *vmspec.Spec) []string {
 	names := slices.Clone(spec.Network.Peers)
 	if spec.Network.Group != "" {
-		entries, _ := os.ReadDir(root.VMs()) // without the folder there is no other machine
+		entries, _ := os.ReadDir(root.VMs()) // without the folder there are no other machines
 		for _, e := range entries {
 			if vm, err := root.VM(e.Name()); err == nil && vm.Name != spec.Name {
 				names = append(names, vm.Name)
@@ -67,7 +66,7 @@ func candidates(root phonepath.Root, spec *vmspec.Spec) []string {
 	return slices.Compact(names)
 }
 
-// hosts are the names by which a machine's guest finds itself and its peers.
+// hosts returns the names of a machine and its peers for its guest.
 func hosts(root phonepath.Root, s Settings, spec *vmspec.Spec, log func(string)) []configdisk.Host {
 	out := []configdisk.Host{{Name: spec.Name + configdisk.Domain, Address: spec.Network.Guest.Addr()}}
 	for _, p := range peers(root, s, spec, log) {
@@ -76,20 +75,20 @@ func hosts(root phonepath.Root, s Settings, spec *vmspec.Spec, log func(string))
 	return out
 }
 
-// A neighbourhood keeps what a running machine and its guest know of its peers as they are
-// installed, updated and removed.
+// A neighbourhood updates a running machine's network and its guest's names when peers are
+// installed, updated or removed.
 type neighbourhood struct {
 	daemon   *Daemon
 	artifact *artifact
-	vm       network.VM // as it was started
+	vm       network.VM // at its start
 	guest    *guestapi.Client
-	known    []configdisk.Host // to the guest
+	known    []configdisk.Host // names that the guest has
 
 	mu   sync.Mutex
 	said map[string]bool
 }
 
-// log says a line once.
+// log logs a line once.
 func (n *neighbourhood) log(line string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -99,15 +98,14 @@ func (n *neighbourhood) log(line string) {
 	}
 }
 
-// now is what the machine wants of the network, with the peers that there are.
+// now returns the machine's network configuration with its current peers.
 func (n *neighbourhood) now() network.VM {
 	vm := n.artifact.network(n.daemon.Root, n.daemon.settings, n.log)
 	vm.Routing = n.vm.Routing
 	return vm
 }
 
-// tell tells the guest names that it does not know yet. A guest that does not answer is told the
-// next time.
+// tell sends changed names to the guest. If the guest does not answer, the next call tries again.
 func (n *neighbourhood) tell(ctx context.Context) {
 	names := hosts(n.daemon.Root, n.daemon.settings, n.artifact.spec, n.log)
 	if slices.Equal(names, n.known) {

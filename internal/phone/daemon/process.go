@@ -17,8 +17,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
-// crosvmsOf returns the processes that run a machine. They are found by their arguments, so that
-// one is found whose daemon died before it could note it.
+// crosvmsOf returns the crosvm processes of a machine. It finds them by their arguments, even if
+// the daemon died before it recorded one.
 func crosvmsOf(proc string, vm phonepath.VM) ([]int, error) {
 	entries, err := os.ReadDir(proc)
 	if err != nil {
@@ -41,14 +41,14 @@ func crosvmsOf(proc string, vm phonepath.VM) ([]int, error) {
 	return pids, nil
 }
 
-// sockets are the names under which a crosvm may know a machine's control socket.
+// sockets returns the possible paths of a machine's control socket in crosvm's arguments.
 func sockets(vm phonepath.VM) []string {
 	return []string{vm.Socket(), crosvm.Inside(vm.Socket()), vm.OldSocket()}
 }
 
-// runsMachine tells whether a command line, as /proc/PID/cmdline has it, is that of a crosvm with
-// one of these control sockets: whatever the program is called and comes before the word run, which
-// has a value "--socket" of that name after it.
+// runsMachine reports whether a command line (/proc/PID/cmdline) is that of a crosvm with one of
+// these control sockets: any program name and arguments, the word run, and after it "--socket" with
+// one of the paths.
 func runsMachine(cmdline []byte, sockets ...string) bool {
 	args := strings.Split(string(cmdline), "\x00")
 	run := slices.Index(args[1:], "run")
@@ -63,9 +63,9 @@ func runsMachine(cmdline []byte, sockets ...string) bool {
 	return false
 }
 
-// lifeOf names a process's life: when it began, in the kernel's ticks, which a later process of its
-// number does not share. It is "" once the process has ended and closed its files, reaped or not;
-// its arguments are gone before that.
+// lifeOf returns a process's start time in the kernel's ticks, which distinguishes it from a later
+// process with the same PID. It is "" after the process has ended and closed its files, reaped or
+// not; its arguments disappear before that.
 func lifeOf(proc string, pid int) string {
 	text, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "stat"))
 	if err != nil {
@@ -88,7 +88,7 @@ func (o *orphan) kill() error {
 	return nil
 }
 
-// wait returns true when the process has ended, false when ctx has.
+// wait returns true when the process has ended, and false when ctx ends first.
 func (o *orphan) wait(ctx context.Context) bool {
 	ticker := time.NewTicker(lockPoll)
 	defer ticker.Stop()

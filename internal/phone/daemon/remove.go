@@ -20,25 +20,25 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/trust"
 )
 
-// RemoveOptions say how a machine is removed.
+// RemoveOptions configure Remove.
 type RemoveOptions struct {
-	Data   bool         // its data disk, volumes and secrets as well
-	Force  bool         // go on past what fails, and list it in Removal.Left
+	Data   bool         // also remove the data disk, volumes and secrets
+	Force  bool         // continue after errors, and list what is left in Removal.Left
 	Report func(string) // takes lines about progress; nil: none
 }
 
-// A removal collects what Remove did.
+// A removal records what Remove did.
 type removal struct {
 	runnerapi.Removal
 	RemoveOptions
-	network bool // the machine is out of the phone's network
+	network bool // the machine was removed from the phone's network
 }
 
-// Remove shuts a machine down and removes it from the phone: all but its data disk, volumes and
-// secrets, or with Data those as well. The last machine that is installed takes this program and
-// all that serves it along; the runner's settings stay, and so do the trusted keys and the serials
-// of signed versions: a removed machine cannot come back as an older one. Where nothing is
-// installed, nothing happens. Without Force, the first failure ends it.
+// Remove shuts a machine down and removes it from the phone. It keeps the data disk, volumes and
+// secrets unless Data is set. Removing the last machine also removes this program and its files.
+// The runner's settings, the trusted keys and the serials of signed versions stay, so that a
+// removed machine cannot be replaced by an older version. If nothing is installed, Remove does
+// nothing. Without Force it stops at the first error.
 func Remove(ctx context.Context, root phonepath.Root, name string, o RemoveOptions) (*runnerapi.Removal, error) {
 	if o.Report == nil {
 		o.Report = func(string) {}
@@ -54,11 +54,11 @@ func Remove(ctx context.Context, root phonepath.Root, name string, o RemoveOptio
 	return &r.Removal, nil
 }
 
-// logOutTime bounds how long a removal waits for the control server.
+// logOutTime is how long a removal waits for the control server.
 const logOutTime = 30 * time.Second
 
-// logOut takes a machine's node off its tailnet, as far as it can, before the node's state goes. It
-// returns what has become of the node.
+// logOut tries to remove a machine's node from its tailnet before the node's state is deleted. It
+// returns a description of the result.
 func logOut(ctx context.Context, root phonepath.Root, vm phonepath.VM) string {
 	const stays = "; where the machine has a node, it stays on the tailnet: remove it in the tailnet's administration"
 	ctx, cancel := context.WithTimeout(ctx, logOutTime)
@@ -66,7 +66,7 @@ func logOut(ctx context.Context, root phonepath.Root, vm phonepath.VM) string {
 	client, err := clientOf(root, vm.Name)
 	if err != nil {
 		if _, keyless := os.Stat(filepath.Join(vm.Secrets(), guestspec.ServiceTailscale)); keyless != nil {
-			return "" // it has never had an auth key
+			return "" // the machine never had an auth key
 		}
 		return "the machine did not run and could not log out" + stays
 	}
@@ -75,7 +75,7 @@ func logOut(ctx context.Context, root phonepath.Root, vm phonepath.VM) string {
 	case err != nil:
 		return "the guest does not answer and could not log out" + stays
 	case status.Tailnet == nil || status.Tailnet.State == guestapi.TailnetOff || len(status.Tailnet.Addresses) == 0:
-		return "" // it is no node
+		return "" // the machine does not have a node
 	}
 	if _, err := client.Repair(ctx, guestapi.RepairTailnetLogout); err != nil {
 		return err.Error() + stays
@@ -83,7 +83,7 @@ func logOut(ctx context.Context, root phonepath.Root, vm phonepath.VM) string {
 	return "the node " + status.Tailnet.Hostname + " is logged out"
 }
 
-// pass returns a failure, or with Force notes it and returns nil.
+// pass returns err, or with Force records it and returns nil.
 func (r *removal) pass(what string, err error) error {
 	if err == nil || !r.Force {
 		return err
@@ -115,8 +115,8 @@ func (r *removal) all(ctx context.Context, root phonepath.Root, vm phonepath.VM)
 	return r.pass(string(root), removeEmpty(vm.Secrets(), filepath.Dir(vm.Secrets()), vm.Dir(), root.VMs(), string(root)))
 }
 
-// machine removes what is in the machine's folder; before is what was there when nothing had been
-// done yet. The link to what is started goes first: what is half removed cannot be started.
+// machine removes the content of the machine's folder; before is its listing before any change. The
+// link `current` is removed first, so that a partly removed machine cannot be started.
 func (r *removal) machine(ctx context.Context, root phonepath.Root, vm phonepath.VM, before []fs.DirEntry) error {
 	if r.Data {
 		r.Tailnet = logOut(ctx, root, vm)
@@ -128,7 +128,7 @@ func (r *removal) machine(ctx context.Context, root phonepath.Root, vm phonepath
 		return err
 	}
 	lock, err := takeLock(vm)
-	if err != nil && !r.Force { // with Force, down has tried it and noted why not
+	if err != nil && !r.Force { // with Force, down has tried it and recorded the error
 		return err
 	}
 	if err == nil {
@@ -147,7 +147,7 @@ func (r *removal) machine(ctx context.Context, root phonepath.Root, vm phonepath
 			return err
 		}
 	}
-	return r.pass(vm.Run(), os.RemoveAll(vm.Run())) // which Down has made where it was not there
+	return r.pass(vm.Run(), os.RemoveAll(vm.Run())) // Down creates it if it does not exist
 }
 
 func (r *removal) secrets(vm phonepath.VM) error {
@@ -160,13 +160,13 @@ func (r *removal) secrets(vm phonepath.VM) error {
 	return nil
 }
 
-// program removes what serves all machines, unless there is another one.
+// program removes the files for all machines, unless another machine exists.
 func (r *removal) program(root phonepath.Root) error {
 	another, err := anyInstalled(root)
 	if another || err != nil {
 		return r.pass(root.VMs(), err)
 	}
-	if !r.network { // what is written down there is still to be undone, by this program
+	if !r.network { // this program is still needed to undo what the ledger lists
 		r.Left = append(r.Left, root.Ledger(), root.Runner())
 		return nil
 	}
@@ -185,11 +185,11 @@ func (r *removal) program(root phonepath.Root) error {
 	return nil
 }
 
-// isData reports whether what is in a machine's folder is its data disk or its volumes.
+// isData reports whether a path in a machine's folder is its data disk or its volumes.
 func isData(vm phonepath.VM, path string) bool { return path == vm.Data() || path == vm.Volumes() }
 
-// anyInstalled tells whether there is a machine of which there is more than its data: one that is
-// installed, is being installed, or runs.
+// anyInstalled reports whether a machine with more than its data exists: one that is installed,
+// being installed, or running.
 func anyInstalled(root phonepath.Root) (bool, error) {
 	machines, err := os.ReadDir(root.VMs())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -198,7 +198,7 @@ func anyInstalled(root phonepath.Root) (bool, error) {
 	for _, m := range machines {
 		vm, err := root.VM(m.Name())
 		if err != nil || !m.IsDir() {
-			continue // nothing of ours
+			continue // not a machine's folder
 		}
 		entries, err := os.ReadDir(vm.Dir())
 		if err != nil {
@@ -213,7 +213,7 @@ func anyInstalled(root phonepath.Root) (bool, error) {
 	return false, nil
 }
 
-// remove removes a file or folder, where it is there.
+// remove removes a file or folder if it exists.
 func (r *removal) remove(path string) error {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -225,12 +225,12 @@ func (r *removal) remove(path string) error {
 	return nil
 }
 
-// removeEmpty removes folders that hold nothing, in their order.
+// removeEmpty removes empty folders, in order.
 func removeEmpty(dirs ...string) error {
 	for _, dir := range dirs {
 		err := unix.Rmdir(dir)
 		switch err {
-		case nil, unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST, unix.EBUSY: // the last: a file system is mounted there
+		case nil, unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST, unix.EBUSY: // EBUSY: a file system is mounted there
 		default:
 			return fmt.Errorf("remove the empty folder %s: %w", dir, err)
 		}

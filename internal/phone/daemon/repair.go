@@ -8,7 +8,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// Repair makes one of guestapi.Repairs in the guest of a machine that runs.
+// Repair performs one of guestapi.Repairs in a running machine's guest.
 func Repair(ctx context.Context, root phonepath.Root, name, what string) (*guestapi.Repair, error) {
 	client, err := clientOf(root, name)
 	if err != nil {

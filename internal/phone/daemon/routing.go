@@ -15,9 +15,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 )
 
-// keptRouting is the way of routing of a version whose recipe names none: that which was recorded
-// or, before the first record, that of the version in the other slot, whose recipe, or earlier
-// release of sov, named it.
+// keptRouting returns the routing mode of a version whose recipe does not set one: the recorded
+// mode or, before the first record, that of the version in the other slot.
 func keptRouting(root phonepath.Root, vm phonepath.VM, slot string) vmspec.Routing {
 	if text, err := os.ReadFile(vm.Routing()); err == nil {
 		if kept := vmspec.Routing(strings.TrimSpace(string(text))); kept.Valid() {
@@ -34,8 +33,8 @@ func keptRouting(root phonepath.Root, vm phonepath.VM, slot string) vmspec.Routi
 	return vmspec.Auto
 }
 
-// recordRouting records the way of routing that is kept, for the time when the other slot holds
-// another version; a recipe that names a way ends that.
+// recordRouting records the routing mode, which stays after the other slot gets a new version. A
+// recipe that sets a mode removes the record.
 func recordRouting(vm phonepath.VM, n vmspec.Network) error {
 	if n.RoutingUnset && n.Routing != vmspec.Auto {
 		return durable.WriteFile(vm.Routing(), []byte(string(n.Routing)+"\n"), 0o644)

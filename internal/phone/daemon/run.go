@@ -25,18 +25,18 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
-// A run is one life of crosvm.
+// A run is one run of crosvm.
 type run struct {
 	program *crosvm.Program
 	process *crosvm.Process
 	guest   *guestapi.Client
 	machine crosvm.Machine
 	config  *configDisk
-	cutOff  bool // the guest has no network any more
+	cutOff  bool // the guest has lost its network
 }
 
-// prepare makes everything that an artifact's machine needs besides its network, and returns what
-// to run.
+// prepare creates everything that an artifact's machine needs, except its network, and returns the
+// machine to run.
 func prepare(ctx context.Context, vm phonepath.VM, a *artifact, secrets map[string]string, names []configdisk.Host, place *configPlace, log func(string)) (crosvm.Machine, *configDisk, string, error) {
 	m := crosvm.Machine{
 		Name: vm.Name, Kernel: filepath.Join(a.dir, a.spec.Kernel), Params: a.spec.Parameters, MemoryMiB: a.spec.MemoryMiB, CPUs: a.spec.CPUs,
@@ -63,7 +63,7 @@ func prepare(ctx context.Context, vm phonepath.VM, a *artifact, secrets map[stri
 	return m, config, token, nil
 }
 
-// disks are vm.json's, in its order.
+// disks returns the disks of vm.json, in order.
 func disks(ctx context.Context, vm phonepath.VM, a *artifact, config *configDisk, log func(string)) ([]crosvm.Disk, error) {
 	var disks []crosvm.Disk
 	for _, d := range a.spec.Disks {
@@ -84,18 +84,17 @@ func disks(ctx context.Context, vm phonepath.VM, a *artifact, config *configDisk
 	return disks, nil
 }
 
-// clearSockets removes control sockets that nobody holds.
+// clearSockets removes control sockets without a listener.
 func clearSockets(vm phonepath.VM) error {
 	return errors.Join(crosvm.ClearSocket(vm.Socket()), crosvm.ClearSocket(vm.OldSocket()))
 }
 
-// configIndex is the place of the config disk among the disks.
+// configIndex returns the index of the config disk.
 func configIndex(spec *vmspec.Spec) int {
 	return slices.IndexFunc(spec.Disks, func(d vmspec.Disk) bool { return d.Role == vmspec.RoleConfig })
 }
 
-// writeConfigDisk writes what the guest is told at this start. The disk and the token are for
-// root's eyes.
+// writeConfigDisk writes the config disk for this start. Only root can read the disk and the token.
 func writeConfigDisk(ctx context.Context, vm phonepath.VM, spec *vmspec.Spec, secrets map[string]string, names []configdisk.Host, token string, place *configPlace) (*configDisk, error) {
 	n := spec.Network
 	disk, err := configdisk.Encode(configdisk.Config{
@@ -118,13 +117,13 @@ func writeConfigDisk(ctx context.Context, vm phonepath.VM, spec *vmspec.Spec, se
 	return place.write(vm.ConfigDisk(), disk)
 }
 
-// endpoint is where the guest answers.
+// endpoint returns the address of the guest's endpoint.
 func endpoint(spec *vmspec.Spec) netip.AddrPort {
 	return netip.AddrPortFrom(spec.Network.Guest.Addr(), uint16(spec.Ready.Port))
 }
 
-// databaseOf is where PostgreSQL listens on the machine's network; not valid where the machine
-// publishes none.
+// databaseOf returns PostgreSQL's address on the machine's network. It is invalid if the machine
+// does not publish PostgreSQL.
 func databaseOf(spec *vmspec.Spec) netip.AddrPort {
 	port, ok := spec.Port(guestspec.ServicePostgres)
 	if !ok {
@@ -133,7 +132,7 @@ func databaseOf(spec *vmspec.Spec) netip.AddrPort {
 	return netip.AddrPortFrom(spec.Network.Guest.Addr(), uint16(port))
 }
 
-// start starts crosvm. What it says is kept in the log.
+// start starts crosvm. Its output goes to the log.
 func start(program *crosvm.Program, m crosvm.Machine, user *crosvm.User, a *artifact, config *configDisk, token string, output io.Writer) (*run, error) {
 	process, err := program.Start(m, user, output)
 	if err != nil {
@@ -166,13 +165,13 @@ func (r *run) wait(ctx context.Context) bool {
 	}
 }
 
-// removeRunFiles removes what belongs to one life of crosvm. The control socket goes once nobody
-// holds it: a crosvm that was killed a moment ago first gives back the guest's memory, and has no
-// arguments any more by which to be found.
+// removeRunFiles removes the files of one run of crosvm. It waits until no process holds the
+// control socket: a killed crosvm first frees the guest's memory, and cannot be found by its
+// arguments any more.
 func removeRunFiles(vm phonepath.VM) error {
-	faults := []error{wipe(vm.ConfigDisk())} // a power cut, or an earlier version, may have left it
+	faults := []error{wipe(vm.ConfigDisk())} // left by a power cut or an earlier version
 	for _, path := range []string{vm.ConfigDisk(), vm.Token(), vm.Requests()} {
-		for _, path := range []string{path, path + ".new"} { // the second is what earlier versions left when they were killed
+		for _, path := range []string{path, path + ".new"} { // earlier versions left the second when they were killed
 			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				faults = append(faults, err)
 			}
@@ -189,10 +188,10 @@ func removeRunFiles(vm phonepath.VM) error {
 	return errors.Join(append(faults, err)...)
 }
 
-// socketTimeout is how long a control socket may be held by a process that is on its way out.
+// socketTimeout is how long an ending process may hold a control socket.
 const socketTimeout = 5 * time.Second
 
-// readToken returns the token of the machine that runs, or "".
+// readToken returns the token of the running machine, or "".
 func readToken(vm phonepath.VM) string {
 	text, err := os.ReadFile(vm.Token())
 	if err != nil {
@@ -201,7 +200,7 @@ func readToken(vm phonepath.VM) string {
 	return string(text)
 }
 
-// describe says what keeps a guest from being ready.
+// describe returns why a guest is not ready.
 func describe(status *guestapi.Status) string {
 	reasons := slices.Clone(status.Problems)
 	if services := status.Describe(guestapi.StateWaiting, guestapi.StateStarting, guestapi.StateBackoff, guestapi.StateLooping,

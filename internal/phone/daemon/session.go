@@ -11,9 +11,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// Session connects in and out to a session of the guest of a machine that runs, until the guest or
-// the caller ends it. The frames are package session's and the caller's: the phone adds the token,
-// which stays here.
+// Session connects in and out to a session in a running machine's guest, until the guest or the
+// caller ends it. It relays the frames of package session; the phone adds the token, which does not
+// leave the phone.
 func Session(ctx context.Context, root phonepath.Root, name string, in io.Reader, out io.Writer) error {
 	conn, err := openSession(ctx, root, name)
 	if errors.Is(err, guestapi.ErrNoSessions) {
@@ -26,7 +26,7 @@ func Session(ctx context.Context, root phonepath.Root, name string, in io.Reader
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	go func() {
-		defer conn.Close() // the caller has gone
+		defer conn.Close() // the caller has disconnected
 		io.Copy(conn, in)
 	}()
 	if _, err := io.Copy(out, conn); err != nil && !errors.Is(err, net.ErrClosed) {

@@ -17,27 +17,27 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictjson"
 )
 
-// Settings are the runner's own, of this phone and not of an artifact: settings.json, which may be
-// absent. Times are in seconds.
+// Settings are the runner's settings on this phone, independent of artifacts: settings.json, which
+// may be missing. Times are in seconds.
 type Settings struct {
 	Crosvm          string                `json:"crosvm,omitempty"`           // program; empty: Android's
 	IPTables        string                `json:"iptables,omitempty"`         // program; empty: Android's, else the one in PATH
-	Arch            string                `json:"arch,omitempty"`             // of the machines that crosvm runs; empty: this program's own
+	Arch            string                `json:"arch,omitempty"`             // architecture of machines; empty: this program's
 	Uplink          string                `json:"uplink,omitempty"`           // interface; empty or "auto": Android's default network
 	BootTimeout     int                   `json:"boot_timeout,omitempty"`     // for Android to start; 0: 600
 	ShutdownTimeout int                   `json:"shutdown_timeout,omitempty"` // for the guest's orderly shutdown; 0: 60
-	CrashLoop       int                   `json:"crash_loop,omitempty"`       // failures in a row after which a machine is left alone; 0: 5
+	CrashLoop       int                   `json:"crash_loop,omitempty"`       // consecutive failures after which a machine is not restarted; 0: 5
 	BatteryStop     int                   `json:"battery_stop,omitempty"`     // charge in percent below which machines are stopped; 0: 5, -1: never
-	LiftPhantoms    bool                  `json:"lift_phantoms,omitempty"`    // turn Android's phantom-process killer off, for all apps
-	KeepPhantoms    bool                  `json:"keep_phantoms,omitempty"`    // of earlier versions: what is the default now
+	LiftPhantoms    bool                  `json:"lift_phantoms,omitempty"`    // disable Android's phantom-process killer, for all apps
+	KeepPhantoms    bool                  `json:"keep_phantoms,omitempty"`    // in earlier versions; now the default
 	VMs             map[string]VMSettings `json:"vms,omitempty"`              // by name
 }
 
-// VMSettings override what an artifact says of one machine.
+// VMSettings override an artifact's configuration of one machine.
 type VMSettings struct {
 	MemoryMiB int            `json:"memory_mib,omitempty"`
 	CPUs      int            `json:"cpus,omitempty"`
-	DataMiB   int64          `json:"data_mib,omitempty"` // the data disk is made, or enlarged, to this; never made smaller
+	DataMiB   int64          `json:"data_mib,omitempty"` // size of the data disk, which is created or enlarged, never reduced
 	Routing   vmspec.Routing `json:"routing,omitempty"`
 	Awake     vmspec.Awake   `json:"awake,omitempty"`
 	avf.Options
@@ -83,8 +83,8 @@ func (s Settings) crashLoop() int {
 	return s.CrashLoop
 }
 
-// loadSettings reads the settings file. It refuses one that others than root can write, and one
-// that names programs, which run as root, that others can replace.
+// loadSettings reads the settings file. It refuses a file that users other than root can write, or
+// that names programs (which run as root) that other users can replace.
 func loadSettings(root phonepath.Root) (Settings, error) {
 	var s Settings
 	text, err := readTrusted(string(root), root.Settings(), maxSettings)
@@ -100,8 +100,8 @@ func loadSettings(root phonepath.Root) (Settings, error) {
 	return s, s.checkPrograms()
 }
 
-// settingsOrDefaults is loadSettings for what has to go on whatever the file says, such as a stop.
-// Settings that cannot be used are reported, and the defaults hold.
+// settingsOrDefaults is loadSettings for operations that must not fail because of the file, such as
+// a stop. It reports unusable settings and returns the defaults.
 func settingsOrDefaults(root phonepath.Root, report func(string)) Settings {
 	s, err := loadSettings(root)
 	if err != nil {
@@ -145,7 +145,7 @@ func decodeSettings(text []byte) (Settings, error) {
 	return s, nil
 }
 
-// apply overrides what an artifact says.
+// apply overrides the values of an artifact.
 func (s Settings) apply(spec *vmspec.Spec) {
 	vm := s.VMs[spec.Name]
 	if vm.MemoryMiB > 0 {
@@ -171,7 +171,7 @@ func (s Settings) apply(spec *vmspec.Spec) {
 	}
 }
 
-// programs are those that the settings name, which are run as root.
+// programs returns the programs in the settings, which run as root.
 func (s Settings) programs() []string {
 	var out []string
 	for _, p := range []string{s.Crosvm, s.IPTables} {
@@ -182,7 +182,7 @@ func (s Settings) programs() []string {
 	return out
 }
 
-// checkPrograms refuses programs that others than root can change, or replace in their folder.
+// checkPrograms returns an error for programs that users other than root can change or replace.
 func (s Settings) checkPrograms() error {
 	for _, program := range s.programs() {
 		if !filepath.IsAbs(program) {

@@ -10,17 +10,17 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
-// A stopper is a machine that can be asked to end in ways that get rougher.
+// A stopper is a machine with several ways to end it, from clean to forced.
 type stopper interface {
 	askGuest(ctx context.Context) error   // through its endpoint
-	askConsole() error                    // the guest, without its network
-	stopCrosvm(ctx context.Context) error // which does not ask the guest
+	askConsole() error                    // asks the guest without the network
+	stopCrosvm(ctx context.Context) error // without the guest
 	kill() error
-	wait(ctx context.Context) bool // true: it has ended
+	wait(ctx context.Context) bool // true if it has ended
 }
 
-// How long each way may take. The guest's is a setting: a checkpoint of a busy database takes what
-// it takes.
+// Timeouts of each way. The guest's is a setting, because a checkpoint of a busy database may take
+// long.
 const (
 	askTimeout     = 5 * time.Second // for the guest to agree
 	consoleTimeout = 30 * time.Second
@@ -28,10 +28,10 @@ const (
 	killTimeout    = 10 * time.Second
 )
 
-// shutDown ends a machine: the guest is asked by its network first, then at its console, then
-// crosvm is told to stop, and killed at last. (A power button is ACPI's: crosvm has none on arm64.)
-// Each way has a bound, so that the whole takes at most the guest's plus a minute. It returns how
-// it ended; the error says that even killing it did not help.
+// shutDown ends a machine. It asks the guest over the network, then at its console, then stops
+// crosvm, and finally kills it. (crosvm on arm64 does not have ACPI and its power button.) Each way
+// has a timeout; in total it takes at most the guest's timeout plus a minute. It returns the way
+// that worked. The error means that even SIGKILL did not help.
 func shutDown(ctx context.Context, m stopper, guest time.Duration, log func(string)) (how string, err error) {
 	ways := []struct {
 		how      string
@@ -49,7 +49,7 @@ func shutDown(ctx context.Context, m stopper, guest time.Duration, log func(stri
 		cancel()
 		if err != nil {
 			if ended(ctx, m) {
-				return way.how, nil // it was on its way off, and so did not answer
+				return way.how, nil // it was already shutting down and therefore did not answer
 			}
 			log(fmt.Sprintf("shut down: %v: trying the next way", err))
 			continue
@@ -65,15 +65,15 @@ func shutDown(ctx context.Context, m stopper, guest time.Duration, log func(stri
 	return "", errors.New("shut down: crosvm does not end even when killed: it hangs in the kernel; reboot the phone")
 }
 
-// askConsole asks the guest behind a pipe of requests to shut down.
+// askConsole asks the guest to shut down through a pipe of requests.
 func askConsole(requests string) error { return crosvm.Request(requests, guestapi.ConsoleShutdown) }
 
-// endTime is how long a machine that is about to end may take for it: a guest that is off answers
-// no more, a crosvm that was killed has closed the interface, and on a busy phone it is a while
-// before its parent hears of it.
+// endTime is how long the exit of an ending machine may take to be noticed: a powered-off guest
+// does not answer and a killed crosvm has closed the interface some time before the parent on a
+// busy phone gets the exit status.
 const endTime = time.Second
 
-// ended tells whether a machine has ended or is about to.
+// ended reports whether a machine has ended or ends within endTime.
 func ended(ctx context.Context, m stopper) bool {
 	moment, cancel := context.WithTimeout(ctx, endTime)
 	defer cancel()

@@ -15,13 +15,12 @@ import (
 
 const (
 	spacePoll = 30 * time.Second
-	// lowSpace is what a phone should have free for disks that are still to grow, in bytes.
+	// lowSpace is the minimum free space on a phone for growing disks, in bytes.
 	lowSpace = 512 << 20
 )
 
-// watchSpace warns when the phone has little room for the data disk and the volumes, whose files
-// take room as they fill, until ctx ends. The guest sees disks with room on them, and writes that
-// fail.
+// watchSpace warns when the phone has too little space for the sparse files of the data disk and
+// the volumes, until ctx ends. Otherwise the guest would see free space and failing writes.
 func (d *Daemon) watchSpace(ctx context.Context) {
 	ticker := time.NewTicker(spacePoll)
 	defer ticker.Stop()
@@ -45,8 +44,8 @@ func (d *Daemon) watchSpace(ctx context.Context) {
 	}
 }
 
-// phoneSpace says where the file system of sparse files has too little room for them to fill up;
-// nil where it has enough.
+// phoneSpace returns warnings if the file system of sparse files has too little space for them to
+// fill up.
 func phoneSpace(disks []keptDisk) ([]string, error) {
 	var free, needs int64
 	for _, d := range disks {
@@ -58,13 +57,13 @@ func phoneSpace(disks []keptDisk) ([]string, error) {
 		if err := unix.Statfs(d.path, &fs); err != nil {
 			return nil, fmt.Errorf("statfs %s: %w", d.path, err)
 		}
-		free = int64(fs.Bavail) * int64(fs.Bsize) // the same for all
+		free = int64(fs.Bavail) * int64(fs.Bsize) // the same file system for all
 		needs += info.Size() - info.Sys().(*syscall.Stat_t).Blocks*512
 	}
 	return spaceWarnings(free, needs), nil
 }
 
-// spaceWarnings compares the room that there is with what the disks may still take, in bytes.
+// spaceWarnings compares the free space with the space that the disks may still need, in bytes.
 func spaceWarnings(free, needs int64) []string {
 	if free >= min(lowSpace, needs) {
 		return nil

@@ -17,7 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// A stateFile is state.json and what it will say next.
+// A stateFile is state.json with the current state.
 type stateFile struct {
 	path string
 	now  func() time.Time
@@ -27,8 +27,8 @@ type stateFile struct {
 	state runnerapi.State
 }
 
-// change alters the state and the file. What cannot be written is logged: the machine's life does
-// not hang on it.
+// change modifies the state and writes the file. A write error is only logged: the machine does not
+// depend on it.
 func (f *stateFile) change(alter func(*runnerapi.State)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -61,8 +61,7 @@ func writeFile(path string, v any) error {
 
 const maxState = 1 << 20 // bytes
 
-// readState returns the state that was last written, or a machine that is down where there is none
-// to be read.
+// readState returns the last written state, or that of a machine that is down if there is none.
 func readState(vm phonepath.VM) (*runnerapi.State, error) {
 	f, err := os.Open(vm.State())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -76,7 +75,7 @@ func readState(vm phonepath.VM) (*runnerapi.State, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !json.Valid(text) { // earlier versions did not sync: a power cut may have left an empty file, of a boot that is over
+	if !json.Valid(text) { // earlier versions did not sync: a power cut may have left an empty file, from an earlier boot
 		return downState(vm), nil
 	}
 	return runnerapi.Decode(text)
@@ -86,8 +85,8 @@ func downState(vm phonepath.VM) *runnerapi.State {
 	return &runnerapi.State{Format: runnerapi.Format, Name: vm.Name, Phase: runnerapi.Down}
 }
 
-// bootID is the kernel's random name for this boot: a state of another boot tells nothing of
-// processes.
+// bootID returns the kernel's random ID of this boot. PIDs in the state of another boot are
+// invalid.
 func bootID() string {
 	text, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(text))

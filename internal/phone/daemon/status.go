@@ -17,11 +17,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// guestPatience bounds a question to the guest.
+// guestPatience is the timeout of a request to the guest.
 const guestPatience = guestapi.StatusTime + 3*time.Second
 
-// Status tells how the machine is, as its daemon and its guest say, and whether the processes are
-// there.
+// Status returns the machine's status from its daemon and its guest, and whether their processes
+// are running.
 func Status(ctx context.Context, root phonepath.Root, name string) (*health.Machine, error) {
 	vm, err := lookUp(root, name)
 	if err != nil {
@@ -29,8 +29,7 @@ func Status(ctx context.Context, root phonepath.Root, name string) (*health.Mach
 	}
 	s, err := lookAt(ctx, vm)
 	if err == nil && s.GuestFault != "" {
-		// A crosvm that was killed a moment before is seen no more: a guest is not silent that has
-		// gone meanwhile.
+		// If crosvm has ended meanwhile, the guest does not count as not answering.
 		if pids, gone := crosvmsOf("/proc", vm); gone == nil && len(pids) == 0 {
 			s, err = lookAt(ctx, vm)
 		}
@@ -44,8 +43,8 @@ func Status(ctx context.Context, root phonepath.Root, name string) (*health.Mach
 	return s, nil
 }
 
-// foresee is what the version that is started next would take from others on the phone as it is
-// connected now; nothing where that cannot be told.
+// foresee returns which traffic of others on the phone the next started version would affect, with
+// the phone's current networks; nil if unknown.
 func foresee(root phonepath.Root, vm phonepath.VM) []string {
 	settings, err := loadSettings(root)
 	if err != nil {
@@ -63,7 +62,7 @@ func foresee(root phonepath.Root, vm phonepath.VM) []string {
 	return warnings
 }
 
-// lookAt looks at the machine's files and processes, and asks its guest.
+// lookAt reads the machine's files and processes, and queries its guest.
 func lookAt(ctx context.Context, vm phonepath.VM) (*health.Machine, error) {
 	state, err := readState(vm)
 	if err != nil {
@@ -93,8 +92,8 @@ func lookAt(ctx context.Context, vm phonepath.VM) (*health.Machine, error) {
 	return m, nil
 }
 
-// addDisks adds what the phone knows of the machine's disks, also of volumes that are kept and that
-// the guest does not have.
+// addDisks adds the phone's data about the machine's disks, including kept volumes that the guest
+// does not have.
 func addDisks(m *health.Machine, vm phonepath.VM) {
 	answered := len(m.Disks) > 0
 	for _, kept := range keptDisks(vm) {
@@ -113,7 +112,7 @@ func addDisks(m *health.Machine, vm phonepath.VM) {
 	}
 }
 
-// askGuest adds what the guest says, and the certificate that its database shows.
+// askGuest adds the guest's status, and the certificate of its database.
 func askGuest(ctx context.Context, m *health.Machine, guest *guestapi.Client) {
 	ctx, cancel := context.WithTimeout(ctx, guestPatience)
 	defer cancel()
@@ -125,11 +124,11 @@ func askGuest(ctx context.Context, m *health.Machine, guest *guestapi.Client) {
 	m.AddGuest(status)
 	databaseAt(m, m.Network.Database)
 	if m.Database != nil && m.Database.Ready && m.Database.Address.IsValid() {
-		m.Certificate, _ = probeDatabase(ctx, m.Database.Address) // a server that is ready and does not answer is for test and diagnose
+		m.Certificate, _ = probeDatabase(ctx, m.Database.Address) // test and diagnose report a ready server that does not answer
 	}
 }
 
-// allocated returns the space that a file takes, in bytes; 0 if that cannot be told.
+// allocated returns a file's disk space in bytes, or 0 if unknown.
 func allocated(path string) int64 {
 	var stat unix.Stat_t
 	if unix.Stat(path, &stat) != nil {
@@ -138,7 +137,7 @@ func allocated(path string) int64 {
 	return stat.Blocks * 512 // the unit of st_blocks, whatever the file system's block size
 }
 
-// correct makes a state that a killed daemon has left say what is the case.
+// correct corrects a state that a killed daemon has left.
 func correct(s *health.Machine, pids []int) {
 	switch {
 	case s.DaemonAlive || s.Phase == runnerapi.Down && !s.CrosvmAlive:

@@ -13,23 +13,22 @@ import (
 	"github.com/sovereign-sql/sov/internal/sntp"
 )
 
-// timeServer is where the guest finds the phone's clock.
+// timeServer returns the address at which the guest reads the phone's clock.
 func timeServer(spec *vmspec.Spec) netip.AddrPort {
 	return netip.AddrPortFrom(spec.Network.Host.Addr(), sntp.Port)
 }
 
-// timeRetry is the pause before the phone's address is tried again, where something else listens
-// there.
+// timeRetry is the pause before the next attempt if the address is in use.
 const timeRetry = time.Minute
 
-// serveTime tells the guest the phone's time until ctx ends. A guest that does not hear it asks
-// public servers.
+// serveTime serves the phone's time to the guest until ctx ends. A guest without it uses public
+// servers.
 func serveTime(ctx context.Context, spec *vmspec.Spec, log func(string)) {
 	said := false
 	for ctx.Err() == nil {
 		conn, err := listenOn(ctx, spec.Network.TAP, timeServer(spec))
 		if err == nil {
-			// What the phone shows before it was set must not become the guest's.
+			// The time of a clock that was not set yet must not reach the guest.
 			err = sntp.Server{Trusted: sntp.Plausible}.Serve(ctx, conn)
 		}
 		if err != nil && !said && ctx.Err() == nil {
@@ -43,8 +42,8 @@ func serveTime(ctx context.Context, spec *vmspec.Spec, log func(string)) {
 	}
 }
 
-// listenOn listens for datagrams that come by one interface: an address of the phone's is reachable
-// by all of them.
+// listenOn listens for datagrams on one interface: an address of the phone is reachable through all
+// interfaces.
 func listenOn(ctx context.Context, link string, address netip.AddrPort) (net.PacketConn, error) {
 	conn, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp4", address.String())
 	if err != nil {
@@ -65,15 +64,15 @@ func listenOn(ctx context.Context, link string, address netip.AddrPort) (net.Pac
 	return conn, nil
 }
 
-// behindAbove is how far a guest's clock may be behind the phone's before the guest is told to
-// look: it looks by itself every minute.
+// behindAbove is how far a guest's clock may be behind the phone's before the daemon makes the
+// guest read its sources. The guest also does so itself every minute.
 const behindAbove = time.Second
 
-// isBehind tells whether a guest that was asked at a time of the phone's, and showed a time when it
-// answered, is behind: the phone slept, or its clock was set.
+// isBehind reports whether the guest's time in a response is behind the phone's time of the
+// request, after a suspend or a change of the phone's clock.
 func isBehind(guest, asked time.Time) bool { return asked.Round(0).Sub(guest) > behindAbove }
 
-// correctClock makes the guest look at its clock.
+// correctClock makes the guest read its time sources.
 func (w *guestWatch) correctClock(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, guestPatience)
 	defer cancel()

@@ -13,16 +13,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 )
 
-// trialStarts is how often a version that was never ready is started before it is given up, where
-// there is another one to go back to. Once would do for a version that cannot work; what came
-// between may have been the phone's.
+// trialStarts is how often a version that was never ready is started before the daemon rolls back
+// to another version. The second start is for failures that the phone caused.
 const trialStarts = 2
 
-// errNotReady ends a start of a version on trial that did not become ready.
+// errNotReady ends the start of a version on trial that did not become ready.
 var errNotReady = errors.New("it did not become ready")
 
-// tryCurrent returns the slot that is to be started, and begins its trial if it has not been ready
-// yet.
+// tryCurrent returns the slot to start, and begins its trial if it has not been ready yet.
 func (d *Daemon) tryCurrent() (slot string, err error) {
 	slot, trial, back, err := slots.Try(d.vm)
 	if err != nil {
@@ -36,7 +34,7 @@ func (d *Daemon) tryCurrent() (slot string, err error) {
 	return slot, nil
 }
 
-// pass notes that the version that runs has been ready.
+// pass records that the running version has been ready.
 func (d *Daemon) pass() {
 	if err := d.trial.Passed(); err != nil {
 		d.log(fmt.Sprintf("note that this version works: %v", err))
@@ -44,8 +42,8 @@ func (d *Daemon) pass() {
 	d.state.change(func(s *runnerapi.State) { s.Trial = false })
 }
 
-// hopeless returns why a version on trial is given up: a service of it has failed for good, or it
-// was not ready in time. It returns nil where there is no other version.
+// hopeless returns a channel with the reason to give up a version on trial: a service has failed
+// permanently, or it was not ready in time. It returns nil if there is no other version.
 func (d *Daemon) hopeless(ctx context.Context, w *guestWatch, a *artifact) <-chan error {
 	if !d.trial.CanGiveUp() {
 		return nil
@@ -66,7 +64,7 @@ func (d *Daemon) hopeless(ctx context.Context, w *guestWatch, a *artifact) <-cha
 	return why
 }
 
-// noteRollBack tells the log and the state.
+// noteRollBack records a rollback in the log and the state.
 func (d *Daemon) noteRollBack(back *runnerapi.RollBack) {
 	d.log(fmt.Sprintf("version %s in slot %s does not work: %s: going back to slot %s", back.Version, back.From, back.Reason, back.To))
 	d.state.change(func(s *runnerapi.State) { s.RollBack, s.Trial = back, false })
@@ -74,8 +72,8 @@ func (d *Daemon) noteRollBack(back *runnerapi.RollBack) {
 	d.policy.failures = 0
 }
 
-// leaveDamaged gives up a version whose files are not those that were installed, however long it
-// has worked. True: the other one is current now and is to be started.
+// leaveDamaged gives up a version whose files are damaged, however long it has worked. It returns
+// true if the other version is now current and must be started.
 func (d *Daemon) leaveDamaged(damage error) bool {
 	back, err := slots.Damaged(d.vm, d.state.get().Slot, damage.Error())
 	if err != nil {
@@ -88,15 +86,14 @@ func (d *Daemon) leaveDamaged(damage error) bool {
 	return true
 }
 
-// judge decides, after a start that has ended, whether the version on trial is given up. True: the
-// other one is current now and is to be started.
+// judge decides after the end of a start whether to give up the version on trial. It returns true
+// if the other version is now current and must be started.
 func (d *Daemon) judge(ctx context.Context, exit crosvm.Exit, ready time.Duration, err error) bool {
 	if ready > 0 || !d.trial.CanGiveUp() {
 		return false
 	}
 	if ctx.Err() != nil || errors.Is(err, errRenewed) || errors.Is(err, errBatteryLow) {
-		// Ended for another reason; a version that is always stopped before it is ready is not a
-		// bad one.
+		// It ended for another reason: stopping a version before it is ready does not make it bad.
 		if err := d.trial.Undo(); err != nil {
 			d.log(err.Error())
 		}
@@ -117,12 +114,12 @@ func (d *Daemon) judge(ctx context.Context, exit crosvm.Exit, ready time.Duratio
 	return true
 }
 
-// A versionError says that what the current slot holds cannot be started.
+// A versionError says that the version in the current slot cannot be started.
 type versionError struct{ error }
 
 func (e versionError) Unwrap() error { return e.error }
 
-// fault says why a version does not work: how it ended, and what its console said of it.
+// fault returns why a version does not work: its exit and the last message on its console.
 func (d *Daemon) fault(exit crosvm.Exit, err error) string {
 	if errors.As(err, new(versionError)) {
 		return err.Error()
@@ -140,8 +137,8 @@ func (d *Daemon) fault(exit crosvm.Exit, err error) string {
 	return reason
 }
 
-// openConsoles notes where this start's console begins, and empties the early one, which holds one
-// start.
+// openConsoles records where this start's console output begins, and empties the early console's
+// file, which has one start only.
 func (d *Daemon) openConsoles() error {
 	d.console = size(d.vm.Console())
 	f, err := os.OpenFile(d.vm.Early(), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
@@ -151,8 +148,8 @@ func (d *Daemon) openConsoles() error {
 	return f.Close()
 }
 
-// earlyWords is what a guest that ended before it wrote to its console said last; "" for one that
-// did write there.
+// earlyWords returns the last message on the early console, or "" if the guest wrote to its normal
+// console.
 func (d *Daemon) earlyWords() string {
 	if size(d.vm.Console()) != d.console {
 		return ""
@@ -163,11 +160,11 @@ func (d *Daemon) earlyWords() string {
 	return ""
 }
 
-// maxWords bounds a line of the console that is kept as a reason, in bytes.
+// maxWords is the maximum length of a console line in a reason, in bytes.
 const maxWords = 200
 
-// lastWords is the line of a console that says why the machine ended: the kernel's panic, else the
-// last.
+// lastWords returns the console line with the reason for the end: the kernel's panic message, else
+// the last line.
 func lastWords(console string) string {
 	lines, err := tail(console, 100)
 	if err != nil || len(lines) == 0 {

@@ -80,7 +80,7 @@ func TestJudge(t *testing.T) {
 		{"it cannot be loaded", t.Context(), crosvm.Exit{}, 0, unfitError{versionError{errors.New("vm.json is no JSON")}}, 1},
 		{"it is never ready", t.Context(), crosvm.Exit{Kind: crosvm.Stopped}, 0, fmt.Errorf("%w: postgres is failed", errNotReady), 1},
 		{"it was ready", t.Context(), panicked, time.Second, nil, 0},
-		{"somebody stops it", ended, crosvm.Exit{Kind: crosvm.Stopped}, 0, context.Canceled, 0},
+		{"the user stops it", ended, crosvm.Exit{Kind: crosvm.Stopped}, 0, context.Canceled, 0},
 		{"the interface is made anew", t.Context(), crosvm.Exit{Kind: crosvm.Stopped}, 0, errRenewed, 0},
 		{"there is no crosvm", t.Context(), crosvm.Exit{}, 0, unfitError{os.ErrNotExist}, 0},
 		{"the disk is full", t.Context(), crosvm.Exit{}, 0, errors.New("data disk: no space left on device"), 0},
@@ -113,7 +113,7 @@ func TestJudge(t *testing.T) {
 				t.Errorf("slot b is %+v, the state %+v", bad, d.state.get().RollBack)
 			}
 			if c.ctx.Err() != nil && bad.Starts != 0 {
-				t.Errorf("%d starts count that somebody stopped", bad.Starts)
+				t.Errorf("%d stopped starts are counted", bad.Starts)
 			}
 		})
 	}

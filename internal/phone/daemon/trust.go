@@ -14,21 +14,22 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// onlyRootWrites refuses what another user than root could change: this program acts on it as root.
+// onlyRootWrites returns an error for a file that users other than root can change: this program
+// acts on its content as root.
 func onlyRootWrites(path string, info fs.FileInfo) error {
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || owner.Uid != 0 {
 		return fmt.Errorf("%s does not belong to root: chown 0:0 %[1]s", path)
 	}
-	// In a folder with the sticky bit, others can make names and not replace root's.
+	// In a folder with the sticky bit, other users can create entries but not replace root's.
 	if info.Mode().Perm()&0o022 != 0 && !(info.IsDir() && info.Mode()&fs.ModeSticky != 0) {
 		return fmt.Errorf("%s can be written by others than root (mode %#o): chmod go-w %[1]s", path, info.Mode().Perm())
 	}
 	return nil
 }
 
-// checkTrusted refuses a path below root of which any part, from root on, could be changed by
-// others than root. Root itself stands in a folder that is Android's.
+// checkTrusted returns an error if users other than root can change any part of a path, from the
+// folder root on. The parent of that folder belongs to Android.
 func checkTrusted(root, path string) error {
 	relative, err := filepath.Rel(root, path)
 	if err != nil || !filepath.IsLocal(relative) {
@@ -51,7 +52,7 @@ func checkTrusted(root, path string) error {
 	return nil
 }
 
-// readTrusted reads a file of at most limit bytes that root alone can change.
+// readTrusted reads a file of at most limit bytes that only root can change.
 func readTrusted(root, path string, limit int64) ([]byte, error) {
 	if err := checkTrusted(root, path); err != nil {
 		return nil, err
@@ -59,8 +60,8 @@ func readTrusted(root, path string, limit int64) ([]byte, error) {
 	return bound.ReadFile(path, limit)
 }
 
-// loadSecrets reads a machine's secrets by name. Root alone may write their folder, and read their
-// files.
+// loadSecrets reads a machine's secrets by name. Only root may be able to write their folder and to
+// read their files.
 func loadSecrets(root phonepath.Root, vm phonepath.VM) (map[string]string, error) {
 	entries, err := os.ReadDir(vm.Secrets())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -77,7 +78,7 @@ func loadSecrets(root phonepath.Root, vm phonepath.VM) (map[string]string, error
 			return nil, fmt.Errorf("secrets: %w", err)
 		}
 		if !info.Mode().IsRegular() || !guestspec.ValidSecretName(e.Name()) {
-			continue // a temporary file of a process that writes one at this moment
+			continue // a temporary file of a concurrent writer
 		}
 		if info.Mode().Perm()&0o077 != 0 {
 			return nil, fmt.Errorf("secrets: %s can be read by others than root (mode %#o): chmod 600 %[1]s", path, info.Mode().Perm())

@@ -20,31 +20,31 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/network"
 )
 
-// ErrNotReady is wrapped by the error of an Up whose machine did not become ready. The machine's
-// daemon goes on.
+// ErrNotReady is wrapped by the error of Up if the machine did not become ready. The machine's
+// daemon continues.
 var ErrNotReady = errors.New("the machine is not ready")
 
-// Again is the signal that tells a daemon to start a machine afresh that it has given up, or that
-// is off.
+// Again is the signal that tells a daemon to restart a machine that it has given up, or that is
+// off.
 const Again = unix.SIGUSR1
 
-// UpOptions say how to start a machine.
+// UpOptions configure Up.
 type UpOptions struct {
 	Program string        // this program, to be run as the daemon
-	NoWait  bool          // return once the daemon runs
-	Timeout time.Duration // for the machine to be ready; 0: what its artifact says
-	Report  func(string)  // takes lines about progress; nil: none
-	// Keys are given to the daemon of a machine whose data disk's key is not kept on this phone: a
-	// JSON object of the secrets guestspec.SecretDataKey and, during a change, SecretOldDataKey.
+	NoWait  bool          // return when the daemon runs
+	Timeout time.Duration // for the machine to be ready; 0: that of its artifact
+	Report  func(string)  // called with progress lines; may be nil
+	// Keys are for a machine whose data disk's key is not stored on this phone: a JSON object of
+	// the secrets guestspec.SecretDataKey and, during a change, SecretOldDataKey.
 	Keys []byte
 
-	// fallback is how long what a version on trial falls back to may take; nil: Timeout is the
-	// caller's, and final. Else it is each start's of a version on trial.
+	// fallback returns the start timeout of the version to roll back to. If it is nil, Timeout is
+	// the caller's total limit; otherwise it is the limit of each start of a version on trial.
 	fallback func() time.Duration
 }
 
-// Up makes sure that the machine runs, and waits until it is ready. It starts a daemon unless there
-// is one. When ctx ends, the waiting does, and the machine goes on starting.
+// Up starts the machine's daemon if it is not running, and waits until the machine is ready. If ctx
+// ends, the machine continues to start.
 func Up(ctx context.Context, root phonepath.Root, name string, o UpOptions) (runnerapi.State, error) {
 	vm, err := lookUp(root, name)
 	if err != nil {
@@ -56,7 +56,7 @@ func Up(ctx context.Context, root phonepath.Root, name string, o UpOptions) (run
 	}
 	a, err := loadArtifact(root, settings, vm)
 	if errors.As(err, new(damageError)) {
-		// The daemon rolls back to the other version if that is whole.
+		// The daemon rolls back to the other version if that is intact.
 		if other, failure := loadOther(root, settings, vm); failure == nil {
 			a, err = other, nil
 		}
@@ -100,12 +100,11 @@ func startAndWait(ctx context.Context, root phonepath.Root, vm phonepath.VM, o U
 	return awaitReady(ctx, vm, o, died)
 }
 
-// errVanished says that there was a daemon and then was none: one that had just been killed, or was
-// told to end.
+// errVanished says that a running daemon has ended meanwhile: it was killed or told to end.
 var errVanished = errors.New("its daemon has gone")
 
-// startDaemon starts a daemon unless there is one, which is told to try again where it has given
-// up. The channel is closed when the daemon that was started ends; it is nil when there was one.
+// startDaemon starts a daemon. A running daemon is told to try again if it has given up. The
+// channel is closed when the started daemon ends; it is nil if a daemon was already running.
 func startDaemon(ctx context.Context, root phonepath.Root, vm phonepath.VM, o UpOptions) (<-chan struct{}, error) {
 	d, err := findDaemon(vm)
 	if err != nil {
@@ -131,8 +130,8 @@ func startDaemon(ctx context.Context, root phonepath.Root, vm phonepath.VM, o Up
 		return nil, err
 	}
 	defer log.Close()
-	// In a session of its own and without the caller's terminal or pipes: an adb shell returns, and
-	// a hung-up one takes nothing along.
+	// In a new session and without the caller's terminal or pipes, so that an adb shell can return,
+	// and its hang-up does not end the daemon.
 	daemon := exec.Command(o.Program, "daemon", vm.Name, "--root", string(root))
 	daemon.Dir = "/"
 	daemon.Stdout, daemon.Stderr = log, log
@@ -149,12 +148,12 @@ func startDaemon(ctx context.Context, root phonepath.Root, vm phonepath.VM, o Up
 	return died, nil
 }
 
-// rests tells whether a daemon in this phase waits for a person.
+// rests reports whether a daemon in this phase waits for the user.
 func rests(p runnerapi.Phase) bool {
 	return p == runnerapi.Failed || p == runnerapi.CrashLoop || p == runnerapi.Off || p == runnerapi.LowBattery || p == runnerapi.Locked
 }
 
-// awaitChange waits until the daemon has left the phase of a state, or has gone.
+// awaitChange waits until the daemon has left the phase of a state, or has ended.
 func awaitChange(ctx context.Context, vm phonepath.VM, was *runnerapi.State) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -175,7 +174,7 @@ func awaitChange(ctx context.Context, vm phonepath.VM, was *runnerapi.State) err
 
 const statePoll = 50 * time.Millisecond
 
-// awaitReady follows the daemon's state until the machine is ready, or will not be.
+// awaitReady follows the daemon's state until the machine is ready or has failed.
 func awaitReady(ctx context.Context, vm phonepath.VM, o UpOptions, died <-chan struct{}) (runnerapi.State, error) {
 	begun := time.Now()
 	deadline := begun.Add(o.Timeout)
@@ -191,7 +190,7 @@ func awaitReady(ctx context.Context, vm phonepath.VM, o UpOptions, died <-chan s
 		if err != nil {
 			return *state, err
 		}
-		current := pid != 0 && state.Daemon == pid // else it is what an earlier daemon has left
+		current := pid != 0 && state.Daemon == pid // otherwise an earlier daemon has left it
 		if current {
 			if text := describeState(state); text != said {
 				said = text
@@ -206,18 +205,18 @@ func awaitReady(ctx context.Context, vm phonepath.VM, o UpOptions, died <-chan s
 			switch {
 			case o.fallback == nil:
 			case state.Trial, state.WaitsFor != "":
-				deadline = time.Now().Add(o.Timeout) // its daemon bounds it
+				deadline = time.Now().Add(o.Timeout) // the daemon limits the start
 			case rolledBack(state, begun):
 				deadline = time.Now().Add(o.fallback())
 				o.fallback = nil
 			}
-			ready := state.Phase == runnerapi.Ready && lifeOf("/proc", state.Crosvm) != "" // or was killed just now
+			ready := state.Phase == runnerapi.Ready && lifeOf("/proc", state.Crosvm) != "" // it may have been killed just now
 			switch {
 			case !o.NoWait && ready && rolledBack(state, begun):
 				return *state, &RolledBackError{state.RollBack}
 			case o.NoWait || ready:
 				return *state, nil
-			case state.Phase == runnerapi.Locked && o.Keys != nil: // which the daemon has, and is about to use
+			case state.Phase == runnerapi.Locked && o.Keys != nil: // the daemon has the keys and will use them
 			case rests(state.Phase):
 				return *state, fmt.Errorf("%w: %s: %s", ErrNotReady, state.Phase, state.Reason)
 			}
@@ -238,14 +237,14 @@ func awaitReady(ctx context.Context, vm phonepath.VM, o UpOptions, died <-chan s
 	}
 }
 
-// A RolledBackError is the start of a version that did not work. The one before runs again.
+// A RolledBackError says that a version did not work and the previous one runs again.
 type RolledBackError struct{ *runnerapi.RollBack }
 
 func (e *RolledBackError) Error() string {
 	return fmt.Sprintf("version %s in slot %s does not work: %s. Slot %s is what runs again, with the data untouched", e.Version, e.From, e.Reason, e.To)
 }
 
-// rolledBack tells whether the daemon went back to another version after a time.
+// rolledBack reports whether the daemon rolled back to another version after a time.
 func rolledBack(s *runnerapi.State, since time.Time) bool {
 	return s.RollBack != nil && s.RollBack.At.After(since)
 }
@@ -259,7 +258,7 @@ func hasEnded(died <-chan struct{}) bool {
 	}
 }
 
-// lastOf is the last line of the first log that has one.
+// lastOf returns the last line of the first non-empty log.
 func lastOf(paths ...string) string {
 	for _, path := range paths {
 		if lines, err := tail(path, 1); err == nil && len(lines) > 0 {
@@ -269,7 +268,7 @@ func lastOf(paths ...string) string {
 	return "nothing"
 }
 
-// describeState is a line about a machine, for people.
+// describeState describes a machine's state in a line.
 func describeState(s *runnerapi.State) string {
 	text := string(s.Phase)
 	if s.Reason != "" {
@@ -278,8 +277,8 @@ func describeState(s *runnerapi.State) string {
 	return text
 }
 
-// Down ends the machine in order and leaves nothing of it running, nor in the phone's network,
-// whatever was killed before. It is no error when there is nothing.
+// Down shuts the machine down cleanly and removes it from the phone's network, also after any of
+// its processes was killed. It is not an error if nothing is running.
 func Down(ctx context.Context, root phonepath.Root, name string, report func(string)) error {
 	vm, err := root.VM(name)
 	if err != nil {
@@ -294,8 +293,8 @@ func Down(ctx context.Context, root phonepath.Root, name string, report func(str
 	return nil
 }
 
-// down ends a machine. pass decides about the failure of a step: what it returns ends down, and
-// with nil the next step follows.
+// down ends a machine. pass is called with the error of a step; down returns its result, or
+// continues with the next step if that is nil.
 func down(ctx context.Context, root phonepath.Root, vm phonepath.VM, report func(string), pass func(step string, err error) error) error {
 	if _, err := os.Stat(vm.Dir()); errors.Is(err, os.ErrNotExist) {
 		report("it is not installed: nothing to stop")
@@ -312,7 +311,7 @@ func down(ctx context.Context, root phonepath.Root, vm phonepath.VM, report func
 	if err := pass(vm.Lock(), err); err != nil {
 		return err
 	}
-	// A daemon that ended by itself has left nothing; one that was killed may have left anything.
+	// A daemon that ended normally has cleaned up; a killed one may have left something.
 	if err := pass("crosvm", stopOrphans(ctx, vm, settings, report)); err != nil {
 		return err
 	}
@@ -329,10 +328,10 @@ func down(ctx context.Context, root phonepath.Root, vm phonepath.VM, report func
 	return writeFile(vm.State(), runnerapi.State{Format: runnerapi.Format, Name: vm.Name, Phase: runnerapi.Down, Since: time.Now().UTC()})
 }
 
-// stepNetwork is the step of down in the phone's network.
+// stepNetwork is the name of down's network step.
 const stepNetwork = "the machine's place in the phone's network"
 
-// leaveNetwork takes a machine of which nothing runs out of the phone's network.
+// leaveNetwork removes a machine that is not running from the phone's network.
 func leaveNetwork(ctx context.Context, root phonepath.Root, vm phonepath.VM, s Settings, report func(string)) error {
 	host, err := network.Open(network.Options{Ledger: root.Ledger(), IPTables: s.IPTables, Log: report})
 	if err != nil {
@@ -345,8 +344,8 @@ func leaveNetwork(ctx context.Context, root phonepath.Root, vm phonepath.VM, s S
 	return err
 }
 
-// endDaemon tells the daemon to end and waits for it; one that does not end is killed, and its work
-// left to the caller.
+// endDaemon tells the daemon to end and waits for it. It kills a daemon that does not end; then the
+// caller must clean up.
 func endDaemon(ctx context.Context, vm phonepath.VM, s Settings, report func(string)) error {
 	d, err := findDaemon(vm)
 	if d == nil || err != nil {

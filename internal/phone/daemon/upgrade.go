@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 )
 
-// Upgrade has the guest of a machine that runs do to PostgreSQL's cluster what do names, and
-// reports its events.
+// Upgrade runs the operation do on PostgreSQL's cluster in a running machine's guest, and reports
+// its events.
 func Upgrade(ctx context.Context, root phonepath.Root, name, do string, event func(backup.Event)) error {
 	client, err := clientOf(root, name)
 	if err != nil {
@@ -24,13 +24,13 @@ func Upgrade(ctx context.Context, root phonepath.Root, name, do string, event fu
 	return client.Upgrade(ctx, do, event)
 }
 
-// checkDatabases returns an error where the version in the slot that is not current cannot read the
-// databases, since they were upgraded. Where the server does not answer nothing is known of them,
-// and nothing is refused: the guest looks again.
+// checkDatabases returns an error if the version in the other slot cannot read the databases,
+// because they were upgraded. If the server does not answer, it returns nil: the guest checks
+// again.
 func checkDatabases(ctx context.Context, root phonepath.Root, vm phonepath.VM) error {
 	current, err := slots.Current(vm)
 	if err != nil {
-		return nil // rolling back says so
+		return nil // the rollback reports the error
 	}
 	client, err := clientOf(root, vm.Name)
 	if err != nil {

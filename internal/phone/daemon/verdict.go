@@ -6,25 +6,25 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/crosvm"
 )
 
-// A verdict is what follows the end of a run that was not asked for.
+// A verdict is the next action after an unrequested end of a run.
 type verdict int
 
 const (
-	restartNow   verdict = iota // the guest wants to be started again
-	restartLater                // after a pause that doubles with each failure in a row
+	restartNow   verdict = iota // the guest has rebooted
+	restartLater                // after a pause that doubles with each consecutive failure
 	stayOff                     // the guest powered itself off
-	giveUp                      // starting again cannot help
+	giveUp                      // a restart cannot help
 	crashLoop                   // it failed too often
 )
 
 const (
 	firstBackoff = time.Second
 	maxBackoff   = time.Minute
-	// sound is how long a guest must have been ready for its earlier failures to be forgiven.
+	// sound is how long a guest must be ready to reset the count of failures.
 	sound = time.Minute
 )
 
-// A policy counts the failures of one machine and says what follows the end of a run:
+// A policy counts the failures of one machine and decides the next action after a run:
 //
 //	stopped            a guest that was ready has switched itself off: it stays off.
 //	                   One that never was ready gave up at boot: a failure.
@@ -36,13 +36,13 @@ const (
 //	invalid arguments  starting again cannot help
 //	failed             crosvm itself failed, such as for want of memory: a failure
 //
-// So many failures in a row without having been ready for a minute are a crash loop.
+// limit consecutive failures, without being ready for a minute in between, are a crash loop.
 type policy struct {
-	limit    int // failures in a row
+	limit    int // consecutive failures
 	failures int
 }
 
-// after judges a run that has ended; ready is how long the guest had been ready, 0 if never.
+// after returns the verdict for an ended run; ready is how long the guest was ready, 0 if never.
 func (p *policy) after(exit crosvm.Exit, ready time.Duration) verdict {
 	if ready >= sound {
 		p.failures = 0
@@ -63,7 +63,7 @@ func (p *policy) after(exit crosvm.Exit, ready time.Duration) verdict {
 	return restartLater
 }
 
-// pause is how long to wait before the next start.
+// pause returns the pause before the next start.
 func (p *policy) pause() time.Duration {
 	d := firstBackoff
 	for range p.failures - 1 {

@@ -17,8 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 )
 
-// newReceiver returns what installs versions of a machine. The folder that holds everything may be
-// new.
+// newReceiver returns the receiver of a machine's versions. The root folder may not exist yet.
 func newReceiver(root phonepath.Root, name, version string) (*receive.Receiver, error) {
 	vm, err := root.VM(name)
 	if err != nil {
@@ -42,7 +41,7 @@ func newReceiver(root phonepath.Root, name, version string) (*receive.Receiver, 
 	return &receive.Receiver{VM: vm, Arch: settings.arch(), Version: version, Running: func() string { return runningSlot(vm) }}, nil
 }
 
-// runningSlot is the slot of the machine that runs, or is being started, or "".
+// runningSlot returns the slot of a running or starting machine, or "".
 func runningSlot(vm phonepath.VM) string {
 	state, err := readState(vm)
 	if err != nil {
@@ -55,8 +54,8 @@ func runningSlot(vm phonepath.VM) string {
 	return state.Slot
 }
 
-// Receive installs a version that `sov push` sends, see package pushapi. A refusal has been sent
-// when it is returned.
+// Receive installs a version that `sov push` sends, see package pushapi. A refusal is also sent to
+// the computer.
 func Receive(ctx context.Context, root phonepath.Root, name, version string, in io.Reader, out io.Writer) error {
 	r, err := newReceiver(root, name, version)
 	if err != nil {
@@ -66,11 +65,11 @@ func Receive(ctx context.Context, root phonepath.Root, name, version string, in 
 	return r.Serve(ctx, in, out)
 }
 
-// archiveFolder is where an archive holds an artifact, see package module.
+// archiveFolder is the artifact's folder in an archive, see package module.
 const archiveFolder = "artifact"
 
-// Install installs the version that a folder on the phone holds, or the folder "artifact" in a zip
-// archive. allowDowngrade takes a signed version that is older than one before.
+// Install installs the version in a folder on the phone, or in the folder "artifact" of a zip
+// archive. allowDowngrade accepts a signed version that is older than a previous one.
 func Install(ctx context.Context, root phonepath.Root, name, version, from string, allowDowngrade bool) (*pushapi.Done, error) {
 	r, err := newReceiver(root, name, version)
 	if err != nil {
@@ -95,7 +94,7 @@ func Install(ctx context.Context, root phonepath.Root, name, version, from strin
 	return r.Install(ctx, source, nil)
 }
 
-// Slots tells what both slots of a machine hold.
+// Slots returns the state of both slots of a machine.
 func Slots(root phonepath.Root, name string) ([]runnerapi.Slot, error) {
 	vm, err := lookUp(root, name)
 	if err != nil {
@@ -104,8 +103,8 @@ func Slots(root phonepath.Root, name string) ([]runnerapi.Slot, error) {
 	return slots.List(vm), nil
 }
 
-// RollBack makes the other version of a machine what is started next, and tells whether a machine
-// runs that has to be restarted for it.
+// RollBack makes the other version of a machine the current one, and returns whether the running
+// machine must be restarted.
 func RollBack(ctx context.Context, root phonepath.Root, name string) (slot runnerapi.Slot, running bool, err error) {
 	vm, err := lookUp(root, name)
 	if err != nil {

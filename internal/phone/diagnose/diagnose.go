@@ -9,7 +9,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/network"
 )
 
-// Layers, each before those that stand on it, as the Check of a finding names them.
+// Layers, in the order of their dependencies. They are the values of Check in findings.
 const (
 	Process      = "process"
 	TAP          = network.LayerTAP
@@ -22,45 +22,45 @@ const (
 	Services     = "services"
 )
 
-// titles are the layers' names for people, in their order.
+// titles are the layers' titles, in order.
 var titles = []struct{ layer, title string }{
 	{Process, "VM process"}, {TAP, "TAP interface"}, {Routing, "policy routing"}, {Forwarding, "NAT and forwarding"},
 	{GuestNetwork, "guest network"}, {GuestClock, "guest clock"}, {Tailscale, "Tailscale"}, {Postgres, "PostgreSQL"},
 	{Services, "services"},
 }
 
-// standsOn are the layers without which one cannot be whole.
+// standsOn lists the layers on which a layer depends.
 var standsOn = map[string][]string{
 	TAP:          {Process},
 	Routing:      {Process},
 	Forwarding:   {Process},
-	GuestNetwork: {Process, TAP, Routing}, // the phone's own packets to the guest meet the rules as well
+	GuestNetwork: {Process, TAP, Routing}, // the rules also apply to the phone's own packets to the guest
 	GuestClock:   {Process, TAP, Routing, GuestNetwork},
 	Tailscale:    {Process, TAP, Routing, Forwarding, GuestNetwork, GuestClock},
 	Postgres:     {Process, TAP, Routing, GuestNetwork},
-	Services:     {Process, TAP, Routing, GuestNetwork, Postgres}, // most that fail beside a database fail for want of it
+	Services:     {Process, TAP, Routing, GuestNetwork, Postgres}, // most services fail if the database does
 }
 
-// Sources is where a diagnosis learns how things are. Each call is bounded in time by its
-// implementation.
+// Sources provides the data of a diagnosis. The implementation limits the time of each call.
 type Sources interface {
-	// Status is the machine's state with what its guest says, see daemon.Status.
+	// Status returns the machine's state with its guest's status, see daemon.Status.
 	Status(ctx context.Context) (*health.Machine, error)
-	// Network compares the phone's network with what the machine wants of it, see
+	// Network compares the phone's network with the machine's configuration, see
 	// network.Host.Check.
 	Network(ctx context.Context) (network.Uplink, []finding.Finding, error)
 	// Reach connects to the guest's endpoint over the TAP interface.
 	Reach(ctx context.Context) error
-	// Postgres asks the guest's server, over the TAP interface, whether it speaks PostgreSQL's
-	// protocol. It returns ErrNoPostgres when the machine has none.
+	// Postgres checks over the TAP interface that the guest's server speaks PostgreSQL's protocol.
+	// It returns ErrNoPostgres if the machine does not have PostgreSQL.
 	Postgres(ctx context.Context) error
 	// Now is the phone's clock.
 	Now() time.Time
 }
 
-// Run looks at every layer, and returns the machine's status with the layers and the first that
-// failed. Where PostgreSQL does not answer although the guest has just said that it is ready, Run
-// looks once more: the guest may have stopped answering in between, and then the cause is beneath.
+// Run checks every layer, and returns the machine's status with the layers and the first that
+// failed. If PostgreSQL does not answer although the guest has just reported it as ready, Run
+// checks all layers once more: if the guest stopped answering in between, the cause is a lower
+// layer.
 func Run(ctx context.Context, name string, s Sources) *health.Machine {
 	m, doubtful := once(ctx, name, s)
 	if doubtful {
@@ -69,8 +69,8 @@ func Run(ctx context.Context, name string, s Sources) *health.Machine {
 	return m
 }
 
-// once looks at every layer; doubtful reports that PostgreSQL does not answer although the guest
-// says that it is ready.
+// once checks every layer; doubtful reports that PostgreSQL does not answer although the guest
+// reports it as ready.
 func once(ctx context.Context, name string, s Sources) (m *health.Machine, doubtful bool) {
 	before := s.Now()
 	status, err := s.Status(ctx)
@@ -102,7 +102,7 @@ func once(ctx context.Context, name string, s Sources) (m *health.Machine, doubt
 	return m, look.doubtful
 }
 
-// firstFailed is the first failed layer that a layer stands on, or "".
+// firstFailed returns the first failed layer on which a layer depends, or "".
 func firstFailed(layer string, failed map[string]bool) string {
 	for _, below := range standsOn[layer] {
 		if failed[below] {

@@ -1,5 +1,5 @@
-// Package diagnose finds out which of a machine's nine layers is broken: the process that runs it,
-// its TAP interface, policy routing, NAT and forwarding on the phone, and the guest's network,
-// clock, tailnet and database. Each layer stands on others; one that is broken while what it stands
-// on is broken too is named as a consequence of that.
+// Package diagnose finds the broken layer of a machine: its process, its TAP interface, policy
+// routing, NAT and forwarding on the phone, and the guest's network, clock, tailnet and database.
+// Layers depend on each other; a broken layer above another broken layer is reported as its
+// consequence.
 package diagnose

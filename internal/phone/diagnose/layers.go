@@ -18,36 +18,37 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/network"
 )
 
-// ErrNoPostgres says that a machine has no PostgreSQL.
+// ErrNoPostgres says that a machine does not have PostgreSQL.
 var ErrNoPostgres = errors.New("this machine publishes no PostgreSQL")
 
-// How far a guest's clock may be from the phone's.
+// Limits of the difference between the guest's clock and the phone's.
 const (
-	// clockTolerance is below what any protocol minds.
+	// clockTolerance is small enough for all protocols.
 	clockTolerance = 2 * time.Second
-	// clockBroken is where TLS certificates and Tailscale's handshakes begin to fail.
+	// clockBroken is the difference at which TLS certificates and Tailscale's handshakes begin to
+	// fail.
 	clockBroken = time.Minute
 )
 
-// A looker looks at the layers, with what was learnt at first.
+// A looker checks the layers with the data read at the start.
 type looker struct {
 	ctx           context.Context
 	sources       Sources
 	status        *health.Machine
-	fault         error // of learning status
+	fault         error // the error of Status
 	before, after time.Time
 	uplink        network.Uplink
 	network       []finding.Finding
 	networkFault  error
 	reached       bool
-	doubtful      bool // PostgreSQL is silent that the guest says to be ready
+	doubtful      bool // PostgreSQL does not answer although the guest reports it as ready
 }
 
-// runs tells whether there is a machine to look at.
+// runs reports whether the machine is running.
 func (l *looker) runs() bool { return l.fault == nil && l.status.CrosvmAlive }
 
-// networked tells whether the machine has a place in the phone's network, which goes when it does
-// not run.
+// networked reports whether the machine should be in the phone's network. It is removed when the
+// machine does not run.
 func (l *looker) networked() bool {
 	return l.fault == nil && !slices.Contains([]runnerapi.Phase{runnerapi.Down, runnerapi.Backoff, runnerapi.Off, runnerapi.CrashLoop, runnerapi.Failed, runnerapi.LowBattery, runnerapi.Locked}, l.status.Phase)
 }
@@ -63,7 +64,7 @@ func (l *looker) process() finding.Finding {
 	case s.DaemonAlive && s.CrosvmAlive:
 		r.Verdict, r.Fixable = finding.OK, false
 		r.Found = fmt.Sprintf("daemon %d, crosvm %d", s.Daemon, s.Crosvm)
-		if s.Phase != runnerapi.NotReady { // which another layer is the cause of
+		if s.Phase != runnerapi.NotReady { // another layer is the cause
 			r.Found += ", " + string(s.Phase)
 		}
 		for _, d := range s.Disks {
@@ -83,7 +84,7 @@ func (l *looker) process() finding.Finding {
 		r.Found, r.Cause, r.Fixable = "the machine is locked", s.Reason, false
 	case s.DaemonAlive && (s.Phase == runnerapi.CrashLoop || s.Phase == runnerapi.Failed || s.Phase == runnerapi.Off):
 		r.Found, r.Cause = string(s.Phase)+": "+s.Reason, "read the console (sov logs "+s.Name+"); sov start "+s.Name+" tries once more"
-		r.Fixable = s.Phase == runnerapi.Off // what failed again and again fails again, until somebody has mended what it says
+		r.Fixable = s.Phase == runnerapi.Off // a repeated failure needs the user
 	case s.DaemonAlive:
 		r.Found, r.Cause = fmt.Sprintf("the daemon (%d, %s) has no crosvm", s.Daemon, s.Phase), "crosvm has just been killed or is being started; or the daemon is suspended"
 	default:
@@ -95,7 +96,7 @@ func (l *looker) process() finding.Finding {
 	return r
 }
 
-// onPhone judges a layer of the phone's network by its findings.
+// onPhone returns the result of a layer of the phone's network from its findings.
 func (l *looker) onPhone(layer string, examined, whole string) finding.Finding {
 	r := finding.Finding{Examined: examined, Verdict: finding.OK, Found: whole}
 	switch {
@@ -174,7 +175,7 @@ func (l *looker) guestNetwork() finding.Finding {
 	return r
 }
 
-// ownView is what the guest says of its link, which works as far as the phone.
+// ownView returns the guest's report about its link, which works from the phone's side.
 func ownView(r finding.Finding, n *guestapi.Network) finding.Finding {
 	r.Verdict, r.Found = finding.OK, "the guest answers"
 	switch {
@@ -189,7 +190,8 @@ func ownView(r finding.Finding, n *guestapi.Network) finding.Finding {
 	return r
 }
 
-// unreached is the result of a layer that only the guest can tell of.
+// unreached returns the result of a layer that only the guest can report, if the guest was not
+// reached.
 func (l *looker) unreached(examined string) (finding.Finding, bool) {
 	return finding.Finding{Examined: examined, Verdict: finding.Unknown, Found: "the guest does not answer"}, !l.reached
 }
@@ -199,8 +201,8 @@ func (l *looker) guestClock() finding.Finding {
 	if unreached {
 		return r
 	}
-	// The guest answered between the two readings of the phone's clock: the difference to the
-	// nearer is what is certain.
+	// The guest answered between two readings of the phone's clock: use the difference to the
+	// nearer one.
 	offset := time.Duration(0)
 	switch now := l.status.Guest.Time; {
 	case now.Before(l.before):
@@ -229,7 +231,7 @@ func (l *looker) guestClock() finding.Finding {
 	return r
 }
 
-// keptBy says who keeps the guest's clock.
+// keptBy describes the source of the guest's clock.
 func keptBy(c *guestapi.Clock) string {
 	switch {
 	case c.Fault != "":
@@ -337,8 +339,8 @@ func (l *looker) warnOfSettings(r *finding.Finding) {
 	r.Advice = fmt.Sprintf("make those that are right again with ALTER SYSTEM; `sov repair %s --forget` then removes the file", l.status.Name)
 }
 
-// services lists every service of the guest, and fails unless all are ready and those that run at
-// their times ran well.
+// services lists every service of the guest. It fails unless all are ready and the last scheduled
+// runs succeeded.
 func (l *looker) services() finding.Finding {
 	r, unreached := l.unreached("the guest's services, each by its own check")
 	if unreached {

@@ -8,7 +8,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/finding"
 )
 
-// Print writes what a diagnosis found, for people.
+// Print writes the result of a diagnosis as text.
 func Print(w io.Writer, m *health.Machine) error {
 	for _, done := range m.Fixed {
 		fmt.Fprintf(w, "fixed: %s\n", done)

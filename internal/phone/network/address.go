@@ -8,7 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// An address is the host's, on a TAP interface.
+// An address is the host's address on a TAP interface.
 type address struct {
 	Link   string       `json:"link"`
 	Prefix netip.Prefix `json:"prefix"`
@@ -20,7 +20,7 @@ func (a address) kind() string { return "address" }
 
 func (a address) valid() bool { return a.Link != "" && a.Prefix.IsValid() && a.Prefix.Addr().Is4() }
 
-// What an interface of ours has is ours.
+// An address on sov's interface belongs to sov.
 func (a address) foreign() bool { return false }
 
 func (a address) exists(*Host) (bool, error) {

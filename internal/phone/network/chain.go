@@ -7,8 +7,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/finding"
 )
 
-// A chain is one of iptables, with the jumps to it from a built-in chain. Its rules are not part of
-// the resource, see filledChain.
+// A chain is an iptables chain with the jumps to it from a built-in chain. Its rules are not part
+// of the resource, see filledChain.
 type chain struct {
 	Name  string `json:"chain"`
 	From  string `json:"from"` // the built-in chain that jumps to it
@@ -23,12 +23,12 @@ func (c chain) valid() bool {
 	return isOurChain(c.Name) && slices.Contains(tables, c.Table) && isBuiltIn(c.From)
 }
 
-// What has our name is ours.
+// A chain with sov's name belongs to sov.
 func (c chain) foreign() bool { return false }
 
 func (c chain) exists(h *Host) (bool, error) { return h.tables.has(c.Table, c.Name) }
 
-// make leaves the chain to fillChains, which makes it with its rules in one transaction.
+// make does nothing: fillChains creates the chain with its rules in one transaction.
 func (c chain) make(*Host) error { return nil }
 
 func (c chain) undo(h *Host, _ string) error {

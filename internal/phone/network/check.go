@@ -12,27 +12,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Layers of the phone's network, from the guest outwards, as the Check of a finding names them.
+// Layers of the phone's network, from the guest outwards. They are the values of Check in findings.
 const (
 	LayerTAP        = "tap"
 	LayerRouting    = "routing"
 	LayerForwarding = "forwarding"
 )
 
-// broken is the finding of a thing that is not as a machine wants it, which Up repairs.
+// broken returns the finding for a fault that Up repairs.
 func broken(layer, found, cause string) finding.Finding {
 	return finding.Finding{Check: layer, Verdict: finding.Failed, Found: found, Cause: cause, Fixable: true}
 }
 
-// obstructed is the finding of one that the phone cannot repair.
+// obstructed returns the finding for a fault that the phone cannot repair.
 func obstructed(layer, found, cause string) finding.Finding {
 	f := broken(layer, found, cause)
 	f.Fixable = false
 	return f
 }
 
-// Check compares the network with what vm wants, and changes nothing. No findings: it is as Up
-// would leave it.
+// Check compares the network with vm's configuration, without changing it. It returns no findings
+// if the network is as Up would set it up.
 func (h *Host) Check(vm VM) (Uplink, []finding.Finding, error) {
 	u, findings, err := h.check(vm)
 	if err != nil {
@@ -46,7 +46,7 @@ func (h *Host) check(vm VM) (Uplink, []finding.Finding, error) {
 		return Uplink{}, nil, err
 	}
 	unlock, err := h.lock(context.Background())
-	if err != nil && !errors.Is(err, unix.EROFS) { // where no program can change anything, none is to be waited for
+	if err != nil && !errors.Is(err, unix.EROFS) { // a read-only ledger does not need a lock
 		return Uplink{}, nil, err
 	}
 	if err == nil {
@@ -101,7 +101,7 @@ func (h *Host) check(vm VM) (Uplink, []finding.Finding, error) {
 	return u, append(out, chains...), err
 }
 
-// checkTAP looks at the interface itself, and tells whether there is one of ours.
+// checkTAP checks the interface, and reports whether it exists and belongs to sov.
 func (h *Host) checkTAP(vm VM) (out []finding.Finding, usable bool, err error) {
 	link, err := findLink(vm.TAP)
 	if err != nil {
@@ -136,7 +136,7 @@ func staleDefaults(u Uplink) ([]finding.Finding, error) {
 		return nil, err
 	}
 	if len(routes) == 0 {
-		return nil, nil // missing, which is told elsewhere
+		return nil, nil // missing, which is reported elsewhere
 	}
 	link, err := netlink.LinkByIndex(routes[0].LinkIndex)
 	if err != nil || link.Attrs().Name == u.Interface && gatewayOf(routes[0]) == u.Gateway {
@@ -146,7 +146,7 @@ func staleDefaults(u Uplink) ([]finding.Finding, error) {
 		"the uplink has just changed; while the daemon runs it is corrected within seconds")}, nil
 }
 
-// checkChains compares what is in the chains and where they are jumped to.
+// checkChains compares the rules of the chains and the jumps to them.
 func (h *Host) checkChains(vm VM, u Uplink) ([]finding.Finding, error) {
 	var out []finding.Finding
 	for _, c := range h.chains(vm, u) {
@@ -163,7 +163,7 @@ func (h *Host) checkChains(vm VM, u Uplink) ([]finding.Finding, error) {
 			return nil, err
 		}
 		switch {
-		case !exists: // said already
+		case !exists: // already reported
 		case len(have) == 0 && len(c.rules) > 0:
 			out = append(out, broken(LayerForwarding, c.String()+" is empty", "someone flushed it (iptables -F)"))
 		case !slices.EqualFunc(have, c.rules, sameRule):

@@ -9,16 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Decision is how a machine is routed that leaves the choice to the host.
+// A Decision is the routing mode of a machine with Routing Auto.
 type Decision struct {
 	Routing Routing
 	Reason  string // for people
 }
 
-// Decide brings the network up for a machine and finds out which mode carries: Scoped, or, where no
-// answer comes back in that one and one does in MainFirst, MainFirst. Where it cannot tell, for
-// want of an uplink or of an answer in either mode, it is Scoped. For vm.Routing other than Auto,
-// it is that. The TAP interface must not be open: Decide sends as the guest would.
+// Decide brings the network up for a machine and chooses a mode. It is MainFirst if answers come
+// back in MainFirst but not in Scoped, and Scoped otherwise, also without an uplink or without an
+// answer in either mode. If vm.Routing is not Auto, it is vm.Routing. The TAP interface must not be
+// open: Decide sends packets in place of the guest.
 func (h *Host) Decide(ctx context.Context, vm VM) (Decision, Report, error) {
 	if vm.Routing != Auto {
 		report, err := h.Up(ctx, vm)
@@ -59,7 +59,7 @@ func (h *Host) Decide(ctx context.Context, vm VM) (Decision, Report, error) {
 	return Decision{Scoped, "not checked: no answer came back in either mode"}, report, err
 }
 
-// standingRouting is the mode whose rules stand.
+// standingRouting returns the mode of the existing rules.
 func standingRouting(vm VM) (Routing, error) {
 	rules, err := markedRules()
 	if slices.Contains(rules, rule{Priority: 1, Table: unix.RT_TABLE_MAIN}) && !slices.Contains(rules, rule{Priority: 1, Table: unix.RT_TABLE_MAIN, Prefix: vm.Subnet()}) {

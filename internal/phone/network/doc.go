@@ -1,44 +1,42 @@
-// Package network gives a virtual machine its place in the network of the phone (or any Linux
-// computer) that runs it: a TAP interface with the host's address, policy rules and routes by which
-// the guest's packets leave and come back, forwarding, address translation and the sysctls that all
-// of it needs. IPv4 only: IPv6 is switched off on the TAP interface.
+// Package network connects a virtual machine to the network of its host, a phone or any Linux
+// computer. It sets up a TAP interface with the host's address, policy rules and routes for the
+// guest's packets, forwarding, NAT and the necessary sysctls. It supports only IPv4, and disables
+// IPv6 on the TAP interface.
 //
-// A [Host] brings the network to the state that a [VM] wants with Up, as often as one likes, and
-// back with Down. Up is also the repair: what is missing is made, what is there stays. Follow calls
-// it whenever the kernel reports that the uplink, a route or a rule has changed.
+// [Host.Up] brings the network to the state that a [VM] describes, and Down undoes it. Up is
+// idempotent and also repairs: it creates what is missing and keeps what exists. Follow calls it
+// whenever the kernel reports a change of the uplink, a route or a rule.
 //
 // # Ownership
 //
-// What another made is never touched. Each resource that Up is about to make is first written to a
-// ledger, synced to the disk, with its owners (the names of machines) and, where a value is
-// replaced, the value before; so a process that is killed at any point leaves nothing of which the
-// next one does not know. A rule, route or value that was there before is noted as found, and stays
-// when the last owner goes. The ledger carries the kernel's boot ID: after a reboot there is
-// nothing left to undo.
+// Resources of other programs are never changed. Before Up creates a resource, it writes the
+// resource to a ledger and syncs it, with its owners (names of machines) and the previous value if
+// it replaces one. After a kill at any point the next process therefore knows everything that may
+// exist. A rule, route or value that existed before is marked as found, and stays when the last
+// owner is removed. The ledger has the kernel's boot ID: after a reboot there is nothing to undo.
 //
-// What is made also carries a mark where the kernel has a place for one: an interface its machine's
-// name as alias, a chain in its name, a rule or route the protocol 115 or 116. From these the
-// ledger is made anew when it is lost.
+// Resources also have marks where the kernel supports them: an interface has its machine's name as
+// alias, a chain has its name, a rule or route has the protocol 115 or 116. A lost ledger is
+// rebuilt from these marks.
 //
 // # Where the packets go
 //
-// Android routes by rules of priority 10000 and above, one table for each interface, and ends with
-// an unreachable rule; no rule leads to the table main. Two [Routing] modes put the guest's traffic
-// on its way there:
+// Android has one routing table for each interface, rules of priority 10000 and above, and an
+// unreachable rule at the end; no rule uses the table main. Two [Routing] modes route the guest's
+// traffic in this setup:
 //
 //	scoped       1: to SUBNET lookup main
 //	             2: iif TAP lookup UPLINK'S TABLE
 //	main-first   1: from all lookup main          and the uplink's default route in main
 //
-// The second takes the traffic of others along, so [Host.Decide] takes it only where a round trip
-// shows that the first does not carry. The uplink is that of Android's default network, see
-// [Host.Uplink].
+// The second mode also affects other traffic, so [Host.Decide] uses it only if a round trip fails
+// in the first. The uplink is that of Android's default network, see [Host.Uplink].
 //
-// Filter and NAT rules stand in chains of the machine's own, sov_NAME_PURPOSE, which are jumped to
-// from the top of the built-in ones. They confine the guest, and keep the host's users other than
-// root from it. Those of a table are replaced as a whole, in one transaction of iptables-restore,
-// before anything else of the machine is made.
+// Filter and NAT rules are in the machine's own chains, sov_NAME_PURPOSE, with jumps at the top of
+// the built-in ones. They confine the guest, and prevent users of the host other than root from
+// reaching it. All rules of a table are replaced in one transaction of iptables-restore, before
+// anything else of the machine is created.
 //
-// Forwarding is asked of Android's netd, where that can be asked: it writes ip_forward for
-// everybody who needs it.
+// Forwarding is requested from Android's netd, if available, which manages ip_forward for all
+// programs.
 package network

@@ -14,9 +14,9 @@ import (
 // and fields, then the entry's own. Every release since the first writes the same keys.
 type entry struct {
 	resource `json:"-"`
-	Owners   []string `json:"owners"`           // names of machines; the resource goes with the last of them
-	Found    bool     `json:"found,omitempty"`  // it was there before us, and stays
-	Before   string   `json:"before,omitempty"` // sysctl: its value before ours
+	Owners   []string `json:"owners"`           // names of machines; the resource is removed with the last one
+	Found    bool     `json:"found,omitempty"`  // it existed before, and stays
+	Before   string   `json:"before,omitempty"` // sysctl: its previous value
 }
 
 type (
@@ -31,7 +31,7 @@ type (
 // entryKeys are the keys of entryKind and entryFields. All others are the resource's.
 var entryKeys = []string{"kind", "owners", "found", "before"}
 
-// kinds decode the fields of a resource, by the name of its kind.
+// kinds maps the name of a kind to the decoder of its fields.
 var kinds = map[string]func(fields []byte) (resource, error){
 	tap{}.kind():       decodeFields[tap],
 	address{}.kind():   decodeFields[address],
@@ -63,8 +63,8 @@ func (e entry) MarshalJSON() ([]byte, error) {
 	return slices.Concat([]byte("{"), bytes.Join(members, []byte(",")), []byte("}")), nil
 }
 
-// decodeEntry reads what MarshalJSON wrote. It refuses what this package never writes: undoing it
-// could do harm.
+// decodeEntry decodes the format of MarshalJSON. It refuses entries that this package never writes:
+// undoing them could do harm.
 func decodeEntry(src []byte) (entry, error) {
 	var own struct {
 		entryKind

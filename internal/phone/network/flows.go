@@ -11,15 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forgetFlows ends the guest's connections over an uplink that was, so that what uses them begins
-// anew.
+// forgetFlows ends the guest's connections over a previous uplink, so that programs reconnect.
 //
-// The kernel's table of connections ties them to the old uplink's address: UDP flows that never
-// pause, such as WireGuard's, would keep it for ever. So they are removed from it. A TCP connection
-// in which the guest only receives would still wait for its own timeout: the guest sends nothing,
-// so no process can tell it. It is made to send: a segment that fits no window is answered with an
-// acknowledgement (RFC 9293, section 3.10.7.4), which leaves by the new uplink, with an address of
-// which the other end knows no connection, and is answered with a reset.
+// The kernel's conntrack table ties them to the old uplink's address; UDP flows that never pause,
+// such as WireGuard's, would keep it forever. So their entries are deleted. A TCP connection on
+// which the guest only receives would still wait for a timeout. Therefore the guest gets a segment
+// outside its window, which it must acknowledge (RFC 9293, section 3.10.7.4). The acknowledgement
+// leaves by the new uplink with an address that the other end does not know, and the other end
+// answers with a reset.
 func (h *Host) forgetFlows(vm VM) {
 	flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, netlink.FAMILY_V4)
 	if err != nil {
@@ -43,9 +42,9 @@ func (h *Host) forgetFlows(vm VM) {
 	}
 }
 
-// overUplink matches the connections of a guest that leave the host. Those with the host itself and
-// with peers go on: without its entry, what the guest sends on such a connection would be dropped
-// as the beginning of one that it is not allowed.
+// overUplink matches the connections of a guest that leave the host. Those with the host and with
+// peers are kept: without its entry, a packet of such a connection would be dropped as the start of
+// a forbidden one.
 type overUplink struct{ vm VM }
 
 // MatchConntrackFlow implements netlink.CustomConntrackFilter.
@@ -67,9 +66,9 @@ func addrOf(ip net.IP) netip.Addr {
 	return addr.Unmap()
 }
 
-// prod sends the guest a segment for each of its connections, to ports, as if from peers. They go
-// to the TAP interface directly: in the kernel's table they would count as connections of the
-// host's.
+// prod sends the guest a segment for each of its connections, to ports, with the addresses of
+// peers. It writes to the TAP interface directly, because conntrack would treat them as connections
+// of the host.
 func prod(vm VM, peers []netip.AddrPort, ports []uint16) error {
 	if len(peers) == 0 {
 		return nil
@@ -89,7 +88,7 @@ func prod(vm VM, peers []netip.AddrPort, ports []uint16) error {
 		}
 	}
 	if to.Addr == ([8]byte{}) {
-		return nil // the guest has said nothing yet
+		return nil // the guest has not sent anything yet
 	}
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(hostOrder(unix.ETH_P_IP)))
 	if err != nil {
@@ -104,14 +103,14 @@ func prod(vm VM, peers []netip.AddrPort, ports []uint16) error {
 	return nil
 }
 
-// hostOrder is a protocol number as packet(7) wants it: in network byte order.
+// hostOrder returns a protocol number in network byte order, for packet(7).
 func hostOrder(protocol uint16) uint16 {
 	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, protocol))
 }
 
 // segment is an IPv4 packet (RFC 791) with a bare TCP acknowledgement (RFC 9293) of sequence and
-// acknowledgement number zero, which is in no connection's window but for one chance in some ten
-// thousand.
+// acknowledgement number zero, which is in a connection's window only with a probability of about
+// one in ten thousand.
 func segment(from, to netip.AddrPort) []byte {
 	const headers, window = 40, 1024
 	p := make([]byte, headers)

@@ -10,19 +10,19 @@ import (
 )
 
 const (
-	// settle is how long the kernel's reports have to pause before they are acted on: netd changes
-	// an uplink in a dozen steps.
+	// settle is the pause in the kernel's reports after which Follow acts: netd changes an uplink
+	// in a dozen steps.
 	settle = 100 * time.Millisecond
-	// settleAtMost bounds that where reports never pause.
+	// settleAtMost is the maximum wait if reports do not pause.
 	settleAtMost = time.Second
-	// slowPoll finds what the kernel does not report, such as changed iptables, and everything
-	// where it reports nothing.
+	// slowPoll is the interval of checks for changes that the kernel does not report, such as in
+	// iptables.
 	slowPoll = 10 * time.Second
 )
 
-// Follow keeps the network as want says at each look until ctx ends, and calls report after each Up
-// that changed something or failed, when the TAP interface gained or lost its carrier, and when it
-// warns of something else.
+// Follow maintains the network that want returns until ctx ends. It calls report after each Up that
+// changed something or failed, when the TAP interface gained or lost its carrier, and when the
+// warnings changed.
 func (h *Host) Follow(ctx context.Context, want func() VM, report func(Report, error)) {
 	changes, err := h.watch(ctx)
 	if err != nil {
@@ -38,7 +38,7 @@ func (h *Host) Follow(ctx context.Context, want func() VM, report func(Report, e
 			return
 		}
 		said := fmt.Sprint(err, r.Warnings)
-		if len(r.Changed) > 0 || said != last || r.Carrier != carrier { // the same failure again and again is told once
+		if len(r.Changed) > 0 || said != last || r.Carrier != carrier { // a repeated failure is reported once
 			report(r, err)
 		}
 		last, carrier = said, r.Carrier
@@ -47,7 +47,7 @@ func (h *Host) Follow(ctx context.Context, want func() VM, report func(Report, e
 			return
 		case <-poll.C:
 			if changes == nil {
-				changes, _ = h.watch(ctx) // what is wrong was said
+				changes, _ = h.watch(ctx) // the error is already reported
 			}
 		case _, open := <-changes:
 			if !open {

@@ -9,7 +9,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 )
 
-// A filledChain is one of a machine's chains with its rules.
+// A filledChain is a chain of a machine with its rules.
 type filledChain struct {
 	chain
 	rules []string // as iptables -S prints them, without "-A CHAIN"
@@ -17,26 +17,27 @@ type filledChain struct {
 
 const (
 	established = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
-	// notRoot matches what any user's socket but root's sends. What the kernel itself sends has no
-	// owner and does not match (net/netfilter/xt_owner.c). All ones are not a user (setresuid(2)).
+	// notRoot matches packets from sockets of users other than root. The kernel's own packets do
+	// not have an owner and do not match (net/netfilter/xt_owner.c). The value of all ones is not a
+	// user (setresuid(2)).
 	notRoot = "-m owner --uid-owner 1-4294967294"
 
 	ntpPort = 123
 	dnsPort = 53
-	// tcpHeaders is what IPv4 and TCP take of a packet.
+	// tcpHeaders is the size of the IPv4 and TCP headers in bytes.
 	tcpHeaders = 40
 )
 
-// tables are those of iptables that have chains of ours, in the order in which they are filled:
-// what lets packets through comes after what translates them.
+// tables are the iptables tables with sov's chains, in the order in which they are filled: the
+// rules that accept packets come after those that translate them.
 var tables = []string{tableNAT, tableMangle, tableFilter}
 
 // chains are vm's.
 func (vm VM) chains(u Uplink) []filledChain {
 	all := allChains(vm.Name)
 	out := []filledChain{{all[0], vm.forwarded(u)}, {all[1], vm.fromPhone()}, {all[2], vm.toPhone()}}
-	// The same whatever the uplink is: a connection whose first packet left untranslated would stay
-	// so for good.
+	// They do not depend on the uplink: a connection whose first packet was not translated would
+	// never be.
 	var mss, post, pre []string
 	for _, peer := range vm.Peers {
 		post = append(post, fmt.Sprintf("-s %s -d %s -j RETURN", vm.Subnet(), peer.Subnet()))
@@ -64,11 +65,10 @@ func (vm VM) chains(u Uplink) []filledChain {
 	return out
 }
 
-// forwarded are the rules for what goes through the phone. What comes from the guest leaves by the
-// uplink, for the internet, or goes to a published port of a peer, and what reaches it is an
-// answer, from a peer for a published port, or for a port that the phone offers at its own address;
-// the rest is dropped. Of two peers either has the rules for both directions: which of their chains
-// a packet meets first depends on who was started first.
+// forwarded returns the rules for forwarded packets. Packets from the guest may go to the internet
+// by the uplink, or to a published port of a peer. Packets to the guest must be answers, come from
+// a peer for a published port, or be for a port that the phone forwards; the rest is dropped. Both
+// peers have the rules for both directions, because either's chain may come first.
 func (vm VM) forwarded(u Uplink) []string {
 	subnet, guest := vm.Subnet(), netip.PrefixFrom(vm.Guest.Addr(), 32)
 	out := []string{"-i " + vm.TAP + " " + established, "-o " + vm.TAP + " " + established}
@@ -84,7 +84,7 @@ func (vm VM) forwarded(u Uplink) []string {
 		for _, ends := range [2][4]string{{guest.String(), there.String(), vm.TAP, peer.TAP}, {there.String(), guest.String(), peer.TAP, vm.TAP}} {
 			out = append(out, fmt.Sprintf("-s %s -d %s -i %s -o %s -p icmp -m icmp --icmp-type 8 -j ACCEPT", ends[0], ends[1], ends[2], ends[3])) // ping
 		}
-		// To a peer that does not run, too: no packet for it leaves by the uplink.
+		// Also for a peer that is not running, so that packets for it do not leave by the uplink.
 		out = append(out, fmt.Sprintf("-d %s -i %s -j REJECT --reject-with icmp-host-unreachable", peer.Subnet(), vm.TAP))
 	}
 	if u.Interface != "" {
@@ -111,8 +111,8 @@ func (vm VM) forwarded(u Uplink) []string {
 	return append(out, "-i "+vm.TAP+" -j DROP", "-o "+vm.TAP+" -j DROP")
 }
 
-// fromPhone are the rules for what the phone itself sends to the guest. Root may send anything,
-// other users only to ports that are opened to apps, and answers to what the guest has asked.
+// fromPhone returns the rules for the phone's own packets to the guest. Root may send anything,
+// other users only answers, and packets to ports that are open to apps.
 func (vm VM) fromPhone() []string {
 	guest := netip.PrefixFrom(vm.Guest.Addr(), 32)
 	var out []string
@@ -125,8 +125,8 @@ func (vm VM) fromPhone() []string {
 	return append(out, "-o "+vm.TAP+" "+notRoot+" -j REJECT --reject-with icmp-port-unreachable")
 }
 
-// toPhone are the rules for what the guest sends to the phone itself: answers, and questions for
-// the time, and for names where the recipe names the phone as a name server.
+// toPhone returns the rules for the guest's packets to the phone itself: answers, SNTP requests,
+// and DNS requests if the phone is a name server in the recipe.
 func (vm VM) toPhone() []string {
 	host := netip.PrefixFrom(vm.Host.Addr(), 32)
 	out := []string{"-i " + vm.TAP + " " + established}
@@ -144,8 +144,8 @@ func (vm VM) toPhone() []string {
 	return append(out, "-i "+vm.TAP+" -j DROP")
 }
 
-// allChains are those a machine may have: for what is forwarded, for what the phone sends and
-// receives, for the size of segments, for what leaves, and for what is led to the guest.
+// allChains returns the possible chains of a machine: for forwarded packets, for packets that the
+// phone sends and receives, for the MSS, and for source and destination NAT.
 func allChains(name string) [6]chain {
 	return [...]chain{
 		{Table: tableFilter, From: "FORWARD", Name: chainName(name, "fwd")},
@@ -157,12 +157,12 @@ func allChains(name string) [6]chain {
 	}
 }
 
-// chains are vm's, without those that the kernel cannot have.
+// chains returns vm's chains that the kernel supports.
 func (h *Host) chains(vm VM, u Uplink) []filledChain {
 	return slices.DeleteFunc(vm.chains(u), func(c filledChain) bool { return h.noOwner && c.From == "OUTPUT" })
 }
 
-// fillChains makes the chains, which the ledger has already, hold their rules: one transaction for
+// fillChains sets the rules of the chains, which the ledger already has, in one transaction for
 // each table.
 func (h *Host) fillChains(vm VM, u Uplink, report *Report) error {
 	chains := h.chains(vm, u)
@@ -176,7 +176,7 @@ func (h *Host) fillChains(vm VM, u Uplink, report *Report) error {
 				h.noteFilled(changed, table, report)
 				continue
 			}
-			h.noOwner = false // that was not it
+			h.noOwner = false // that was not the reason
 		}
 		if err != nil {
 			return fmt.Errorf("table %s: %w", table, err)

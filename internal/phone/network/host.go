@@ -14,42 +14,42 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Options say where a Host keeps its ledger and what it drives.
+// Options configure a Host.
 type Options struct {
-	Ledger string // file; its folder exists. FILE.lock stands beside it
-	// IPTables is the program; empty means Android's, else the one in PATH. iptables-restore is its
-	// neighbour.
+	Ledger string // path of the ledger; its folder exists. FILE.lock is in the same folder
+	// IPTables is the path of iptables; empty: Android's, else the one in PATH. iptables-restore is
+	// in the same folder.
 	IPTables string
-	// NDC is the program that asks netd; empty means Android's. There need not be one.
+	// NDC is the path of ndc, the client of netd; empty: Android's. It need not exist.
 	NDC string
-	Log func(string) // takes a line for the user; nil: none
+	Log func(string) // called with lines for the user; may be nil
 }
 
 // A Host is the network of the computer that this program runs on. Its methods may be called by
-// several processes at once: they take turns.
+// several processes at once: they lock the ledger.
 type Host struct {
 	path   string
 	proc   string
 	bootID string
 	tables *iptables
-	ndc    string // empty: there is none
-	// noOwner says that the kernel's iptables cannot tell a packet's user.
+	ndc    string // empty if ndc does not exist
+	// noOwner says that the kernel's iptables does not support the owner match.
 	noOwner bool
-	held    *ledger // by the Up or Down that works, nil else
+	held    *ledger // set during Up and Down
 	log     func(string)
-	step    func(string) // called between any two changes; tests die there
-	// How Follow learns of changes, and how often it looks without; tests have their own.
+	step    func(string) // called between two changes, for tests
+	// Follow's source of changes and its polling interval. Tests replace them.
 	watch func(context.Context) (<-chan struct{}, error)
 	poll  time.Duration
 }
 
-// Where Android keeps the programs.
+// Paths of the programs on Android.
 const (
 	androidIPTables = "/system/bin/iptables"
 	androidNDC      = "/system/bin/ndc"
 )
 
-// Open returns the host. It changes nothing.
+// Open returns the host, without changing anything.
 func Open(o Options) (*Host, error) {
 	h := &Host{path: o.Ledger, proc: "/proc", log: o.Log, step: func(string) {}, watch: watch, poll: slowPoll}
 	if h.log == nil {
@@ -83,18 +83,18 @@ func Open(o Options) (*Host, error) {
 	return h, nil
 }
 
-// A Report is what an Up found and did.
+// A Report is the result of Up.
 type Report struct {
-	Uplink   Uplink   // zero when there is none
-	Changed  []string // what was made, replaced or removed, in a person's words
+	Uplink   Uplink   // zero without an uplink
+	Changed  []string // what was created, replaced or removed, as texts
 	Carrier  bool     // a process has the TAP interface open
-	Warnings []string // what works, and not as one may expect, a sentence each
+	Warnings []string // side effects that the user may not expect, a sentence each
 }
 
-// Up brings the network to the state that vm wants: what is missing is made, what vm no longer
-// needs is removed, and everything else stays. Without an uplink everything but the way out is set
-// up, which is no error. When Up fails, what it made so far is in the ledger, and the next Up or
-// Down goes on from there.
+// Up brings the network to the state that vm describes: it creates what is missing, removes what vm
+// does not need any more, and keeps everything else. Without an uplink it sets up everything except
+// the route to it, and does not fail. After an error the ledger has everything created so far, and
+// the next Up or Down continues from there.
 func (h *Host) Up(ctx context.Context, vm VM) (Report, error) {
 	if err := vm.validate(); err != nil {
 		return Report{}, fmt.Errorf("set up the network of %s: %w", vm.Name, err)
@@ -172,11 +172,10 @@ func (h *Host) up(ctx context.Context, vm VM) (report Report, err error) {
 	return report, h.save(l)
 }
 
-// resources are what vm needs, in the order in which they can be made.
+// resources returns what vm needs, in the order of creation.
 func (h *Host) resources(vm VM, u Uplink) []resource {
 	var out []resource
-	// Chains come before everything else: from the first packet on, only what they let through
-	// passes.
+	// Chains come first, so that they filter from the first packet on.
 	for _, c := range h.chains(vm, u) {
 		out = append(out, c.chain)
 	}
@@ -198,12 +197,12 @@ func (h *Host) resources(vm VM, u Uplink) []resource {
 
 func (vm VM) tap() tap { return tap{Link: vm.TAP} }
 
-// onTAP are the resources that the kernel removes with the TAP interface.
+// onTAP returns the resources that the kernel removes with the TAP interface.
 func (vm VM) onTAP() []resource {
 	return []resource{address{Link: vm.TAP, Prefix: vm.Host}, rpFilter(vm.TAP)}
 }
 
-// ensure notes that owner needs r, and makes r if it does not exist.
+// ensure records that owner needs r, and creates r if it does not exist.
 func (h *Host) ensure(l *ledger, owner string, r resource, report *Report) error {
 	exists, err := r.exists(h)
 	if err != nil {
@@ -228,7 +227,7 @@ func (h *Host) ensure(l *ledger, owner string, r resource, report *Report) error
 		}
 	}
 	if _, isChain := r.(chain); exists || isChain {
-		return nil // fillChains makes a chain with its rules
+		return nil // fillChains creates a chain with its rules
 	}
 	if err := r.make(h); err != nil {
 		return err
@@ -238,8 +237,7 @@ func (h *Host) ensure(l *ledger, owner string, r resource, report *Report) error
 	return nil
 }
 
-// note makes sure that the ledger on the disk has r, its owner, and the value that r is about to
-// replace.
+// note ensures that the ledger on the disk has r, its owner, and the value that r will replace.
 func (h *Host) note(l *ledger, owner string, r resource, exists bool) error {
 	i := l.find(r)
 	known := i >= 0
@@ -250,10 +248,10 @@ func (h *Host) note(l *ledger, owner string, r resource, exists bool) error {
 	e := &l.Entries[i]
 	old := *e
 	if !exists {
-		e.Found = false // or no longer: its maker took it away, and what is made now is ours
+		e.Found = false // its creator removed it meanwhile, and the new one belongs to sov
 	}
 	if v, ok := r.(replacing); ok && !(known && exists) {
-		// The last value that another program set is the one to restore.
+		// Restore the last value that another program set.
 		before, err := v.current(h)
 		if err != nil {
 			return err
@@ -269,8 +267,8 @@ func (h *Host) note(l *ledger, owner string, r resource, exists bool) error {
 	return h.save(l)
 }
 
-// release removes owner from everything in the ledger but keep, and undoes what has no owner left,
-// the last made first.
+// release removes owner from all entries in the ledger except keep, and undoes entries without an
+// owner, in reverse order of creation.
 func (h *Host) release(ctx context.Context, l *ledger, owner string, keep []resource, report *Report) error {
 	var faults []error
 	for _, r := range l.owned(owner) {
@@ -287,8 +285,8 @@ func (h *Host) release(ctx context.Context, l *ledger, owner string, keep []reso
 	return errors.Join(faults...)
 }
 
-// leave undoes r unless another owner needs it or it was found. The ledger drops it afterwards, not
-// before.
+// leave undoes r unless another owner needs it or it was found, and then removes it from the
+// ledger.
 func (h *Host) leave(l *ledger, owner string, r resource, report *Report) error {
 	i := l.find(r)
 	e := &l.Entries[i]
@@ -307,9 +305,8 @@ func (h *Host) leave(l *ledger, owner string, r resource, report *Report) error 
 	return h.save(l)
 }
 
-// Down removes everything that is there for the machine of this name alone. It is no error when
-// there is nothing. What cannot be removed is reported, stays in the ledger, and holds up nothing
-// else.
+// Down removes everything that only the named machine needs. It is not an error if there is
+// nothing. It reports what it cannot remove, keeps that in the ledger, and continues.
 func (h *Host) Down(ctx context.Context, name string) (Report, error) {
 	var report Report
 	unlock, err := h.lock(ctx)

@@ -131,7 +131,7 @@ func TestRulesAreThoseDocumented(t *testing.T) {
 }
 
 // What was there before stays, even where it is the same as ours.
-func TestWhatWasThereStays(t *testing.T) {
+func TestExistingResourcesStay(t *testing.T) {
 	inEach(t, func(p *phone, routing Routing) {
 		p.sh(`ip rule add pref 1 lookup main; ip route add default via 192.168.1.1 dev wlan0 onlink
 			ip rule add pref 1 to 192.168.100.0/24 lookup main; echo 1 >/proc/sys/net/ipv4/ip_forward`)
@@ -144,7 +144,7 @@ func TestWhatWasThereStays(t *testing.T) {
 	})
 }
 
-// A value that somebody has set since is not put back.
+// A value that another program has set since is not restored.
 func TestChangedSysctlStays(t *testing.T) {
 	p := newPhone(t, flavours[0])
 	p.up(sql(MainFirst))
@@ -375,11 +375,11 @@ func TestSlowPoll(t *testing.T) {
 	}
 }
 
-// A TAP interface that was only switched off has not lost whoever has it open.
+// A TAP interface that was only taken down is still open in its process.
 func TestCarrier(t *testing.T) {
 	p := newPhone(t, flavours[0])
 	if report := p.up(sql(MainFirst)); report.Carrier {
-		t.Error("a carrier, and nobody has the interface open")
+		t.Error("a carrier, but no process has the interface open")
 	}
 	tap, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
 	if err != nil {
@@ -504,7 +504,7 @@ func TestForeignInterface(t *testing.T) {
 	}
 }
 
-// One that somebody has put in the place of ours stays as well.
+// One with which another program has replaced sov's also stays.
 func TestForeignInterfaceInItsPlace(t *testing.T) {
 	p := newPhone(t, flavours[0])
 	p.up(sql(MainFirst))
@@ -580,7 +580,7 @@ func TestLedgerOfAnotherBoot(t *testing.T) {
 	if err := os.WriteFile(p.ledger(), text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.sh("ip rule del pref 1; ip rule add pref 1 lookup main") // somebody else's, after the reboot
+	p.sh("ip rule del pref 1; ip rule add pref 1 lookup main") // another program's, after the reboot
 	p.down("sql")
 	if !strings.Contains(p.sh("ip rule"), "1:\tfrom all lookup main") {
 		t.Error("down removed a rule that an earlier boot's ledger told of")

@@ -27,8 +27,8 @@ const (
 	iptablesWait = "20"
 )
 
-// chainName is the machine's chain for a purpose: sov_NAME_PURPOSE, or a digest in place of a long
-// name.
+// chainName returns the name of the machine's chain for a purpose: sov_NAME_PURPOSE, with a digest
+// in place of a long name.
 func chainName(vm, purpose string) string {
 	name := chainPrefix + vm + "_" + purpose
 	if len(name) > maxChain {
@@ -46,15 +46,15 @@ func isBuiltIn(name string) bool {
 	return slices.Contains([]string{"INPUT", "OUTPUT", "FORWARD", "POSTROUTING", "PREROUTING"}, name)
 }
 
-// iptables speaks with the phone's own iptables programs, which know the flavour that its kernel
-// has and the lock that Android's netd takes.
+// iptables runs the phone's own iptables programs, which match the kernel's variant (legacy or
+// nf_tables) and netd's lock.
 type iptables struct {
-	program string // iptables; iptables-restore is its neighbour
+	program string // iptables; iptables-restore is in the same folder
 	state   map[string][]string
 }
 
-// rules returns a table's rules, a line each as iptables -S prints them, read once until the next
-// change.
+// rules returns a table's rules, a line each as iptables -S prints them. They are cached until the
+// next change.
 func (p *iptables) rules(table string) ([]string, error) {
 	if lines, ok := p.state[table]; ok {
 		return lines, nil
@@ -70,7 +70,7 @@ func (p *iptables) rules(table string) ([]string, error) {
 
 func (p *iptables) forget() { p.state = map[string][]string{} }
 
-// has tells whether a table has a chain.
+// has reports whether a table has a chain.
 func (p *iptables) has(table, chain string) (bool, error) {
 	rules, err := p.rules(table)
 	return slices.Contains(rules, "-N "+chain), err
@@ -88,9 +88,9 @@ func (p *iptables) content(table, chain string) ([]string, error) {
 	return out, err
 }
 
-// fill makes chains of a table hold exactly their rules, each with one jump to it from its built-in
-// chain, no deeper than after the jumps to chains of other machines, and returns those that were
-// not so. One transaction: no packet meets a chain half-filled, or one chain without the other.
+// fill sets the rules of chains in a table, each with one jump from its built-in chain, which only
+// jumps to other machines' chains may precede. It returns the chains that it changed. It uses one
+// transaction, so that packets never pass a partly filled chain, or one chain without the other.
 func (p *iptables) fill(table string, chains []filledChain) (changed []filledChain, err error) {
 	var script strings.Builder
 	for _, c := range chains {
@@ -111,7 +111,7 @@ func (p *iptables) fill(table string, chains []filledChain) (changed []filledCha
 	return changed, p.restore("*" + table + "\n" + script.String() + "COMMIT\n")
 }
 
-// script writes the lines of iptables-restore that put a chain right; none where it is.
+// script writes the lines of iptables-restore that correct a chain, or nothing if it is correct.
 func (p *iptables) script(w *strings.Builder, c filledChain) error {
 	have, err := p.content(c.Table, c.Name)
 	if err != nil {
@@ -126,7 +126,7 @@ func (p *iptables) script(w *strings.Builder, c filledChain) error {
 		return err
 	}
 	if !exists || !slices.EqualFunc(have, c.rules, sameRule) {
-		fmt.Fprintf(w, ":%s - [0:0]\n", c.Name) // with --noflush: makes it, or empties this one
+		fmt.Fprintf(w, ":%s - [0:0]\n", c.Name) // with --noflush: creates the chain or empties it
 		for _, rule := range c.rules {
 			fmt.Fprintf(w, "-A %s %s\n", c.Name, rule)
 		}
@@ -140,10 +140,10 @@ func (p *iptables) script(w *strings.Builder, c filledChain) error {
 	return nil
 }
 
-// jumps tells where the jumps to a chain stand.
+// jumps describes the jumps to a chain.
 type jumps struct {
 	count int
-	first bool // one stands above all rules but jumps to chains of ours
+	first bool // only jumps to sov's chains precede one of them
 }
 
 func (j jumps) inPlace() bool { return j.count == 1 && j.first }
@@ -151,7 +151,7 @@ func (j jumps) inPlace() bool { return j.count == 1 && j.first }
 func (p *iptables) jumps(table, from, chain string) (jumps, error) {
 	rules, err := p.content(table, from)
 	var j jumps
-	above := true // nothing but jumps of ours so far
+	above := true // only sov's jumps so far
 	for _, rule := range rules {
 		target, plain := strings.CutPrefix(rule, "-j ")
 		if plain && target == chain {
@@ -198,8 +198,8 @@ func (p *iptables) run(stdin []byte, argv ...string) (string, error) {
 	return out.String(), nil
 }
 
-// sameRule compares two rules as sets of words: the flavours of iptables print matches in orders of
-// their own.
+// sameRule compares two rules as sets of words: the variants of iptables print matches in different
+// orders.
 func sameRule(a, b string) bool {
 	x, y := strings.Fields(a), strings.Fields(b)
 	slices.Sort(x)

@@ -19,14 +19,14 @@ import (
 
 const (
 	ledgerFormat = 1
-	maxLedger    = 1 << 20 // bytes; a machine's entries take some 3 KiB
+	maxLedger    = 1 << 20 // bytes; a machine's entries have about 3 KiB
 )
 
-// A ledger is what was done to the network since the kernel started.
+// A ledger lists the changes to the network since the kernel started.
 type ledger struct {
 	Format  int               `json:"format"`
 	BootID  string            `json:"boot_id"`
-	Entries []entry           `json:"entries"` // in the order in which they were made
+	Entries []entry           `json:"entries"` // in the order of creation
 	Uplinks map[string]Uplink `json:"uplinks"` // by machine, as last set up
 }
 
@@ -34,7 +34,7 @@ func (l *ledger) find(r resource) int {
 	return slices.IndexFunc(l.Entries, func(e entry) bool { return e.resource == r })
 }
 
-// routing is the mode in which a machine stands that leaves the choice to the host.
+// routing returns the chosen mode of a machine with Routing Auto.
 func (l *ledger) routing(owner string) Routing {
 	if slices.Contains(l.owned(owner), resource(rule{Priority: 1, Table: unix.RT_TABLE_MAIN})) {
 		return MainFirst
@@ -42,7 +42,7 @@ func (l *ledger) routing(owner string) Routing {
 	return Scoped
 }
 
-// owned returns the resources of an owner, the last made first.
+// owned returns the resources of an owner, in reverse order of creation.
 func (l *ledger) owned(owner string) []resource {
 	var out []resource
 	for _, e := range slices.Backward(l.Entries) {
@@ -53,7 +53,8 @@ func (l *ledger) owned(owner string) []resource {
 	return out
 }
 
-// decodeLedger reads what save wrote. It trusts nothing in the file, which may be damaged.
+// decodeLedger decodes the format of save and validates everything, because the file may be
+// damaged.
 func decodeLedger(src []byte) (*ledger, error) {
 	var file struct {
 		ledger
@@ -77,22 +78,21 @@ func decodeLedger(src []byte) (*ledger, error) {
 	return l, nil
 }
 
-// Suffixes of the files beside a ledger: its lock, what an earlier version left when it was killed
-// amid writing, and one that was damaged.
+// Suffixes of a ledger's files: its lock, a temporary file of an earlier version, and a damaged
+// ledger.
 const (
 	lockSuffix    = ".lock"
 	newSuffix     = ".new"
 	damagedSuffix = ".damaged"
 )
 
-// LedgerFiles are all files that there may be of a ledger, but for what durable.RemoveLeftovers
+// LedgerFiles returns all possible files of a ledger, without those that durable.RemoveLeftovers
 // removes.
 func LedgerFiles(ledger string) []string {
 	return []string{ledger, ledger + lockSuffix, ledger + newSuffix, ledger + damagedSuffix}
 }
 
-// lock waits until no other process works on the network, and returns the function that lets the
-// next one.
+// lock locks the network against other processes and returns the function that unlocks it.
 func (h *Host) lock(ctx context.Context) (func(), error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, lockTimeout, fmt.Errorf("another sov-runner has held it for %v", lockTimeout))
 	defer cancel()
@@ -105,9 +105,9 @@ func (h *Host) lock(ctx context.Context) (func(), error) {
 
 const lockTimeout = time.Minute // iptables may wait for Android's netd, and netd is slow at boot
 
-// load reads the ledger on behalf of a machine. One of an earlier boot is empty: the kernel forgot
-// all that it tells of. A damaged one is moved aside and said to be so; what carries our marks is
-// found again without it.
+// load reads the ledger on behalf of a machine. That of an earlier boot is treated as empty,
+// because its resources do not exist any more. A damaged ledger is moved aside with a log line, and
+// rebuilt from sov's marks.
 func (h *Host) load(name string) (*ledger, error) {
 	f, err := os.Open(h.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -140,7 +140,7 @@ func (h *Host) load(name string) (*ledger, error) {
 	return l, nil
 }
 
-// save makes l the ledger, durably, or leaves the one there was.
+// save atomically replaces the ledger with l and syncs it.
 func (h *Host) save(l *ledger) (err error) {
 	defer func() {
 		if err != nil {

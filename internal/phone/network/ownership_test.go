@@ -72,7 +72,7 @@ func TestFoundAndLost(t *testing.T) {
 }
 
 // A machine follows a new uplink though another, whose daemon does not run, still owns the old
-// one's default route.
+// machine's default route.
 func TestUplinkChangesUnderTwoMachines(t *testing.T) {
 	inEach(t, func(p *phone, routing Routing) {
 		before := p.snapshot()

@@ -15,16 +15,16 @@ func (h *Host) emptyLedger() *ledger {
 	return &ledger{Format: ledgerFormat, BootID: h.bootID, Uplinks: map[string]Uplink{}}
 }
 
-// A remnant is a machine's TAP interface that stands without a ledger.
+// A remnant is a machine's TAP interface without a ledger.
 type remnant struct {
 	owner, tap string
 	subnets    []netip.Prefix
 }
 
-// rebuild makes a ledger, where there is none, of what the network has with our marks: interfaces
-// by their alias, which names the machine, chains by their name, rules and routes by their
-// protocol. What tells nothing of its machine is entered for all of them, and for name, which is
-// about to come or go.
+// rebuild makes a missing ledger from the resources with sov's marks: interfaces by their alias,
+// which names the machine, chains by their name, rules and routes by their protocol. A resource
+// without a machine's name is entered for all machines, and for name, which is about to be set up
+// or removed.
 func (h *Host) rebuild(name string) (*ledger, error) {
 	remnants, err := findRemnants()
 	if err != nil {

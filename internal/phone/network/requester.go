@@ -15,19 +15,19 @@ import (
 // ipForward lets the kernel forward packets (ip-sysctl, ip_forward).
 var ipForward = sysctl{Path: "net/ipv4/ip_forward", Value: "1"}
 
-// requesterName is ours among those that asked netd for forwarding.
+// requesterName is sov's name in requests to netd.
 const requesterName = "sov"
 
-// A requester is a request to netd for forwarding, under a name. netd writes ip_forward at each
-// request and at each withdrawal: 1 while there is a name, else 0 (server/TetherController.cpp,
-// setIpFwdEnabled). So a machine that is one of them outlives the end of a hotspot, and a hotspot
-// the end of the machine. A netd that starts again has forgotten all of them.
+// A requester is a named request to netd for forwarding. At each request and withdrawal netd sets
+// ip_forward to 1 while a request exists, else to 0 (server/TetherController.cpp, setIpFwdEnabled).
+// So the end of a hotspot does not stop a machine's forwarding, and the reverse. A restarted netd
+// has lost all requests.
 type requester struct {
 	Name string `json:"requester"`
 }
 
-// forwarding is the resource that has the kernel forward packets: a request to netd where there is
-// its program, else the kernel's parameter.
+// forwarding returns the resource that enables forwarding: a request to netd if ndc exists, else
+// the kernel's parameter.
 func (h *Host) forwarding() resource {
 	if h.ndc == "" {
 		return ipForward
@@ -43,7 +43,7 @@ func (r requester) valid() bool { return r.Name == requesterName }
 
 func (r requester) foreign() bool { return false }
 
-// exists reports whether packets are forwarded, at our request.
+// exists reports whether forwarding is enabled by sov's request.
 func (r requester) exists(h *Host) (bool, error) {
 	on, err := ipForward.exists(h)
 	return on && (h.held == nil || h.held.find(r) >= 0), err
@@ -51,7 +51,7 @@ func (r requester) exists(h *Host) (bool, error) {
 
 func (r requester) current(h *Host) (string, error) { return ipForward.current(h) }
 
-// make writes the parameter itself where netd does not take the request.
+// make writes the kernel's parameter if netd does not accept the request.
 func (r requester) make(h *Host) error {
 	if err := h.askNetd("enable"); err != nil {
 		h.log(fmt.Sprintf("ask netd for forwarding: %v: the end of a hotspot will switch it off for a moment", err))
@@ -64,18 +64,18 @@ func (r requester) make(h *Host) error {
 
 func (r requester) undo(h *Host, before string) error {
 	if h.ndc != "" && h.askNetd("disable") == nil {
-		return nil // netd knows who else needs it
+		return nil // netd knows the other requesters
 	}
 	return ipForward.undo(h, before)
 }
 
 func (r requester) missing() finding.Finding { return ipForward.missing() }
 
-// askAgain repeats the request after something of ours had to be made: netd may have started again
-// and forgotten it.
+// askAgain repeats the request after a resource had to be re-created: netd may have restarted and
+// lost it.
 func (h *Host) askAgain() {
 	if h.ndc != "" {
-		_ = h.askNetd("enable") // make has told of a netd that does not take it
+		_ = h.askNetd("enable") // make has reported a netd that does not accept it
 	}
 }
 
@@ -84,7 +84,7 @@ const (
 	ndcOK      = "200" // ResponseCode::CommandOkay
 )
 
-// askNetd enables or disables forwarding by our name.
+// askNetd enables or disables forwarding under sov's name.
 func (h *Host) askNetd(verb string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), ndcTimeout)
 	defer cancel()
@@ -99,12 +99,12 @@ func (h *Host) askNetd(verb string) error {
 	return nil
 }
 
-// tetheringPriority is that of netd's rules that lead a hotspot's clients on
+// tetheringPriority is the priority of netd's rules for a hotspot's clients
 // (server/RouteController.h).
 const tetheringPriority = 21000
 
-// tethers tells whether a hotspot or another kind of tethering needs forwarding: netd's rules or
-// chain have something of it.
+// tethers reports whether tethering, such as a hotspot, needs forwarding, by netd's rules and
+// chain.
 func (h *Host) tethers() (bool, error) {
 	rules, err := netlink.RuleList(netlink.FAMILY_V4)
 	if err != nil {

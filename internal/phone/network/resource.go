@@ -12,58 +12,61 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A resource is one change to the host's network. It can be recognised, made and undone from its
-// fields alone, which are also its form in the ledger. Resources are comparable values: equal
+// A resource is one change to the host's network. Its fields alone are enough to recognise, create
+// and undo it; they are also its format in the ledger. Resources are comparable values: equal
 // values are one resource.
 type resource interface {
-	fmt.Stringer // for people: "address 192.168.100.1/24 on vm_sql"
+	fmt.Stringer // in messages: "address 192.168.100.1/24 on vm_sql"
 
 	// kind names the type in the ledger.
 	kind() string
-	// valid reports whether this package makes such a resource. Undoing another could do harm.
+	// valid reports whether this package can have created such a resource. Undoing another could do
+	// harm.
 	valid() bool
-	// foreign reports whether one that exists, but not in the ledger, belongs to another program.
+	// foreign reports whether an existing resource that is not in the ledger belongs to another
+	// program.
 	foreign() bool
 
 	// exists reports whether the kernel has the resource, from any program.
 	exists(h *Host) (bool, error)
-	// make makes the resource, which does not exist.
+	// make creates the resource, which does not exist.
 	make(h *Host) error
-	// undo removes the resource, if it exists. Before is the value that a replacing one replaced.
+	// undo removes the resource, if it exists. before is the value that a replacing resource
+	// replaced.
 	undo(h *Host, before string) error
-	// missing is what Check reports when the resource does not exist.
+	// missing returns the finding for a resource that does not exist.
 	missing() finding.Finding
 }
 
-// Some kinds of resource do more.
+// Additional interfaces of some kinds of resource.
 type (
-	// A claimed resource carries the name of its machine: the TAP interface. One that exists and
-	// is not the owner's is refused.
+	// A claimed resource has the name of its machine: the TAP interface. An existing one of another
+	// owner is an error.
 	claimed interface {
 		checkOwner(owner string, inLedger bool) error
 	}
-	// A replacing resource takes the place of another value, which undo restores: the sysctl.
+	// A replacing resource replaces a value, which undo restores: the sysctl.
 	replacing interface {
 		current(h *Host) (string, error)
 	}
-	// An ordered resource has an effect only before others of its kind: the route. One of ours
-	// that is not in place is removed and made again.
+	// An ordered resource has an effect only before others of its kind: the route. If sov's is not
+	// in place, it is removed and re-created.
 	ordered interface {
 		inPlace() (bool, error)
 	}
 )
 
-// Our marks on rules and routes, the field "proto" of ip rule and ip route (linux/rtnetlink.h;
-// values up to 4 are the kernel's, and no routing daemon uses these). They identify ours when the
-// ledger is lost, and they make removal exact: the kernel takes a rule without a destination as the
-// request to add or remove one with any destination. Without the marks it would refuse "from all"
-// beside "from all to 192.168.100.0/24", and remove one for the other.
+// Sov's marks on rules and routes, the field "proto" of ip rule and ip route (linux/rtnetlink.h;
+// values up to 4 are the kernel's, and no routing daemon uses these). They identify sov's entries
+// if the ledger is lost, and make removal exact: in requests to add or remove, the kernel lets a
+// rule without a destination match any destination. Without the marks it would refuse "from all"
+// beside "from all to 192.168.100.0/24", and could remove one instead of the other.
 const (
 	protoEverything = 115 // the rule for all packets; routes
 	protoScoped     = 116 // rules for a machine's packets
 )
 
-// ignoreAbsent drops an error that says that the resource to remove does not exist.
+// ignoreAbsent returns nil for an error that says that the resource to remove does not exist.
 func ignoreAbsent(err error) error {
 	if isAbsent(err) {
 		return nil
@@ -77,7 +80,7 @@ func isAbsent(err error) bool {
 		errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EADDRNOTAVAIL)
 }
 
-// findLink returns nil when the interface does not exist.
+// findLink returns nil if the interface does not exist.
 func findLink(name string) (netlink.Link, error) {
 	link, err := netlink.LinkByName(name)
 	if isAbsent(err) {

@@ -15,16 +15,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errNoAnswer says that nothing came back for the guest.
+// errNoAnswer says that no answer for the guest came back.
 var errNoAnswer = errors.New("no answer came back")
 
 const (
-	answerWait = 400 * time.Millisecond // for an answer; after it, the question is sent again
+	answerWait = 400 * time.Millisecond // for an answer; then the request is repeated
 	questions  = 3
-	// probePort is the guest's, of the dynamic ones (RFC 6335).
+	// probePort is the guest's port, in the dynamic range (RFC 6335).
 	probePort = 61208
-	// vnetHeader is what stands before a frame (linux/virtio_net.h, struct virtio_net_hdr); all
-	// zero: a plain one.
+	// vnetHeader is the size of the header before a frame (linux/virtio_net.h, struct
+	// virtio_net_hdr), which is zero for a plain frame.
 	vnetHeader    = 10
 	ethernet      = 14
 	ipv4Header    = 20
@@ -32,9 +32,8 @@ const (
 	maxFrameBytes = 64 << 10
 )
 
-// roundTrip sends a question to the guest's name servers from the guest's address, by the TAP
-// interface, as the guest would, and waits for an answer. That a server refuses the port is one
-// too.
+// roundTrip sends a DNS request to the guest's name servers through the TAP interface, with the
+// guest's address, and waits for an answer. An ICMP port unreachable also counts.
 func (h *Host) roundTrip(ctx context.Context, vm VM) error {
 	servers := slices.DeleteFunc(slices.Clone(vm.DNS), func(a netip.Addr) bool { return !a.Is4() || vm.Subnet().Contains(a) })
 	if len(servers) == 0 {
@@ -49,8 +48,8 @@ func (h *Host) roundTrip(ctx context.Context, vm VM) error {
 		return fmt.Errorf("open %s: %w", vm.TAP, err)
 	}
 	defer wire.Close()
-	// The kernel need not ask for the guest's address, which would not be answered. The entry goes
-	// before the guest comes.
+	// A static neighbour entry, because ARP requests for the guest would not be answered. It is
+	// removed before the guest starts.
 	guest := hardwareAddress(vm.TAP + " guest")
 	neighbour := &netlink.Neigh{LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_REACHABLE, IP: vm.Guest.Addr().AsSlice(), HardwareAddr: guest}
 	if err := netlink.NeighSet(neighbour); err != nil {
@@ -71,7 +70,7 @@ func (h *Host) roundTrip(ctx context.Context, vm VM) error {
 		for {
 			n, err := wire.Read(frame)
 			if err != nil {
-				break // the time is over
+				break // timeout
 			}
 			if isAnswer(frame[:n], vm.Guest.Addr(), servers) {
 				return nil
@@ -84,11 +83,11 @@ func (h *Host) roundTrip(ctx context.Context, vm VM) error {
 	return errNoAnswer
 }
 
-// rootServers is a DNS message that asks for the name servers of the root (RFC 1035, section 4):
-// every resolver knows them.
+// rootServers is a DNS request for the name servers of the root (RFC 1035, section 4), which every
+// resolver can answer.
 var rootServers = []byte{0x73, 0x6f, 0x01, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0 /* the root */, 0, 2 /* NS */, 0, 1 /* IN */}
 
-// question is a frame with a question for the name servers of the root.
+// question returns a frame with the request rootServers.
 func question(from, to net.HardwareAddr, source, destination netip.AddrPort) []byte {
 	f := make([]byte, vnetHeader+ethernet+ipv4Header+udpHeader, vnetHeader+ethernet+ipv4Header+udpHeader+len(rootServers))
 	frame := f[vnetHeader:]
@@ -101,15 +100,15 @@ func question(from, to net.HardwareAddr, source, destination netip.AddrPort) []b
 	copy(ip[12:], source.Addr().AsSlice())
 	copy(ip[16:], destination.Addr().AsSlice())
 	binary.BigEndian.PutUint16(ip[10:], checksum(ip[:ipv4Header], 0))
-	udp := ip[ipv4Header:] // without a checksum, which is allowed (RFC 768)
+	udp := ip[ipv4Header:] // without a checksum, which is optional (RFC 768)
 	binary.BigEndian.PutUint16(udp, source.Port())
 	binary.BigEndian.PutUint16(udp[2:], destination.Port())
 	binary.BigEndian.PutUint16(udp[4:], uint16(udpHeader+len(rootServers)))
 	return append(f, rootServers...)
 }
 
-// isAnswer reports whether a frame brings the guest something from a server: a datagram from its
-// port, or that it refuses the question (RFC 792, destination unreachable).
+// isAnswer reports whether a frame is a server's answer to the guest: a datagram from its port, or
+// ICMP destination unreachable (RFC 792).
 func isAnswer(frame []byte, guest netip.Addr, servers []netip.Addr) bool {
 	if len(frame) < vnetHeader+ethernet+ipv4Header+udpHeader {
 		return false

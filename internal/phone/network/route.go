@@ -47,13 +47,13 @@ func (r route) exists(*Host) (bool, error) {
 	return false, err
 }
 
-// is reports whether a default route of r's table leaves by r's interface, link, and gateway.
+// is reports whether a default route of r's table has r's interface, link, and gateway.
 func (r route) is(have netlink.Route, link netlink.Link) bool {
 	return have.LinkIndex == link.Attrs().Index && gatewayOf(have) == r.Gateway
 }
 
-// inPlace reports whether no other route of ours comes first. A machine whose daemon is dead may
-// still own the route of an uplink that was the default network for a while.
+// inPlace reports whether no other route of sov precedes it. A machine with a dead daemon may still
+// own the route of a previous uplink.
 func (r route) inPlace() (bool, error) {
 	routes, err := defaultRoutes(r.Table)
 	if err != nil || len(routes) == 0 || routes[0].Protocol != protoEverything {
@@ -63,8 +63,9 @@ func (r route) inPlace() (bool, error) {
 	return link != nil && r.is(routes[0], link), err
 }
 
-// make puts the route before any other default route of the table: another program's, or one
-// that another machine still owns because its daemon has not noticed yet that the uplink changed.
+// make adds the route before all other default routes of the table: those of other programs, and
+// those that another machine still owns because its daemon has not noticed the change of the uplink
+// yet.
 func (r route) make(*Host) error {
 	request, err := r.request()
 	if err != nil {
@@ -88,7 +89,7 @@ func (r route) request() (*netlink.Route, error) {
 	}
 	out := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(anywhere), Table: r.Table, Family: netlink.FAMILY_V4, Protocol: protoEverything}
 	if r.Gateway.IsValid() {
-		// Main need not have the route to the gateway that the uplink's own table has.
+		// The table main may lack the route to the gateway that the uplink's own table has.
 		out.Gw, out.Flags = r.Gateway.AsSlice(), int(netlink.FLAG_ONLINK)
 	} else {
 		out.Scope = netlink.SCOPE_LINK
@@ -124,7 +125,7 @@ func gatewayOf(r netlink.Route) netip.Addr {
 	return addr.Unmap()
 }
 
-// markedRoutes are main's default routes that have our protocol.
+// markedRoutes returns main's default routes with sov's protocol.
 func markedRoutes() ([]route, error) {
 	routes, err := defaultRoutes(unix.RT_TABLE_MAIN)
 	if err != nil {

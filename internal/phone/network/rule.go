@@ -11,7 +11,7 @@ import (
 
 // A rule is a policy rule: "PRIORITY: from all [to PREFIX] [iif LINK] lookup TABLE".
 type rule struct {
-	Link     string       `json:"link,omitempty"`  // the interface that packets come in by; empty: any
+	Link     string       `json:"link,omitempty"`  // incoming interface; empty: any
 	Prefix   netip.Prefix `json:"prefix,omitzero"` // destination; zero: any
 	Table    int          `json:"table"`
 	Priority int          `json:"priority"`
@@ -19,7 +19,7 @@ type rule struct {
 
 func (r rule) String() string { return "rule " + r.text() }
 
-// text is the rule as ip rule prints it.
+// text returns the rule as ip rule prints it.
 func (r rule) text() string {
 	out := fmt.Sprintf("%d: from all", r.Priority)
 	if r.Prefix.IsValid() {
@@ -56,7 +56,7 @@ func (r rule) exists(*Host) (bool, error) {
 	return false, err
 }
 
-// ruleOf is a rule of the kernel's, without the selectors that ours do not have.
+// ruleOf converts a rule of the kernel, without the selectors that sov's rules do not have.
 func ruleOf(r netlink.Rule) rule {
 	return rule{Link: r.IifName, Prefix: prefixOf(r.Dst), Table: r.Table, Priority: r.Priority}
 }
@@ -83,7 +83,7 @@ func (r rule) missing() finding.Finding {
 		"someone removed it; without it Android's rules end the guest's packets at \"unreachable\"")
 }
 
-// markedRules are the policy rules that have our protocols.
+// markedRules returns the policy rules with sov's protocols.
 func markedRules() ([]rule, error) {
 	rules, err := netlink.RuleList(netlink.FAMILY_V4)
 	if err != nil {

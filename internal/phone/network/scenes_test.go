@@ -109,8 +109,8 @@ func (p *phone) forwarding(when, want string) {
 }
 
 // Forwarding is asked of netd under a name of our own, again after netd has forgotten it, and given
-// back without taking it from anybody else who has asked.
-func TestForwardingIsAskedOfNetd(t *testing.T) {
+// back without affecting other requesters.
+func TestForwardingByNetd(t *testing.T) {
 	hotspot := netd.Tether{Down: "wlan1", Up: "rmnet0"}
 	for _, routing := range []Routing{Scoped, MainFirst} {
 		t.Run(string(routing), func(t *testing.T) {
@@ -159,7 +159,7 @@ func TestForwardingIsAskedOfNetd(t *testing.T) {
 
 // Without ndc, and where it does not do as it is told, forwarding stays on as long as anything of a
 // tether is there.
-func TestForwardingIsNotTakenFromATether(t *testing.T) {
+func TestForwardingOfTetheringStays(t *testing.T) {
 	for name, tt := range map[string]struct {
 		ndc    bool
 		start  func(p *phone)
@@ -236,7 +236,7 @@ func asks(servers ...string) VM {
 
 // The mode is found out by a round trip from the guest's address.
 func TestDecide(t *testing.T) {
-	const nobody = "198.51.100.1" // no machine has it
+	const unassigned = "198.51.100.1" // no machine has it
 	for name, tt := range map[string]struct {
 		before func(p *phone)
 		vm     VM
@@ -244,12 +244,12 @@ func TestDecide(t *testing.T) {
 		reason string
 	}{
 		"scoped carries":    {func(*phone) {}, asks(netd.ServerIP), Scoped, "an answer came back by wlan0"},
-		"one of two":        {func(*phone) {}, asks(nobody, netd.ServerIP), Scoped, "an answer came back by wlan0"},
+		"one of two":        {func(*phone) {}, asks(unassigned, netd.ServerIP), Scoped, "an answer came back by wlan0"},
 		"clat":              {func(p *phone) { p.net.ToScene(netd.IPv6Only) }, asks(netd.ServerIP), Scoped, "an answer came back by v4-rmnet0"},
 		"lockdown":          {func(p *phone) { p.net.ToScene(netd.Lockdown) }, asks(netd.ServerIP), Scoped, "an answer came back by wlan0"},
 		"only main carries": {func(p *phone) { p.sh("ip rule add pref 2 iif vm_sql prohibit") }, asks(netd.ServerIP), MainFirst, "in the mode scoped no answer"},
-		"nobody answers":    {func(*phone) {}, asks(nobody), Scoped, "no answer came back in either mode"},
-		"nobody to ask":     {func(*phone) {}, asks(), Scoped, "no name server"},
+		"no answer":         {func(*phone) {}, asks(unassigned), Scoped, "no answer came back in either mode"},
+		"no name server":    {func(*phone) {}, asks(), Scoped, "no name server"},
 		"offline":           {func(p *phone) { p.net.ToScene(netd.Offline) }, asks(netd.ServerIP), Scoped, "no uplink yet"},
 		"told":              {func(*phone) {}, sql(MainFirst), MainFirst, "the recipe or the settings"},
 	} {
@@ -265,7 +265,7 @@ func TestDecide(t *testing.T) {
 			if err != nil || got.Routing != tt.want || !strings.Contains(got.Reason, tt.reason) {
 				t.Fatalf("%+v, %v; want %s, %s", got, err, tt.want, tt.reason)
 			}
-			if tt.vm.Routing == Auto && name != "nobody answers" && (tt.want == MainFirst) != strings.Contains(strings.Join(report.Changed, ""), "from all lookup main") {
+			if tt.vm.Routing == Auto && name != "no answer" && (tt.want == MainFirst) != strings.Contains(strings.Join(report.Changed, ""), "from all lookup main") {
 				t.Errorf("changed %v", report.Changed)
 			}
 			// Who looks later, and leaves the choice to the host as well, finds all as it should be

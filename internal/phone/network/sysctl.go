@@ -31,10 +31,11 @@ func (s sysctl) current(h *Host) (string, error) { return h.readSysctl(s.Path) }
 
 func (s sysctl) make(h *Host) error { return h.writeSysctl(s.Path, s.Value) }
 
-// undo restores the value before, unless someone has set another one since, or needs ours by now.
+// undo restores the previous value, unless another program has changed the value meanwhile, or
+// needs it.
 func (s sysctl) undo(h *Host, before string) error {
 	now, err := s.current(h)
-	if err != nil || now != s.Value || before == s.Value || before == "" { // the ledger that had it was lost
+	if err != nil || now != s.Value || before == s.Value || before == "" { // the ledger with the previous value was lost
 		return ignoreAbsent(err)
 	}
 	if s == ipForward {
@@ -50,7 +51,8 @@ func (s sysctl) missing() finding.Finding {
 		"Android's tethering or another program set it back")
 }
 
-// rpFilter is an interface's check of source addresses (ip-sysctl, conf/*/rp_filter), switched off.
+// rpFilter returns the sysctl that disables an interface's check of source addresses (ip-sysctl,
+// conf/*/rp_filter).
 func rpFilter(link string) sysctl {
 	return sysctl{Path: "net/ipv4/conf/" + link + "/rp_filter", Value: "0"}
 }

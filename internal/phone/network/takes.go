@@ -10,14 +10,14 @@ import (
 
 // Bits of a packet's mark (system/netd/include/Fwmark.h).
 const (
-	explicitMark  = 0x10000 // its app has chosen the network
-	protectedMark = 0x20000 // its app is the VPN's own
+	explicitMark  = 0x10000 // the app has chosen the network
+	protectedMark = 0x20000 // the app is the VPN itself
 	localNetID    = 99
 )
 
-// takes tells what the mode MainFirst takes from others on the phone as it is connected now, a line
-// each: the traffic of a VPN, the protection of a lockdown, what apps send by a network that they
-// have chosen. The other mode takes nothing.
+// takes returns which other traffic the mode MainFirst affects, with the phone's current networks,
+// a line each: traffic of a VPN, the protection of a VPN lockdown, traffic of apps that have chosen
+// a network. The mode Scoped does not affect any.
 func takes(u Uplink) ([]string, error) {
 	rules, err := netlink.RuleList(netlink.FAMILY_V4)
 	if err != nil {
@@ -31,7 +31,7 @@ func takes(u Uplink) ([]string, error) {
 	}
 	for _, r := range rules {
 		name := linkOf(r.Table)
-		elsewhere := name != "" && name != u.Interface // a table without a default route takes no packets
+		elsewhere := name != "" && name != u.Interface // a table without a default route does not route packets
 		if r.Priority == tetheringPriority && elsewhere {
 			say("routing main-first takes what clients of %s send by %s: it leaves by %s instead. Use network.routing: scoped", r.IifName, name, u)
 		}
@@ -52,8 +52,8 @@ func takes(u Uplink) ([]string, error) {
 	return out, nil
 }
 
-// Foresee is what a machine would take from others on the phone if it were started now, a sentence
-// each.
+// Foresee returns which other traffic on the phone a machine would affect if it were started now, a
+// sentence each.
 func Foresee(vm VM) ([]string, error) {
 	if vm.Routing != MainFirst {
 		return nil, nil
@@ -68,7 +68,7 @@ func Foresee(vm VM) ([]string, error) {
 	return takes(u)
 }
 
-// linkOf names the interface of a routing table's default route; "" where it has none.
+// linkOf returns the interface of a routing table's default route, or "".
 func linkOf(table int) string {
 	if table <= 0 {
 		return ""

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// aliasPrefix begins the alias (ip link show) of interfaces that are ours. The machine's name
+// aliasPrefix is the prefix of the alias (ip link show) of sov's interfaces. The machine's name
 // follows.
 const aliasPrefix = "sov:"
 
@@ -26,7 +26,7 @@ func (t tap) kind() string { return "tap" }
 
 func (t tap) valid() bool { return t.Link != "" }
 
-// One that passes checkOwner is ours.
+// An interface that passes checkOwner belongs to sov.
 func (t tap) foreign() bool { return false }
 
 func (t tap) exists(*Host) (bool, error) {
@@ -34,8 +34,7 @@ func (t tap) exists(*Host) (bool, error) {
 	return link != nil, err
 }
 
-// make makes a persistent interface with the flags that crosvm opens it with. crosvm finds it by
-// name.
+// make creates a persistent interface with the flags with which crosvm opens it by name.
 func (t tap) make(*Host) error {
 	link := &netlink.Tuntap{
 		LinkAttrs: netlink.LinkAttrs{Name: t.Link},
@@ -45,7 +44,7 @@ func (t tap) make(*Host) error {
 	if err := netlink.LinkAdd(link); err != nil {
 		return fmt.Errorf("make a TAP interface (is /dev/net/tun there?): %w", err)
 	}
-	// With a fixed address, the guest's neighbour table stays right when the interface is
+	// With a fixed address, the guest's neighbour table stays valid when the interface is
 	// re-created.
 	if err := netlink.LinkSetHardwareAddr(link, hardwareAddress(t.Link)); err != nil {
 		return fmt.Errorf("set its hardware address: %w", err)
@@ -60,7 +59,7 @@ func hardwareAddress(name string) net.HardwareAddr {
 	return net.HardwareAddr{0x02, sum[0], sum[1], sum[2], sum[3], sum[4]}
 }
 
-// undo leaves an interface that another program has put in the place of ours.
+// undo keeps an interface with which another program has replaced sov's.
 func (t tap) undo(*Host, string) error {
 	link, err := findLink(t.Link)
 	if link == nil || err != nil || !mayBeOurs(link) {
@@ -69,15 +68,16 @@ func (t tap) undo(*Host, string) error {
 	return ignoreAbsent(netlink.LinkDel(link))
 }
 
-// mayBeOurs reports whether an interface can be one that make made.
+// mayBeOurs reports whether make may have created an interface.
 func mayBeOurs(link netlink.Link) bool {
 	_, isTAP := link.(*netlink.Tuntap)
 	alias := link.Attrs().Alias
 	return isTAP && (alias == "" || strings.HasPrefix(alias, aliasPrefix))
 }
 
-// checkOwner refuses an interface that is not a TAP interface with the owner's alias. One without
-// an alias is accepted if it is in the ledger: its maker was killed before it set the alias.
+// checkOwner returns an error for an interface that is not a TAP interface with the owner's alias.
+// An interface without an alias is accepted if it is in the ledger: its creator was killed before
+// it set the alias.
 func (t tap) checkOwner(owner string, inLedger bool) error {
 	link, err := netlink.LinkByName(t.Link)
 	if err != nil {
@@ -100,14 +100,14 @@ func (t tap) missing() finding.Finding {
 // turns the carrier on).
 func hasCarrier(attrs *netlink.LinkAttrs) bool { return attrs.RawFlags&unix.IFF_LOWER_UP != 0 }
 
-// neighbour are the parameters by which the host looks for the guest on a TAP interface (ip-sysctl,
-// neigh/): every 200 ms instead of every second, so that a guest that has just booted is found at
-// once, and for 3 seconds as usual.
+// neighbour are the ARP parameters of a TAP interface (ip-sysctl, neigh/): requests every 200 ms
+// instead of every second, so that a guest that has just booted is found at once, for 3 seconds in
+// total as usual.
 var neighbour = map[string]string{"retrans_time_ms": "200", "mcast_solicit": "15"}
 
-// ipv6Off is the parameter that keeps IPv6 from an interface: without it, guest and phone would
-// reach each other by link-local addresses, past the rules for IPv4 (ip-sysctl,
-// conf/*/disable_ipv6). A kernel without IPv6 has none.
+// ipv6Off returns the parameter that disables IPv6 on an interface (ip-sysctl,
+// conf/*/disable_ipv6): otherwise guest and phone could communicate by link-local addresses, past
+// the rules for IPv4. A kernel without IPv6 does not have it.
 func ipv6Off(link string) string { return "net/ipv6/conf/" + link + "/disable_ipv6" }
 
 func (h *Host) hasIPv6(link string) bool {
@@ -115,7 +115,7 @@ func (h *Host) hasIPv6(link string) bool {
 	return err == nil && value != "1"
 }
 
-// tune gives the TAP interface its alias and MTU, takes IPv6 from it and brings it up.
+// tune sets the TAP interface's alias and MTU, disables IPv6 and brings it up.
 func (h *Host) tune(vm VM, report *Report) error {
 	link, err := netlink.LinkByName(vm.TAP)
 	if err != nil {
@@ -144,7 +144,7 @@ func (h *Host) tune(vm VM, report *Report) error {
 			return fmt.Errorf("bring it up: %w", err)
 		}
 		report.Changed = append(report.Changed, "brought up "+vm.TAP)
-		if link, err = netlink.LinkByName(vm.TAP); err != nil { // one that is down has no carrier, even if a process has it open
+		if link, err = netlink.LinkByName(vm.TAP); err != nil { // an interface that is down has no carrier, even if a process has it open
 			return err
 		}
 	}

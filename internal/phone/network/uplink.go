@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An Uplink is the interface by which the host reaches the internet.
+// An Uplink is the interface through which the host reaches the internet.
 type Uplink struct {
 	Interface string     `json:"interface"`
-	Table     int        `json:"table"`            // the routing table that has its default route
+	Table     int        `json:"table"`            // the routing table with its default route
 	Gateway   netip.Addr `json:"gateway,omitzero"` // zero on point-to-point links, such as mobile ones
-	MTU       int        `json:"-"`                // bytes, of the interface or its default route, whichever is smaller
+	MTU       int        `json:"-"`                // bytes; the smaller of the interface's and its default route's
 }
 
-// same reports whether u is the way that v is. The size of packets may differ.
+// same reports whether u equals v, apart from the MTU.
 func (u Uplink) same(v Uplink) bool {
 	u.MTU = v.MTU
 	return u == v
@@ -36,28 +36,28 @@ func (u Uplink) String() string {
 	}
 }
 
-// ErrNoUplink says that the host has no way to the internet at present.
+// ErrNoUplink says that the host does not have a default network.
 var ErrNoUplink = errors.New("the phone has no default network: neither Wi-Fi nor mobile data is connected")
 
 // The rule for the default network is netd's "fwmark 0x0/0xffff iif lo lookup TABLE": for packets
 // whose socket has chosen no network, of which the low 16 bits of the mark are the netId
 // (system/netd/server/RouteController.cpp, modifyDefaultNetwork; Fwmark.h). LineageOS and CalyxOS
-// demand the permission of the system as well, bits 18 and 19: "fwmark 0xc0000/0xcffff".
+// also require the system permission, bits 18 and 19: "fwmark 0xc0000/0xcffff".
 const (
 	netIDMask      = 0xffff
 	permissionMask = 0xc0000
 )
 
-// Uplink returns the interface of Android's default network. It is named by netd's rules, in which
-// it has the priority 31000 (22000 up to Android 11), and not by a table that any program reads:
-// the rule is told by its mark and mask. A host without such rules (any other Linux) has its uplink
-// in the table main. It returns an error that wraps ErrNoUplink when there is none.
+// Uplink returns the interface of Android's default network. Only netd's rules name it, with
+// priority 31000 (22000 up to Android 11); the rule is recognised by its mark and mask. A host
+// without such rules (any other Linux) has its uplink in the table main. Without an uplink the
+// error wraps ErrNoUplink.
 func (h *Host) Uplink() (Uplink, error) {
 	return findUplink("")
 }
 
-// findUplink looks for the uplink, or, where only is a name, for the default route of that
-// interface. Routes of ours are not looked at.
+// findUplink finds the uplink or, if only is not empty, the default route of that interface. It
+// ignores sov's routes.
 func findUplink(only string) (Uplink, error) {
 	if only == "auto" {
 		only = ""
@@ -91,8 +91,7 @@ func isDefaultNetwork(r netlink.Rule) bool {
 		r.UIDRange == nil && !r.Invert
 }
 
-// uplinkIn returns the best default route of a table that leaves by an interface that is up and not
-// one of ours.
+// uplinkIn returns the best default route of a table whose interface is up and not one of sov's.
 func uplinkIn(table int, only string) (Uplink, bool, error) {
 	routes, err := defaultRoutes(table)
 	if err != nil {
@@ -101,7 +100,7 @@ func uplinkIn(table int, only string) (Uplink, bool, error) {
 	for _, r := range routes {
 		link, err := netlink.LinkByIndex(r.LinkIndex)
 		if err != nil {
-			continue // it went away meanwhile
+			continue // it was removed meanwhile
 		}
 		name := link.Attrs().Name
 		if r.Protocol == protoEverything || only != "" && name != only || strings.HasPrefix(link.Attrs().Alias, aliasPrefix) {

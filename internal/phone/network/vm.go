@@ -10,49 +10,47 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// A Routing is how a guest's packets find the uplink, and their answers the guest.
+// A Routing is the mode of policy routing between a guest and the uplink.
 type Routing string
 
 // Routing modes.
 const (
-	// Auto is Scoped, or, where a round trip shows that this does not carry and MainFirst does,
-	// MainFirst. See [Host.Decide].
+	// Auto is Scoped, or MainFirst if a round trip works only with that. See [Host.Decide].
 	Auto Routing = "auto"
-	// MainFirst lets every packet of the phone look into the table main first, and keeps the
-	// uplink's default route there. It is what is proven on phones, and it takes the traffic of VPN
-	// apps along.
+	// MainFirst routes every packet of the phone by the table main first, which has the uplink's
+	// default route. It is proven on phones, but also affects the traffic of VPN apps.
 	MainFirst Routing = "main-first"
-	// Scoped touches the guest's own packets only.
+	// Scoped affects only the guest's own packets.
 	Scoped Routing = "scoped"
 )
 
-// A VM is what one machine wants of its host's network.
+// A VM is one machine's configuration of its host's network.
 type VM struct {
-	Name    string       // of the machine; names the owner of what is made for it
-	TAP     string       // interface to make
+	Name    string       // of the machine, the owner of its resources
+	TAP     string       // interface to create
 	Host    netip.Prefix // the host's address on it, with the length of the subnet's prefix
 	Guest   netip.Prefix // the guest's address
 	MTU     int          // bytes
 	Routing Routing
-	Publish []Port       // what peers reach, and the host offers at its own address where it is forwarded
+	Publish []Port       // ports for peers, and those that the host forwards at its own address
 	Phone   []uint16     // TCP ports of the guest that the host's users other than root may reach
-	Egress  Egress       // what the guest may reach besides the internet
-	DNS     []netip.Addr // its name servers, which it may reach in any case, and which answer to a round trip
-	Peers   []Peer       // machines whose guests may talk with this one
+	Egress  Egress       // what the guest may reach in addition to the internet
+	DNS     []netip.Addr // its name servers, which it may always reach, and which round trips use
+	Peers   []Peer       // machines whose guests may communicate with this one
 	Uplink  string       // name of an interface, or "" or "auto" to follow Android's default network
 }
 
-// An Egress is what a guest may reach besides the internet, its peers and the time.
+// An Egress is what a guest may reach in addition to the internet, its peers and the time server.
 type Egress struct {
 	Phone bool // the host's own ports
-	LAN   bool // private networks by the uplink
+	LAN   bool // private networks through the uplink
 }
 
 // A Port is a port of the guest that is published.
 type Port struct {
 	Port    uint16
 	UDP     bool   // not TCP
-	Host    uint16 // the host's number of it, where it is forwarded; 0: the same
+	Host    uint16 // the host's port if it is forwarded; 0: the same
 	Forward bool   // reachable at the host's own address on the uplink
 }
 
@@ -66,7 +64,7 @@ type Peer struct {
 // Subnet is the network of its TAP interface.
 func (p Peer) Subnet() netip.Prefix { return p.Guest.Masked() }
 
-// match is what iptables compares with the protocol and the destination's port.
+// match returns the iptables match of the protocol and the destination port.
 func (p Port) match(port uint16) string {
 	protocol := guestspec.TCP
 	if p.UDP {

@@ -23,24 +23,23 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 )
 
-// A writer makes one file, from its beginning to its end. Zeros become holes. It is not a
-// durable.File: an interrupted transfer keeps what it has written. The folder gets its name when
-// all of its files are complete and synced.
+// A writer writes one file sequentially. Zeros become holes. It is not a durable.File, because an
+// interrupted transfer keeps what it has written. The folder is renamed when all its files are
+// complete and synced.
 type writer struct {
 	file *os.File
 	buf  *bufio.Writer
 	at   int64
 }
 
-// writeBuffer is how many bytes are gathered before they are written.
+// writeBuffer is the size of the write buffer in bytes.
 const writeBuffer = 1 << 20
 
-// newWriter opens a file to be made; what is there of it goes away, but keep bytes from its
-// beginning.
+// newWriter opens a file for writing and keeps the first keep bytes of an existing one.
 func newWriter(path string, keep int64) (*writer, error) {
 	flags := os.O_WRONLY | os.O_CREATE
 	if keep == 0 {
-		// A new file: the old one may be open as one to copy from.
+		// Create a new file: the old one may be open as a source.
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
@@ -67,7 +66,7 @@ func (w *writer) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// hole makes n zeros.
+// hole skips n zeros.
 func (w *writer) hole(n int64) error {
 	if err := w.buf.Flush(); err != nil {
 		return err
@@ -77,7 +76,7 @@ func (w *writer) hole(n int64) error {
 	return err
 }
 
-// finish makes the file as long as what was made of it, and durable.
+// finish sets the file's length to what was written, and syncs it.
 func (w *writer) finish() error {
 	err := w.buf.Flush()
 	if err == nil {
@@ -92,24 +91,24 @@ func (w *writer) finish() error {
 	return errors.Join(err, w.file.Close())
 }
 
-// abandon keeps what was written for the next time.
+// abandon keeps what was written for the next transfer.
 func (w *writer) abandon() {
 	w.buf.Flush()
 	w.file.Close()
 }
 
-// An assembly is a version that is being put together in the machine's folder for that.
+// An assembly is a version that is being assembled in the machine's incoming folder.
 type assembly struct {
 	vm phonepath.VM
 	version
 	target   string          // slot
-	files    []manifest.File // that are made; vm.json is known already
+	files    []manifest.File // files to write; vm.json is known already
 	report   func(pushapi.Progress)
 	progress pushapi.Progress
 }
 
-// begin prepares the folder for a version that was admitted. data is how many bytes of each file
-// are not zeros.
+// begin prepares the folder for an admitted version. data is the number of non-zero bytes of each
+// file.
 func begin(r *Receiver, v version, data []int64, report func(pushapi.Progress)) (*assembly, error) {
 	s := &assembly{vm: r.VM, version: v, files: installed.Streamed(v.Artifact), report: report}
 	if len(data) != len(s.files) {
@@ -118,7 +117,7 @@ func begin(r *Receiver, v version, data []int64, report func(pushapi.Progress)) 
 	if err := durable.MkdirAll(r.VM.Incoming(), 0o755); err != nil {
 		return nil, err
 	}
-	// Before anything is sent: what collides with another machine could not be started.
+	// Before anything is sent: a version that conflicts with another machine could not be started.
 	if err := address.Claim(r.VM, v.Spec.Network); err != nil {
 		return nil, err
 	}
@@ -138,13 +137,13 @@ func begin(r *Receiver, v version, data []int64, report func(pushapi.Progress)) 
 
 func (s *assembly) path(name string) string { return filepath.Join(s.vm.Incoming(), name) }
 
-// note counts bytes of files that were made.
+// note counts written bytes of files.
 func (s *assembly) note(written int64) {
 	s.progress.Written += written
 	s.report(s.progress)
 }
 
-// finish verifies what was made and makes it the slot.
+// finish verifies the files and makes the folder the slot.
 func (s *assembly) finish(ctx context.Context) error {
 	names := map[string]bool{}
 	for i, name := range []string{artifact.ManifestFile, artifact.SpecFile} {
@@ -168,7 +167,7 @@ func (s *assembly) finish(ctx context.Context) error {
 	return slots.Commit(s.vm, s.target)
 }
 
-// verify reads a file back, compares it with the manifest and leaves its list of chunks for the
+// verify reads a file back, compares it with the manifest and stores its list of chunks for the
 // next push.
 func (s *assembly) verify(ctx context.Context, want manifest.File) error {
 	f, err := os.Open(s.path(want.Name))
@@ -199,7 +198,7 @@ func (s *assembly) verify(ctx context.Context, want manifest.File) error {
 	return nil
 }
 
-// isWhole tells whether a slot holds a version, byte for byte.
+// isWhole reports whether a slot has a version, byte for byte.
 func isWhole(ctx context.Context, dir string, a *installed.Artifact, report func(int64)) bool {
 	for _, want := range a.Files {
 		f, err := os.Open(filepath.Join(dir, want.Name))
@@ -216,7 +215,7 @@ func isWhole(ctx context.Context, dir string, a *installed.Artifact, report func
 	return true
 }
 
-// reporting is a reader that tells how much was read.
+// reporting is a reader that reports how much was read.
 type reporting struct {
 	ctx    context.Context
 	r      io.Reader

@@ -1,10 +1,10 @@
-// Package receive is the phone's part of installing a version of a machine: from a computer that
-// sends what is missing, see package pushapi, or from a folder or an archive that holds all of it.
-// Either way the files are put together in a folder beside the slots, synced, read back and
-// compared with manifest.json, and take a slot's name after that; package slots says how. Package
-// trust decides whether the phone takes a version, before any of it is written.
+// Package receive is the phone's part of installing a version of a machine, from a computer that
+// sends the missing parts (see package pushapi), or from a complete folder or archive. It assembles
+// the files in a folder beside the slots, syncs them, reads them back, compares them with
+// manifest.json, and then makes the folder a slot (see package slots). Before anything is written,
+// package trust decides whether the phone accepts the version.
 //
-// What was written when a transfer was cut off stays, and the next one goes on from there.
+// After an interruption the written data stays, and the next transfer continues from there.
 package receive
 
 import (
@@ -25,16 +25,16 @@ type Receiver struct {
 	VM      phonepath.VM
 	Arch    string        // of machines that this phone runs
 	Version string        // of this program
-	Running func() string // the slot of the machine that runs, or ""
+	Running func() string // returns the slot of the running machine, or ""
 
-	AllowDowngrade bool // Install takes a signed version whose serial is lower than one before
+	AllowDowngrade bool // Install accepts a signed version with a lower serial than a previous one
 }
 
-// lockPatience is how long a push waits for another to end: that of a cable that was pulled ends
-// when adb has noticed.
+// lockPatience is how long a push waits for the end of another: after an unplugged cable, that ends
+// when adb notices.
 const lockPatience = 10 * time.Second
 
-// lock keeps every other transfer of the machine away. It makes the machine's folders.
+// lock locks the machine against other transfers. It creates the machine's folders.
 func (r *Receiver) lock(ctx context.Context) (*durable.Lock, error) {
 	if err := durable.MkdirAll(r.VM.Slots(), 0o755); err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func (r *Receiver) lock(ctx context.Context) (*durable.Lock, error) {
 	return l, nil
 }
 
-// parse checks what an offer or a folder says of itself against this phone.
+// parse validates the description of a version and checks it against this phone.
 func (r *Receiver) parse(manifestText, specText []byte) (*installed.Artifact, error) {
 	a, err := installed.Parse(manifestText, specText)
 	if err != nil {
@@ -66,7 +66,7 @@ func (r *Receiver) parse(manifestText, specText []byte) (*installed.Artifact, er
 	return a, nil
 }
 
-// running is the slot of the machine that runs, or "".
+// running returns the slot of the running machine, or "".
 func (r *Receiver) running() string {
 	if r.Running == nil {
 		return ""

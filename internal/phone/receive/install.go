@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/pushapi"
 )
 
-// Install installs the version that a folder or an archive on the phone holds, see zip.Reader.
+// Install installs the version in a folder or in an archive on the phone, see zip.Reader.
 func (r *Receiver) Install(ctx context.Context, from fs.FS, report func(pushapi.Progress)) (*pushapi.Done, error) {
 	if report == nil {
 		report = func(pushapi.Progress) {}
@@ -44,7 +44,7 @@ func (r *Receiver) Install(ctx context.Context, from fs.FS, report func(pushapi.
 	}
 	var sizes []int64
 	for _, f := range installed.Streamed(a) {
-		sizes = append(sizes, f.Size) // its holes are not known yet
+		sizes = append(sizes, f.Size) // holes are not known yet
 	}
 	s, err := begin(r, v, sizes, report)
 	if err != nil {
@@ -71,7 +71,7 @@ func readText(from fs.FS, name string) ([]byte, error) {
 	return text, nil
 }
 
-// copyFile makes a file of what from holds, at most as much as the manifest says.
+// copyFile copies a file of from, up to the size in the manifest.
 func (s *assembly) copyFile(ctx context.Context, from fs.FS, want manifest.File) (err error) {
 	src, err := from.Open(want.Name)
 	if err != nil {

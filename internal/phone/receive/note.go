@@ -17,10 +17,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// A note is a file's list of chunks, kept beside it so that it need not be cut again: a line of
-// JSON, and the list as package chunk encodes it. It is believed where the file is still the one
-// that it was made of and it is whole itself. A change of the file by a
-// failing disk shows when what is copied from it is verified.
+// A note caches a file's list of chunks, so that the file need not be split again: a line of JSON,
+// and the list in the encoding of package chunk. It is valid if it is intact and the file has not
+// changed since. A change of the file by a failing disk is detected when the copied data is
+// verified.
 type note struct {
 	Version int    `json:"version"` // chunk.Version
 	Size    int64  `json:"size"`    // of the file
@@ -29,7 +29,7 @@ type note struct {
 	SHA256  string `json:"sha256"` // of the list
 }
 
-// maxNote bounds a note, in bytes: a list of a file of 100 GB.
+// maxNote is the largest note, in bytes: the list of a file of 100 GB.
 const maxNote = 1 << 30
 
 func notePath(path string) string {
@@ -60,7 +60,7 @@ func keepNote(f *os.File, l chunk.List) error {
 	return durable.WriteFile(notePath(f.Name()), append(append(head, '\n'), list...), 0o600)
 }
 
-// readNote returns the list of a file's note; an error is a reason to cut the file.
+// readNote returns the list in a file's note. After an error the file must be split again.
 func readNote(f *os.File) (chunk.List, error) {
 	want, err := noteFor(f)
 	if err != nil {
@@ -88,8 +88,7 @@ func readNote(f *os.File) (chunk.List, error) {
 	return chunk.ReadList(bytes.NewReader(list), n.Size)
 }
 
-// listOf returns a file's chunks, from its note where there is one that can be believed. keep
-// leaves a note.
+// listOf returns a file's chunks, from its note if that is valid. keep writes a note.
 func listOf(f *os.File, fresh, keep bool) (chunk.List, error) {
 	if !fresh {
 		if l, err := readNote(f); err == nil {
@@ -104,7 +103,7 @@ func listOf(f *os.File, fresh, keep bool) (chunk.List, error) {
 		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	if keep {
-		// A phone that is too full for a note goes without.
+		// On a full phone the note is not written.
 		if err := keepNote(f, l); err != nil && !errors.Is(err, unix.ENOSPC) {
 			return nil, err
 		}

@@ -14,10 +14,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/slots"
 )
 
-// spare is the room that is left for others, the machine's data disk among them, in bytes.
+// spare is the space to leave free, for example for the machine's data disk, in bytes.
 const spare = 32 << 20
 
-// room is how many bytes can be written in a folder's file system.
+// room returns how many bytes can be written to a folder's file system.
 func room(dir string) (int64, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
@@ -26,7 +26,7 @@ func room(dir string) (int64, error) {
 	return int64(s.Bavail) * int64(s.Bsize), nil
 }
 
-// used is how much room the files in a folder take, in bytes; 0 where there is none.
+// used returns the disk space of the files in a folder, in bytes; 0 if the folder does not exist.
 func used(dir string) (n int64) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -38,17 +38,17 @@ func used(dir string) (n int64) {
 	return n
 }
 
-// allocated is how much room a file takes, in bytes: its holes take none.
+// allocated returns a file's disk space in bytes, without holes.
 func allocated(path string) int64 {
 	var s unix.Stat_t
 	if unix.Lstat(path, &s) != nil {
 		return 0
 	}
-	return s.Blocks * 512 // stat(2): whatever the file system's blocks are
+	return s.Blocks * 512 // stat(2): always units of 512
 }
 
-// makeRoom makes sure that need bytes can be written. Where they cannot, the slot that is to be
-// replaced goes first; where that would not help, nothing goes, and the refusal says so.
+// makeRoom ensures that need bytes can be written. If necessary it first removes the slot that will
+// be replaced. If that would not be enough, it removes nothing and returns a refusal.
 func makeRoom(vm phonepath.VM, target string, need int64) error {
 	need += spare
 	free, err := room(vm.Slots())
@@ -73,7 +73,7 @@ func noRoom(need, free int64, target string) error {
 		(need+1<<20-1)>>20, free>>20, target)}
 }
 
-// explainWrite makes an error of writing say what it means.
+// explainWrite adds an explanation to a write error.
 func explainWrite(err error) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return &pushapi.Refusal{Code: pushapi.CodeSpace, Text: fmt.Sprintf("the phone is full: %v: remove something from it and push again, which goes on from here", err)}
@@ -81,7 +81,7 @@ func explainWrite(err error) error {
 	return err
 }
 
-// clear removes from a folder what is not to stay.
+// clear removes all entries of a folder for which stays returns false.
 func clear(dir string, stays func(name string) bool) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

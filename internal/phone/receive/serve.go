@@ -23,28 +23,28 @@ import (
 )
 
 const (
-	// silence is how long the computer may send nothing: its lid was closed, or its cable cut
-	// unnoticed.
+	// silence is how long the computer may send nothing before the transfer ends, for example after
+	// a suspend or an unnoticed disconnect.
 	silence = time.Minute
-	// maxWindow bounds the memory of the decompressor, in bytes; what push sends needs less.
+	// maxWindow limits the memory of the decompressor, in bytes; push needs less.
 	maxWindow = 8 << 20
-	// reportEvery is how often the computer is told how far it is.
+	// reportEvery is the interval of progress messages to the computer.
 	reportEvery = 200 * time.Millisecond
 )
 
-// errSilence ends a conversation in which the computer says nothing.
+// errSilence ends a transfer in which the computer sends nothing.
 var errSilence = errors.New("the computer has sent nothing for a minute")
 
-// Serve receives a version from a computer that reads out and writes in. A refusal has been sent
-// when it is returned.
+// Serve receives a version from a computer that reads out and writes in. A refusal is also sent to
+// the computer.
 func (r *Receiver) Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	heard := &heard{r: in, alarm: time.AfterFunc(silence, func() { cancel(errSilence) })}
 	defer heard.alarm.Stop()
 	ended := make(chan error, 1)
-	// A reader of a pipe cannot be interrupted: when there is no more to wait for, it is left
-	// behind.
+	// A read from a pipe cannot be interrupted, so the goroutine is abandoned when Serve returns
+	// early.
 	go func() { ended <- r.converse(ctx, pushapi.NewConn(heard, out)) }()
 	select {
 	case err := <-ended:
@@ -54,7 +54,7 @@ func (r *Receiver) Serve(ctx context.Context, in io.Reader, out io.Writer) error
 	}
 }
 
-// heard puts the alarm off whenever something was read.
+// heard resets the alarm at each read.
 type heard struct {
 	r     io.Reader
 	alarm *time.Timer
@@ -63,7 +63,7 @@ type heard struct {
 func (h *heard) Read(b []byte) (int, error) {
 	h.alarm.Reset(silence)
 	n, err := h.r.Read(b)
-	h.alarm.Stop() // from here on it is this side that takes its time
+	h.alarm.Stop() // from now on the computer waits for the phone
 	return n, err
 }
 
@@ -80,7 +80,7 @@ func (r *Receiver) converse(ctx context.Context, c *pushapi.Conn) error {
 	return errors.Join(err, c.Send(pushapi.KindRefusal, refusal))
 }
 
-// processorTime is how long this process has kept processors busy, in seconds.
+// processorTime returns this process's CPU time in seconds.
 func processorTime() float64 {
 	var u unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
@@ -129,7 +129,7 @@ func (r *Receiver) receive(ctx context.Context, c *pushapi.Conn) (*pushapi.Done,
 	report := func(p pushapi.Progress) {
 		if now := time.Now(); now.Sub(last) >= reportEvery {
 			last = now
-			c.Send(pushapi.KindProgress, p) // a broken pipe shows at the next message that matters
+			c.Send(pushapi.KindProgress, p) // a broken pipe is reported by the next important message
 		}
 	}
 	v := version{a, offer.Signed, offer.AllowDowngrade}
@@ -159,8 +159,8 @@ func (r *Receiver) receive(ctx context.Context, c *pushapi.Conn) (*pushapi.Done,
 	return &pushapi.Done{Slot: s.target}, nil
 }
 
-// installed tells whether the current slot holds the version already, byte for byte. A signature
-// that is new is added to it. The error is that of a version which the phone does not take.
+// installed reports whether the current slot already has the version, byte for byte, and adds a new
+// signature. It returns an error if the phone does not accept the version.
 func (r *Receiver) installed(ctx context.Context, v version, report func(pushapi.Progress)) (string, bool, error) {
 	_, refused := v.admit(r.VM)
 	slot, err := slots.Current(r.VM)
@@ -181,8 +181,8 @@ func (r *Receiver) installed(ctx context.Context, v version, report func(pushapi
 	return slot, true, err
 }
 
-// sendBases tells the computer what can be copied from: the files of both slots, each content once,
-// and what has come of this version or another before.
+// sendBases sends the computer the files from which data can be copied: those of both slots, each
+// content once, and those of an interrupted transfer.
 func (s *assembly) sendBases(c *pushapi.Conn, fresh bool) ([]*os.File, error) {
 	var bases []*os.File
 	send := func(path string, part int, keep bool) error {
@@ -208,7 +208,7 @@ func (s *assembly) sendBases(c *pushapi.Conn, fresh bool) ([]*os.File, error) {
 	for _, slot := range slots.Names {
 		a, err := installed.Load(s.vm.Slot(slot))
 		if err != nil {
-			continue // empty or broken: there is no telling what is in it
+			continue // empty or broken: its content is unknown
 		}
 		for _, f := range installed.Streamed(a) {
 			if seen[f.SHA256] {
@@ -295,7 +295,7 @@ func (s *assembly) buildFile(ctx context.Context, r *bufio.Reader, want manifest
 	return err
 }
 
-// follow does what an instruction says.
+// follow executes an instruction.
 func follow(i pushapi.Instruction, r io.Reader, w *writer, bases []*os.File) error {
 	switch i.Op {
 	case pushapi.Keep:
@@ -315,8 +315,8 @@ func follow(i pushapi.Instruction, r io.Reader, w *writer, bases []*os.File) err
 	return fmt.Errorf("an instruction of kind %q is not known", byte(i.Op))
 }
 
-// forgetNotes removes what was noted of files from which something wrong was made: the next push
-// reads them.
+// forgetNotes removes the notes of files from which wrong data was copied, so that the next push
+// reads the files.
 func forgetNotes(bases []*os.File, err error) {
 	var refusal *pushapi.Refusal
 	if !errors.As(err, &refusal) || refusal.Code != pushapi.CodeDigest {

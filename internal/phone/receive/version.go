@@ -11,22 +11,22 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/trust"
 )
 
-// A version is what is to be installed.
+// A version is a version to install.
 type version struct {
 	*installed.Artifact
-	signature      []byte // provenance.dsse.json; nil: it is not signed
+	signature      []byte // provenance.dsse.json; nil if it is not signed
 	allowDowngrade bool
 }
 
-// admit asks whether the phone takes the version, and returns what its signature says; nil: it has
-// none.
+// admit checks whether the phone accepts the version, and returns its signed statement, or nil if
+// it is not signed.
 func (v version) admit(vm phonepath.VM) (*provenance.Signed, error) {
 	return trust.Of(vm.Root()).Admit(v.Artifact, v.signature, v.allowDowngrade)
 }
 
-// keepSignature writes the signature beside the version's files, after its serial was noted: a
-// version that can start is one whose serial is known. It asks once more whether the phone takes
-// the version: a key may have been added meanwhile.
+// keepSignature records the serial and then writes the signature to the version's folder, so that
+// the serial of every version that can start is known. It calls admit again, because a key may have
+// been added meanwhile.
 func (v version) keepSignature(vm phonepath.VM, dir string) error {
 	signed, err := v.admit(vm)
 	if err != nil || signed == nil {

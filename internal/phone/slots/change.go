@@ -12,15 +12,15 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// ErrTrial is wrapped by the error of a change that would take from a version on trial what it
-// falls back to.
+// ErrTrial is wrapped by the error of a change that would remove the fallback of a version on
+// trial.
 var ErrTrial = errors.New("a new version is being tried")
 
-// Target returns the slot that the next version goes into, which is not the current one. running is
-// the slot of the machine that runs, or empty.
+// Target returns the slot for the next version, which is not the current one. running is the slot
+// of the running machine, or empty.
 //
-// Where the current version is new or bad and the other one is good, it is the new one that gives
-// way, unless it is being tried right now: the other one is made current first.
+// If the current version is new or bad and the other one is good, Target first makes the other one
+// current, so that the next version replaces the new or bad one, unless that is on trial right now.
 func Target(vm phonepath.VM, running string) (string, error) {
 	lock, err := lock(vm)
 	if err != nil {
@@ -45,8 +45,8 @@ func Target(vm phonepath.VM, running string) (string, error) {
 	return slot, point(vm, other.Slot)
 }
 
-// Commit makes the folder vm.Incoming, whose files were verified and are synced, the slot target,
-// and makes that current.
+// Commit makes the folder vm.Incoming, whose files are verified and synced, the slot target, and
+// makes that current.
 func Commit(vm phonepath.VM, target string) error {
 	lock, err := lock(vm)
 	if err != nil {
@@ -62,8 +62,7 @@ func Commit(vm phonepath.VM, target string) error {
 	if err := durable.SyncDir(vm.Incoming()); err != nil {
 		return err
 	}
-	// The folder that gives way has no owner from here on; what is left of it goes with the next
-	// version.
+	// From now on the replaced folder is not used any more. The next version removes its remains.
 	old := filepath.Join(vm.Slots(), ".old")
 	if err := os.RemoveAll(old); err != nil {
 		return err
@@ -80,7 +79,7 @@ func Commit(vm phonepath.VM, target string) error {
 	return os.RemoveAll(old)
 }
 
-// Drop removes what a slot holds, to make room. The current one is refused.
+// Drop removes a slot's version to free space. It refuses the current slot.
 func Drop(vm phonepath.VM, slot string) error {
 	lock, err := lock(vm)
 	if err != nil {
@@ -93,7 +92,7 @@ func Drop(vm phonepath.VM, slot string) error {
 	return errors.Join(os.RemoveAll(vm.Slot(slot)), os.RemoveAll(filepath.Join(vm.Slots(), ".old")))
 }
 
-// RollBack makes the other slot current because the user wants it, and returns it.
+// RollBack makes the other slot current at the user's request, and returns it.
 func RollBack(vm phonepath.VM) (runnerapi.Slot, error) {
 	lock, err := lock(vm)
 	if err != nil {
@@ -118,18 +117,17 @@ func RollBack(vm phonepath.VM) (runnerapi.Slot, error) {
 	return other, nil
 }
 
-// A Trial is the start of a version that has not been ready yet. Its methods do nothing on nil,
-// which is a version that has.
+// A Trial is the start of a version that has not been ready yet. A nil Trial is a version that has;
+// its methods do nothing.
 type Trial struct {
 	vm       phonepath.VM
 	slot     string
-	fallback string // empty: there is nothing to go back to
+	fallback string // empty if there is no version to roll back to
 	starts   int
 }
 
-// Try returns the slot that is to be started, and its trial. A version that was found bad and is
-// still current, since the phone lost power amid going back, is gone back from now; the result says
-// so.
+// Try returns the slot to start, and its trial. If the current version is bad, because a power cut
+// interrupted a rollback, Try completes the rollback and returns it.
 func Try(vm phonepath.VM) (slot string, t *Trial, back *runnerapi.RollBack, err error) {
 	if slot, err = Current(vm); err != nil {
 		return "", nil, nil, err
@@ -152,10 +150,10 @@ func Try(vm phonepath.VM) (slot string, t *Trial, back *runnerapi.RollBack, err 
 	return slot, t, back, err
 }
 
-// CanGiveUp tells whether there is another version to go back to.
+// CanGiveUp reports whether there is another version to roll back to.
 func (t *Trial) CanGiveUp() bool { return t != nil && t.fallback != "" }
 
-// Starts is how often the version was started.
+// Starts returns how often the version was started.
 func (t *Trial) Starts() int {
 	if t == nil {
 		return 0
@@ -163,11 +161,11 @@ func (t *Trial) Starts() int {
 	return t.starts
 }
 
-// Begin notes that it is started, before it is: a version that takes the phone down with it is to
-// be known as well.
+// Begin records a start before it happens, so that a version that crashes the phone is also
+// counted.
 func (t *Trial) Begin() error { return t.count(1) }
 
-// Undo forgets the last start, which was ended for another reason.
+// Undo removes the last start from the count, because it ended for another reason.
 func (t *Trial) Undo() error { return t.count(-1) }
 
 func (t *Trial) count(n int) error {
@@ -178,7 +176,7 @@ func (t *Trial) count(n int) error {
 	return writeMark(t.vm.Slot(t.slot), mark{State: runnerapi.SlotNew, Starts: t.starts})
 }
 
-// Passed notes that the version has been ready.
+// Passed records that the version has been ready.
 func (t *Trial) Passed() error {
 	if t == nil {
 		return nil
@@ -186,8 +184,7 @@ func (t *Trial) Passed() error {
 	return writeMark(t.vm.Slot(t.slot), mark{State: runnerapi.SlotGood, Since: time.Now().UTC()})
 }
 
-// GiveUp makes the other slot current, for a reason that is kept with the version that did not
-// work.
+// GiveUp makes the other slot current and stores the reason with the bad version.
 func (t *Trial) GiveUp(reason string) (*runnerapi.RollBack, error) {
 	if !t.CanGiveUp() {
 		return nil, errors.New("there is no version to go back to")
@@ -195,9 +192,8 @@ func (t *Trial) GiveUp(reason string) (*runnerapi.RollBack, error) {
 	return leave(t.vm, t.slot, reason, t.fallback)
 }
 
-// Damaged notes that the current slot does not hold any more what was installed in it, whether that
-// has been ready or not, and makes the other slot current if that may work. Without such a slot, it
-// returns nil.
+// Damaged marks the current slot as damaged, whether its version has been ready or not, and makes
+// the other slot current if that may work; otherwise it returns nil.
 func Damaged(vm phonepath.VM, slot, reason string) (*runnerapi.RollBack, error) {
 	to := ""
 	if other := Look(vm, Other(slot)); other.State == runnerapi.SlotGood || other.State == runnerapi.SlotNew {
@@ -206,7 +202,7 @@ func Damaged(vm phonepath.VM, slot, reason string) (*runnerapi.RollBack, error) 
 	return leave(vm, slot, reason, to)
 }
 
-// leave marks the current slot as bad and makes another one current; "": none.
+// leave marks the current slot as bad and makes the slot to current, unless that is "".
 func leave(vm phonepath.VM, slot, reason, to string) (*runnerapi.RollBack, error) {
 	lock, err := lock(vm)
 	if err != nil {
@@ -218,8 +214,8 @@ func leave(vm phonepath.VM, slot, reason, to string) (*runnerapi.RollBack, error
 	}
 	now := time.Now().UTC()
 	back := &runnerapi.RollBack{From: slot, Version: Look(vm, slot).Version, To: to, Reason: reason, At: now}
-	// The note first: between the two, a reader goes on with the second.
-	err = durable.MkdirAll(vm.Slot(slot), 0o755) // of a slot that was removed
+	// The mark comes first: after an interruption, Try completes the switch.
+	err = durable.MkdirAll(vm.Slot(slot), 0o755) // the slot may have been removed
 	if err == nil {
 		err = writeMark(vm.Slot(slot), mark{State: runnerapi.SlotBad, Reason: reason, Since: now})
 	}

@@ -1,15 +1,14 @@
-// Package slots keeps two versions of a machine on a phone, so that a new one can be tried and the
-// old one still be there.
+// Package slots stores two versions of a machine on a phone, so that the old one stays available
+// while a new one is tried.
 //
-// A slot, a or b, is a folder with an artifact's files: manifest.json, and of what that lists those
-// that a machine is started from. A new version is put together and verified in a folder beside
-// them, takes a slot's name in one step, and is what starts from the moment the link `current`
-// points to it. The slot that `current` points to is never written to. So whatever is cut off at
-// whatever point, `current` points to a whole version.
+// A slot, a or b, is a folder with an artifact's files: manifest.json, and the listed files that a
+// start needs. A new version is assembled and verified in another folder, renamed to a slot in one
+// step, and started from the moment when the link `current` points to it. The slot that `current`
+// points to is never written. So after any interruption `current` points to an intact version.
 //
-// What is known of a version lies in its slot, in a file that goes away with it: a version is new
-// until it has been ready once, and good from then on; one that was given up is bad, with the
-// reason. While a new version is tried, the other slot is what is gone back to.
+// The state of a version is in a file in its slot: a version is new until it has been ready once,
+// and then good; a version that was given up is bad, with the reason. While a new version is on
+// trial, the other slot is its fallback.
 package slots
 
 import (
@@ -30,10 +29,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// Names are the slots'.
+// Names are the names of the slots.
 var Names = []string{"a", "b"}
 
-// Other returns the slot that s is not.
+// Other returns the other slot than s.
 func Other(s string) string {
 	if s == Names[0] {
 		return Names[1]
@@ -41,13 +40,13 @@ func Other(s string) string {
 	return Names[0]
 }
 
-// markFile is what is known of a slot's version.
+// markFile is the file with the state of a slot's version.
 const markFile = ".mark.json"
 
-// ErrNone is wrapped by the error of a machine of which no version is installed.
+// ErrNone is wrapped by the error for a machine without an installed version.
 var ErrNone = errors.New("no version of it is installed")
 
-// Current returns the slot that is started. The error wraps ErrNone where there is none.
+// Current returns the current slot. The error wraps ErrNone if there is none.
 func Current(vm phonepath.VM) (string, error) {
 	target, err := os.Readlink(vm.Current())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -64,7 +63,7 @@ func Current(vm phonepath.VM) (string, error) {
 	return "", fmt.Errorf("%s: %s points to %s, which is no slot", vm.Name, vm.Current(), target)
 }
 
-// A mark is what is known of the version in a slot.
+// A mark is the state of the version in a slot.
 type mark struct {
 	State  runnerapi.SlotState `json:"state"`
 	Reason string              `json:"reason,omitempty"`
@@ -72,8 +71,8 @@ type mark struct {
 	Since  time.Time           `json:"since,omitzero"`
 }
 
-// readMark returns what was noted of a slot: nothing makes it new, and so does what cannot be read,
-// since then it is tried again.
+// readMark returns the mark of a slot. A slot without a mark, or with an unreadable one, is new, so
+// that it is tried again.
 func readMark(dir string) mark {
 	m := mark{State: runnerapi.SlotNew}
 	text, err := installed.ReadFile(filepath.Join(dir, markFile))
@@ -91,7 +90,7 @@ func writeMark(dir string, m mark) error {
 	return durable.WriteFile(filepath.Join(dir, markFile), append(text, '\n'), 0o600)
 }
 
-// Look returns what a slot holds; the error of what is not whole is in it.
+// Look returns the state of a slot, with the error if its version is not intact.
 func Look(vm phonepath.VM, slot string) runnerapi.Slot {
 	s := runnerapi.Slot{Slot: slot, State: runnerapi.SlotEmpty}
 	if current, err := Current(vm); err == nil {
@@ -122,7 +121,7 @@ func Look(vm phonepath.VM, slot string) runnerapi.Slot {
 	return s
 }
 
-// List returns what both slots hold.
+// List returns the state of both slots.
 func List(vm phonepath.VM) []runnerapi.Slot {
 	var out []runnerapi.Slot
 	for _, slot := range Names {
@@ -131,12 +130,12 @@ func List(vm phonepath.VM) []runnerapi.Slot {
 	return out
 }
 
-// lock makes the caller the only one who changes slots, until it is released.
+// lock locks the slots against other changes.
 func lock(vm phonepath.VM) (*durable.Lock, error) {
 	if err := durable.MkdirAll(vm.Slots(), 0o755); err != nil {
 		return nil, err
 	}
-	// Held for as long as a few renames take: there is nothing to cancel.
+	// The lock is held only for a few renames, so waiting needs no cancellation.
 	return durable.WaitLock(context.Background(), vm.Slots(), durable.Exclusive, durable.LockOptions{Existing: true})
 }
 

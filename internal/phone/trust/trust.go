@@ -1,10 +1,10 @@
-// Package trust decides which versions a phone takes. Once the phone has been given a public key,
-// it takes only versions that are signed with it; signed versions are taken only if their serial is
-// not lower than the highest of the same machine and key that was taken before. What is in a slot
-// already was accepted when it came, so going back to it asks nothing here.
+// Package trust decides which versions a phone accepts. A phone with public keys accepts only
+// versions that are signed with one of them. It accepts a signed version only if its serial is not
+// lower than the highest accepted serial of the same machine and key. A rollback to a version in a
+// slot is not checked, because it was accepted before.
 //
-// The keys and the serials stay when machines are removed. Who is root on the phone can remove
-// their files, and thereby reset them.
+// The keys and the serials stay when machines are removed. Root on the phone can reset them by
+// removing their files.
 package trust
 
 import (
@@ -33,10 +33,10 @@ import (
 // format is the version of the file with the keys.
 const format = 1
 
-// maxKeys bounds the keys of a phone.
+// maxKeys is the maximum number of keys of a phone.
 const maxKeys = 16
 
-// A Store is a phone's trusted keys and the serials that it has accepted.
+// A Store has a phone's trusted keys and accepted serials.
 type Store struct{ root phonepath.Root }
 
 // Of returns the store of a phone. Its files need not exist.
@@ -91,8 +91,8 @@ func (s Store) List() (*trustapi.List, error) {
 	return l, nil
 }
 
-// Change adds a key or removes one, as a change says that is signed with one of the keys. A phone
-// without keys takes an unsigned one.
+// Change applies a change, which adds or removes a key. The change must be signed with one of the
+// keys; a phone without keys accepts an unsigned one.
 func (s Store) Change(change []byte) (*trustapi.List, error) {
 	if err := durable.MkdirAll(s.root.Trust(), 0o755); err != nil {
 		return nil, err
@@ -153,8 +153,8 @@ func (f *file) apply(c *trustapi.Change) error {
 	return nil
 }
 
-// Admit decides whether the phone takes a version. envelope is its signature; nil: it has none. The
-// error is a *pushapi.Refusal if it does not.
+// Admit decides whether the phone accepts a version. envelope is its signature, or nil. If the
+// phone does not accept it, the error is a *pushapi.Refusal.
 func (s Store) Admit(a *installed.Artifact, envelope []byte, allowDowngrade bool) (*provenance.Signed, error) {
 	f, err := s.load()
 	if err != nil {
@@ -204,7 +204,8 @@ func refuse(code, format string, args ...any) error {
 	return &pushapi.Refusal{Code: code, Text: fmt.Sprintf(format, args...)}
 }
 
-// Remember notes the serial of a version that is about to be installed; nil: it is not signed.
+// Remember records the serial of a version that will be installed. signed is nil for an unsigned
+// version.
 func (s Store) Remember(signed *provenance.Signed) error {
 	if signed == nil {
 		return nil
@@ -216,7 +217,7 @@ func (s Store) memory() serials.Memory { return serials.At(s.root.Serials()) }
 
 func line(s *provenance.Signed) serials.Line { return serials.Line{Of: s.Name, Key: s.By.ID()} }
 
-// Files returns what of the store is there.
+// Files returns the existing files of the store.
 func (s Store) Files() (there []string) {
 	for _, path := range []string{s.root.TrustedKeys(), s.root.Serials()} {
 		if _, err := os.Lstat(path); err == nil {

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open opens a TAP interface with the flags of crosvm's own (net_util/src/sys/linux/tap.rs), with
-// which interfaces of machines are made as well. The kernel makes one that does not exist, which
-// goes when the file is closed.
+// Open opens a TAP interface with crosvm's flags (net_util/src/sys/linux/tap.rs), which are also
+// used to create machines' interfaces. If the interface does not exist, the kernel creates one that
+// is removed when the file is closed.
 func Open(name string) (*os.File, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {

@@ -74,8 +74,8 @@ func fileNames(t *testing.T, dir string) []string {
 	return names
 }
 
-// TestStaleContentGoes makes contents of other packages than the current
-// ones: one that nobody uses goes, one that is being served stays.
+// TestStaleContentGoes makes contents of other packages than the current ones: an unused one is
+// removed, one that is being served stays.
 func TestStaleContentGoes(t *testing.T) {
 	m := &maker{cache: newCache(t), log: noLog}
 	a := arch.All()[0]

@@ -26,7 +26,7 @@ type server struct {
 	major          int
 }
 
-const uid = 65534 // of nobody
+const uid = 65534 // of the user nobody
 
 // findServers returns the servers of -root, or of this computer.
 func findServers(t *testing.T) []*server {

@@ -1,14 +1,13 @@
-// Package logring keeps the last lines of a log in two files of bounded size: the one that is
-// written, and the one before.
+// Package logring stores the last lines of a log in two files of bounded size: the current one and
+// the previous one.
 //
-// Each line is followed by a checksum, so that what a power cut or a full disk has torn is told
-// from what was written:
+// Each line ends with a checksum, which detects lines that a power cut or a full disk has damaged:
 //
 //	TEXT #xxxxxxxx\n
 //
-// where the eight digits are the CRC-32C (Castagnoli) of TEXT. A reader leaves out every line that
-// does not fit its checksum and goes on with the next; a writer that finds a torn end begins a new
-// line. For a person with `cat` it is a text file.
+// where the eight digits are the CRC-32C (Castagnoli) of TEXT. A reader skips every line with a
+// wrong checksum; a writer that finds an incomplete last line begins a new line. The files are
+// readable with `cat`.
 package logring
 
 import (
@@ -23,7 +22,7 @@ import (
 )
 
 const (
-	// MaxLine bounds a line, in bytes; what is longer is cut off.
+	// MaxLine is the maximum length of a line, in bytes; longer lines are truncated.
 	MaxLine = 8 << 10
 	// sumSize is the length of a space, a number sign and eight digits.
 	sumSize = 10
@@ -31,16 +30,17 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// frame returns text as it stands in the file. Line breaks in it become spaces: a text is one line.
+// frame returns text in the file's format. Line breaks in it become spaces.
 func frame(text string) []byte {
 	text = strings.ReplaceAll(text[:min(len(text), MaxLine)], "\n", " ")
 	return []byte(text + sum([]byte(text)) + "\n")
 }
 
-// sum is what follows a text.
+// sum returns the suffix with the checksum of a text.
 func sum(text []byte) string { return fmt.Sprintf(" #%08x", crc32.Checksum(text, castagnoli)) }
 
-// unframe returns the text of a line without its line break, and whether it is whole.
+// unframe returns the text of a line without line break and checksum, and whether the checksum
+// matches.
 func unframe(line []byte) (string, bool) {
 	n := len(line) - sumSize
 	if n < 0 || n > MaxLine || string(line[n:]) != sum(line[:n]) {
@@ -49,20 +49,20 @@ func unframe(line []byte) (string, bool) {
 	return string(line[:n]), true
 }
 
-// A Ring is a log that is written. It is not safe for use by several goroutines at once.
+// A Ring writes a log. It is not safe for concurrent use.
 type Ring struct {
 	path  string
 	limit int64
 	file  *os.File // nil until the first line, and after an error
 	size  int64
-	torn  bool // the file's last line may lack its end
+	torn  bool // the file's last line may be incomplete
 }
 
 // New returns the ring whose files are path and path.1, each of at most limit bytes and one line.
-// They are opened when there is something to write.
+// The first Append opens them.
 func New(path string, limit int64) *Ring { return &Ring{path: path, limit: limit} }
 
-// Append writes a line. One that cannot be written is lost, and the next call tries again.
+// Append writes a line. After an error the line is lost, and the next call opens the file again.
 func (r *Ring) Append(text string) error {
 	line := frame(text)
 	if r.file != nil && r.size+int64(len(line)) > r.limit {
@@ -84,8 +84,8 @@ func (r *Ring) Append(text string) error {
 	return err
 }
 
-// turn makes the file the one before and lets the next line begin another. Like the lines it is not
-// synced: what a power cut tears is told from what was written by the checksums.
+// turn renames the current file to the previous one; the next line starts a new file. Like the
+// lines it is not synced: the checksums detect damage by a power cut.
 func (r *Ring) turn() error {
 	if err := os.Rename(r.path, r.path+".1"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -122,8 +122,8 @@ func (r *Ring) Close() error {
 	return f.Close()
 }
 
-// Tail returns the last n whole lines of the ring at path whose files have at most limit bytes,
-// oldest first. A ring that is not there has none.
+// Tail returns the last n intact lines of the ring at path, oldest first. limit is the size limit
+// of its files. A ring that does not exist has no lines.
 func Tail(path string, limit int64, n int) ([]string, error) {
 	var lines []string
 	for _, name := range []string{path + ".1", path} {

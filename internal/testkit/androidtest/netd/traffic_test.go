@@ -73,7 +73,7 @@ func TestAppsTraffic(t *testing.T) {
 }
 
 // A hotspot's client goes out by the network that it is led to while there is a hotspot. Its end
-// switches forwarding off, unless somebody else has asked for it; netd's start forgets who has.
+// switches forwarding off, unless another requester needs it; a restart of netd loses the requests.
 func TestHotspot(t *testing.T) {
 	n := newNetd(t, AOSP)
 	n.ServeAddress()
@@ -107,10 +107,10 @@ func TestHotspot(t *testing.T) {
 	if hotspot, usb := ask("wlan1", "nothing"), ask("rndis0", WLANIP); hotspot != "nothing" || usb != WLANIP || n.Forwarding() != "1" {
 		t.Errorf("without the hotspot, clients are seen as %s and %s; ip_forward is %s", hotspot, usb, n.Forwarding())
 	}
-	n.requester("enable", "somebody")
+	n.requester("enable", "other")
 	n.ToScene(Cellular)
 	if n.Forwarding() != "1" {
-		t.Error("the hotspot's end switched off forwarding that somebody else had asked for")
+		t.Error("the end of the hotspot disabled forwarding that another requester needs")
 	}
 	n.Restart()
 	if n.Forwarding() != "0" {
