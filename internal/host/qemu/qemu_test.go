@@ -140,8 +140,8 @@ func TestSandbox(t *testing.T) {
 	}
 }
 
-// TestFirmware starts the first disk, and no kernel. Its console is the serial port: a kernel without
-// a command line takes no virtio console for its own.
+// TestFirmware starts the first disk, and no kernel. Its console is the serial port: a kernel
+// without a command line takes no virtio console for its own.
 func TestFirmware(t *testing.T) {
 	args, _ := Machine{Arch: "amd64", Firmware: "OVMF.fd", Disks: []Disk{{Path: "disk.img"}, {Path: "config", ReadOnly: true}}}.arguments()
 	line := strings.Join(args, " ")
