@@ -27,7 +27,7 @@ func TestOddPasswordsThroughForward(t *testing.T) {
 	adb := useADB(t)
 	p := androidtest.New(t, androidtest.Options{})
 	adb.Connect(p.ServeADB(androidtest.ADBOptions{}))
-	server := postgrestest.Start(t, 5432, "listen_addresses = '127.0.0.1'\n", "host all all 127.0.0.1/32 scram-sha-256\n", p.InNetwork)
+	server := postgrestest.Start(t, 5432, "listen_addresses = '127.0.0.1'\n", "host all all 127.0.0.1/32 scram-sha-256\n", p.EnterNetwork)
 	server.SetPassword(t, superuser, password)
 	pretend(t, p, `case "$*" in *status*) echo "{\"crosvm_alive\": true}";; *) exec toybox nc 127.0.0.1 5432;; esac`)
 

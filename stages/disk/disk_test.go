@@ -10,20 +10,21 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/diskfs/go-diskfs/partition/gpt"
+
 	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/image/verity"
 )
 
-// TestReproducible makes the disk of one artifact twice, a day apart, and those of others, which
-// must not share GUIDs.
-func TestReproducible(t *testing.T) {
-	dir := t.TempDir()
-	rootfs, err := os.Create(filepath.Join(dir, "rootfs"))
+// tiny is an image of next to nothing.
+func tiny(t *testing.T) *image {
+	t.Helper()
+	rootfs, err := os.Create(filepath.Join(t.TempDir(), "rootfs"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer rootfs.Close()
+	t.Cleanup(func() { rootfs.Close() })
 	const data = 16 << 10
 	if err := rootfs.Truncate(data); err != nil {
 		t.Fatal(err)
@@ -32,11 +33,17 @@ func TestReproducible(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &image{
+	return &image{
 		manifest: &manifest.Manifest{Name: "tiny", Verity: &manifest.Verity{DataSize: data}},
 		spec:     &vmspec.Spec{Arch: "amd64", Disks: []vmspec.Disk{{Role: vmspec.RoleData, Size: 128 << 20}}},
 		kernel:   []byte("kernel"), init: []byte("init"), rootfs: rootfs, size: verity.FileSize(data), root: root,
 	}
+}
+
+// TestReproducible makes the disk of one artifact twice, a day apart, and those of others, which
+// must not share GUIDs.
+func TestReproducible(t *testing.T) {
+	dir, a := t.TempDir(), tiny(t)
 	sum := func(t *testing.T, name string) (sum [32]byte) {
 		f, err := os.Create(filepath.Join(dir, name))
 		if err != nil {
@@ -67,5 +74,30 @@ func TestReproducible(t *testing.T) {
 	a.kernel = []byte("another kernel")
 	if sum(t, "two") == one {
 		t.Error("another kernel gives the same disk")
+	}
+}
+
+// TestSize bounds the data partition, whatever vm.data says.
+func TestSize(t *testing.T) {
+	for _, size := range []int64{256 << 20, MaxData, 8 << 30} {
+		a := tiny(t)
+		a.spec.Disks[0].Size = size
+		f, err := os.Create(filepath.Join(t.TempDir(), "disk"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := a.write(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+		table, err := gpt.Read(f, 512, 512)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data := int64(table.Partitions[3].Size)
+		missing, err := Missing(a.spec)
+		if err != nil || data > MaxData || data+missing != size {
+			t.Errorf("of %d bytes %d are in the image and %d are missing, %v", size, data, missing, err)
+		}
 	}
 }

@@ -48,12 +48,12 @@ func (d *desk) running() *localvm.Running {
 	return r
 }
 
-// TestBackground is the life of a machine in background: it is started, started again, used by
-// shell and exec, killed, started and stopped.
+// TestBackground is the life of a machine in background, from a disk image: it is started, started
+// again, used by shell and exec, killed, started and stopped.
 func TestBackground(t *testing.T) {
 	t.Parallel()
 	d := &desk{t, t.TempDir()}
-	artifact := guesttest.BuildWriter(t)
+	artifact := guesttest.BuildWriterOn(t, []string{"--format", "disk"})
 	t.Cleanup(func() {
 		if r := d.running(); r != nil {
 			syscall.Kill(r.PID, syscall.SIGKILL)
@@ -62,12 +62,12 @@ func TestBackground(t *testing.T) {
 	if o := d.sov(1, "", "exec", "small", "--local", "--", "true"); !strings.Contains(o.Stderr, "small does not run on this computer: `sov run small`") {
 		t.Errorf("before the start: %v", o)
 	}
-	first := d.sov(0, "", "run", artifact, "--detach")
+	first := d.sov(0, "", "run", artifact, "--format", "disk", "--detach")
 	r := d.running()
 	if r == nil || !strings.Contains(first.Stderr, "run: ready in ") || !strings.Contains(first.Stderr, "sov stop small --local shuts it down") {
 		t.Fatalf("%+v: %v", r, first)
 	}
-	if again := d.sov(0, "", "run", artifact, "--detach"); !strings.Contains(again.Stderr, "small runs already") || d.running().PID != r.PID {
+	if again := d.sov(0, "", "run", artifact, "--format", "disk", "--detach"); !strings.Contains(again.Stderr, "small runs already") || d.running().PID != r.PID {
 		t.Errorf("started again: %v", again)
 	}
 	d.sov(0, "kept", "exec", "small", "--", "sh", "-c", "cat >/data/kept && fsync /data/kept")
@@ -88,7 +88,7 @@ func TestBackground(t *testing.T) {
 	if left := d.running(); left != nil {
 		t.Errorf("after a kill: %+v", left)
 	}
-	d.sov(0, "", "run", artifact, "--detach")
+	d.sov(0, "", "run", artifact, "--format", "disk", "--detach")
 	r = d.running()
 	if o := d.sov(0, "", "exec", "small", "--", "cat", "/data/kept"); o.Stdout != "kept" {
 		t.Errorf("after a kill: %v", o)
@@ -97,8 +97,10 @@ func TestBackground(t *testing.T) {
 	if o := d.sov(1, "", "stop", "small", "--local"); !strings.Contains(o.Stderr, "small does not run on this computer") {
 		t.Errorf("stopped twice: %v", o)
 	}
-	if log, err := os.ReadFile(r.Console()); err != nil || !strings.Contains(string(log), "init: power off") {
-		t.Errorf("it was not shut down in order: %v", err)
+	for _, want := range []string{"EFI v2", "init: power off"} {
+		if log, err := os.ReadFile(r.Console()); err != nil || !strings.Contains(string(log), want) {
+			t.Errorf("the console does not say %q: %v\n%s", want, err, log)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/diskfs/go-diskfs/partition/gpt"
 	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
@@ -22,8 +23,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// TestGrowPartition writes a disk image to a loop device with more room, and enlarges partition and
-// file system while they are in use.
+// TestGrowPartition has a disk image on a loop device with more room, and enlarges the partition
+// and the file system of the data while they are in use.
 func TestGrowPartition(t *testing.T) {
 	run := func(name string, args ...string) string {
 		t.Helper()
@@ -56,48 +57,50 @@ func TestGrowPartition(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("loop devices are root's")
 	}
-	// The kernel that runs the test may not look for partitions of loop devices, so that of the
-	// data gets a device of its own. That the kernel is told of the new size is for a boot to show.
-	loop := func(args ...string) string {
-		out, err := exec.CommandContext(t.Context(), "losetup", append(args, "--find", "--show", path)...).Output()
-		if err != nil {
-			t.Skip("no loop device: ", err)
-		}
-		device := strings.TrimSpace(string(out))
-		t.Cleanup(func() { exec.Command("losetup", "--detach", device).Run() })
-		return device
-	}
-	whole := loop()
-	device, err := os.OpenFile(whole, os.O_RDWR, 0)
+	out, err := exec.CommandContext(t.Context(), "losetup", "--partscan", "--find", "--show", path).Output()
 	if err != nil {
-		t.Fatal(err)
+		t.Skip("no loop device: ", err)
 	}
-	defer device.Close()
-	data, err := growTable(device, large)
-	if err != nil || data.Size < large-4<<20 || data.Index != 2 {
-		t.Fatalf("%+v, %v", data, err)
+	disk := strings.TrimSpace(string(out))
+	t.Cleanup(func() { exec.Command("losetup", "--detach", disk).Run() })
+	if _, err := partitionSize(disk, 2); err != nil { // this computer's kernel does not know GPT
+		table, err := gpt.Read(f, sectorSize, sectorSize)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run("addpart", disk, "2", fmt.Sprint(table.Partitions[1].Start), fmt.Sprint(small/sectorSize))
 	}
-	size := data.Size
-	if data, err = growTable(device, large); err != nil || data.Size != size {
-		t.Errorf("a second time: %+v, %v", data, err)
-	}
-	if err := device.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if out := run("sgdisk", "--verify", whole); !strings.Contains(out, "No problems found") {
-		t.Errorf("sgdisk:\n%s", out)
-	}
-	part, mounted := loop("--offset", fmt.Sprint(data.Start*sectorSize), "--sizelimit", fmt.Sprint(size)), t.TempDir()
+	part, mounted := disk+"p2", t.TempDir()
 	run("mount", part, mounted)
 	t.Cleanup(func() { exec.Command("umount", mounted).Run() })
-	from, to, err := growFileSystem(part, mounted)
-	if errors.Is(err, unix.EPERM) {
-		t.Log("a container may not enlarge file systems (CAP_SYS_RESOURCE): a boot shows that")
-	} else if err != nil || from != small || to < large-128<<20 {
-		t.Errorf("the file system: from %d to %d, %v", from, to, err)
+
+	from, to, err := GrowPartition(disk)
+	if err != nil || from != small || to < large-4<<20 {
+		t.Fatalf("the partition: from %d to %d, %v", from, to, err)
 	}
+	if size, err := deviceSize(part); err != nil || size != to {
+		t.Errorf("to the kernel the partition has %d bytes, in its table %d, %v", size, to, err)
+	}
+	if from, again, err := GrowPartition(disk); err != nil || from != to || again != to {
+		t.Errorf("a second time: from %d to %d, %v", from, again, err)
+	}
+	if out := run("sgdisk", "--verify", disk); !strings.Contains(out, "No problems found") {
+		t.Errorf("sgdisk:\n%s", out)
+	}
+
+	from, size, err := growFileSystem(part, mounted)
 	run("umount", mounted)
+	if errors.Is(err, unix.EPERM) {
+		t.Log("a container may not enlarge a mounted file system (CAP_SYS_RESOURCE), which TestDiskImage shows")
+		run("e2fsck", "-f", "-p", part)
+		run("resize2fs", part)
+	} else if err != nil || from != small || size < large-128<<20 {
+		t.Errorf("the file system: from %d to %d, %v", from, size, err)
+	}
 	run("e2fsck", "-f", "-n", part)
+	if blocks, block, err := ext4Size(part); err != nil || blocks*block < large-128<<20 {
+		t.Errorf("the file system has %d blocks of %d bytes, %v", blocks, block, err)
+	}
 }
 
 // TestGrowTableRefuses has disks that are not of an image, or whose last partition belongs to

@@ -10,14 +10,16 @@ import (
 	"path/filepath"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/internal/host/qemu"
+	"github.com/sovereign-sql/sov/stages/disk"
 )
 
 // wholeDisk returns the copy of the artifact's disk image with which the machine runs, and which
-// keeps its data. It is made on the first call. One of an earlier build stays as it is, and notice
-// says so.
-func (s *state) wholeDisk(ctx context.Context, dir string, notice func(format string, args ...any)) (qemu.Disk, error) {
+// keeps its data. It is made on the first call, and enlarged where it has less room than vm.data
+// says. One of an earlier build stays as it is otherwise, and notice says so.
+func (s *state) wholeDisk(ctx context.Context, dir string, spec *vmspec.Spec, notice func(format string, args ...any)) (qemu.Disk, error) {
 	built, path := filepath.Join(dir, artifact.DiskFile), s.path(artifact.DiskFile)
 	image, err := os.Open(built)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -31,30 +33,35 @@ func (s *state) wholeDisk(ctx context.Context, dir string, notice func(format st
 	if err != nil {
 		return qemu.Disk{}, err
 	}
+	missing, err := disk.Missing(spec)
+	if err != nil {
+		return qemu.Disk{}, err
+	}
 	copied, err := os.Stat(path)
 	switch {
 	case err == nil:
 		if copied.ModTime().Before(of.ModTime()) && notice != nil {
 			notice("%s may be of an earlier build: it is used, for the data on it; remove it to start anew", path)
 		}
-	case errors.Is(err, fs.ErrNotExist):
-		if err := copyDisk(ctx, path, image, of.Size()); err != nil {
-			return qemu.Disk{}, fmt.Errorf("copy %s: %w", built, err)
+		if copied.Size() < of.Size()+missing {
+			err = os.Truncate(path, of.Size()+missing)
 		}
-	default:
-		return qemu.Disk{}, err
+	case errors.Is(err, fs.ErrNotExist):
+		if err = copyDisk(ctx, path, image, of.Size(), missing); err != nil {
+			err = fmt.Errorf("copy %s: %w", built, err)
+		}
 	}
-	return qemu.Disk{Path: path}, nil
+	return qemu.Disk{Path: path}, err
 }
 
-// copyDisk copies an image, and leaves holes where it holds zeros.
-func copyDisk(ctx context.Context, path string, from io.ReaderAt, size int64) error {
+// copyDisk copies an image, leaves holes where it holds zeros, and makes the copy larger by more.
+func copyDisk(ctx context.Context, path string, from io.ReaderAt, size, more int64) error {
 	f, err := durable.Create(path, 0o600)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := f.Truncate(size); err != nil {
+	if err := f.Truncate(size + more); err != nil {
 		return err
 	}
 	b, zeros := make([]byte, 1<<20), make([]byte, 1<<20)

@@ -32,7 +32,7 @@ type Machine struct {
 	CPUs      int
 	Disks     []Disk    // vda, vdb, … in this order
 	Network   Network   // the one interface
-	Console   io.Writer // takes what the guest writes to hvc0; nil discards it. Not with Ports
+	Console   io.Writer // takes what the guest writes to hvc0, or with Firmware to the board's serial port; nil discards it. Not with Ports
 	Ports     []Port    // in place of Console: consoles hvc0, hvc1, … in this order, and the board's serial port
 	Channels  []Channel // devices of the guest that are streams to this computer
 	Panics    bool      // the guest has a device by which its kernel says that it panics, see VM.Panicked
@@ -211,7 +211,11 @@ func (m Machine) arguments() (args []string, files []*os.File) {
 	}
 	// The boot ROM is of no use to a machine that is given its kernel.
 	args = append(args, "-device", "virtio-net-pci,netdev=net,romfile="+m.Network.hardwareAddress())
-	if len(m.Ports) == 0 {
+	switch {
+	case len(m.Ports) > 0:
+	case m.Firmware != "":
+		args = append(args, "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console")
+	default:
 		args = append(args, "-chardev", "stdio,id=console,signal=off", "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console")
 	}
 	for i, p := range m.Ports {

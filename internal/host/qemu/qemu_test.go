@@ -140,11 +140,12 @@ func TestSandbox(t *testing.T) {
 	}
 }
 
-// TestFirmware starts the first disk, and no kernel.
+// TestFirmware starts the first disk, and no kernel. Its console is the serial port: a kernel
+// without a command line takes no virtio console for its own.
 func TestFirmware(t *testing.T) {
 	args, _ := Machine{Arch: "amd64", Firmware: "OVMF.fd", Disks: []Disk{{Path: "disk.img"}, {Path: "config", ReadOnly: true}}}.arguments()
 	line := strings.Join(args, " ")
-	for want, times := range map[string]int{" -bios OVMF.fd ": 1, "drive=disk0,bootindex=0": 1, "bootindex": 1, "-kernel": 0, "-append": 0} {
+	for want, times := range map[string]int{" -bios OVMF.fd ": 1, " -serial chardev:console ": 1, "virtconsole": 0, "drive=disk0,bootindex=0": 1, "bootindex": 1, "-kernel": 0, "-append": 0} {
 		if strings.Count(line, want) != times {
 			t.Errorf("%q is not there %d times: %s", want, times, line)
 		}

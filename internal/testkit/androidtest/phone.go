@@ -405,6 +405,9 @@ func (p *Phone) PID() int { return p.phone.Process.Pid }
 // InNetwork runs do in the phone's network, on a thread of its own.
 func (p *Phone) InNetwork(do func() error) error { return netd.InNetwork(p.phone.Process.Pid, do) }
 
+// EnterNetwork moves the calling thread into the phone's network.
+func (p *Phone) EnterNetwork() error { return netd.EnterNetwork(p.phone.Process.Pid) }
+
 // Dial connects from the phone's network; it fits pgconn.Config.DialFunc.
 func (p *Phone) Dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	err = p.InNetwork(func() error {

@@ -119,15 +119,21 @@ func InNetwork(pid int, do func() error) error {
 	result := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		space, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/net")
-		if err == nil {
-			err = unix.Setns(int(space.Fd()), unix.CLONE_NEWNET)
-			space.Close()
-		}
+		err := EnterNetwork(pid)
 		if err == nil {
 			err = do()
 		}
 		result <- err
 	}()
 	return <-result
+}
+
+// EnterNetwork moves the calling thread into the network of a process or thread.
+func EnterNetwork(pid int) error {
+	space, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/net")
+	if err != nil {
+		return err
+	}
+	defer space.Close()
+	return unix.Setns(int(space.Fd()), unix.CLONE_NEWNET)
 }
