@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/bound"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
@@ -37,6 +38,8 @@ type record struct {
 	Kept    string   `json:"kept,omitempty"`    // the file that state was put aside in
 	Copied  bool     `json:"copied,omitempty"`  // that state is whole, and another host's
 	Allowed bool     `json:"allowed,omitempty"` // the user wants a new node, by any key
+	ID      string   `json:"id,omitempty"`      // of the node that the machine was last
+	Name    string   `json:"name,omitempty"`    // of that node
 }
 
 // digest tells keys apart. They are random: it says nothing else of them.
@@ -188,6 +191,7 @@ func BecomeNew(state string) (kept string, err error) {
 		return "", fmt.Errorf("put tailscaled's state aside: %w", err)
 	}
 	r.Lost, r.Kept, r.Copied, r.Allowed = "a new node was asked for", kept, false, true
+	r.ID, r.Name = "", "" // another machine may be that node
 	return kept, r.store(state)
 }
 
@@ -209,6 +213,14 @@ func TakeOver(state string) error {
 	}
 	r.Lost, r.Kept, r.Copied = "", "", false
 	return r.store(state)
+}
+
+// old is the node that a machine was whose state was lost, unless another machine may be it.
+func (r *record) old() *guestapi.TailnetNode {
+	if r.Lost == "" || r.Copied || r.ID == "" {
+		return nil
+	}
+	return &guestapi.TailnetNode{ID: r.ID, Name: r.Name}
 }
 
 // lostFault says what keeps a machine from its tailnet whose state was lost.
