@@ -27,8 +27,9 @@ start.
   postgres     the superuser's password
   role-NAME    the password of a role that the recipe lists
   tailscale    an auth key, by which the machine joins a tailnet
-  tailscale-api  an API access token, by which this computer removes the nodes of removed machines from
-               the tailnet; it stays here
+  tailscale-api
+               an API access token, by which this computer removes the nodes of machines that are no
+               more from the tailnet; it stays here
   data-key     the key of an encrypted data disk or volume (vm.encrypt); made at its first start
   NAME         what the recipe declares under secrets, for its services
 
