@@ -60,9 +60,11 @@ what is left.`,
 			if !there {
 				return printResult(s.Out, s.AsJSON, runnerapi.NewRemoval(name), func(p *printer) { p.printf("%s is not installed\n", name) })
 			}
-			node, err := install.NodeOf(ctx, s, name)
-			if err != nil && !force {
-				return err
+			var node *guestapi.TailnetNode
+			if data {
+				if node, err = install.NodeOf(ctx, s, name); err != nil && !force {
+					return err
+				}
 			}
 			err = show(ctx, s, stopLimit, "remove", name, append(passIf(data, "--data"), passIf(force, "--force")...)...)
 			if err != nil || !data {
