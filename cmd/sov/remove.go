@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/install"
@@ -29,8 +30,8 @@ removes sov-runner.
 
 With --data, the data disk, volumes and secrets are deleted permanently. sov asks at the terminal
 first; --yes confirms. This also works after the machine was removed. A running machine is logged
-out of its tailnet first. The node of a stopped machine stays in the tailnet until you remove it in
-the tailnet's admin console, so start the machine before you remove it.
+out of its tailnet first. The machine's node stays in the tailnet's list until you remove it in the
+tailnet's admin console. If the secret tailscale-api has an API access token, sov removes it.
 
 --force continues after failed steps, such as a network that cannot be restored, and lists what
 remains.`,
@@ -58,13 +59,34 @@ remains.`,
 			if !there {
 				return printResult(s.Out, s.AsJSON, runnerapi.NewRemoval(name), func(p *printer) { p.printf("%s is not installed\n", name) })
 			}
-			err = show(ctx, s, stopLimit, "remove", name, append(passIf(data, "--data"), passIf(force, "--force")...)...)
-			if err == nil && data {
-				err = install.ForgetAuthority(s.Phone, name) // the next data disk has another one
+			var node *guestapi.TailnetNode
+			if data {
+				if node, err = install.NodeOf(ctx, s, name); err != nil && !force {
+					return err
+				}
 			}
-			return err
+			err = show(ctx, s, stopLimit, "remove", name, append(passIf(data, "--data"), passIf(force, "--force")...)...)
+			if err != nil || !data {
+				return err
+			}
+			return errors.Join(install.ForgetAuthority(s.Phone, name), // the next data disk has another one
+				removeNode(ctx, s, "remove", name, node))
 		},
 	}.command()
+}
+
+// removeNode removes a node that a machine is not any more from its tailnet, where there is a token
+// for that.
+func removeNode(ctx context.Context, s *fleet.Site, verb, name string, node *guestapi.TailnetNode) error {
+	store, err := openSecrets("")
+	if err != nil {
+		return err
+	}
+	done, err := install.RemoveNode(ctx, store, os.Getenv("SOV_TAILSCALE_API"), name, node)
+	if done != "" {
+		fmt.Fprintf(s.ErrOut, "%s: %s\n", verb, done)
+	}
+	return err
 }
 
 // confirm says what would be lost, and asks a person at the terminal to type the machine's name.

@@ -11,6 +11,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/contract/session"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
+	"github.com/sovereign-sql/sov/internal/host/install"
 	"github.com/sovereign-sql/sov/stages/guestinit"
 )
 
@@ -43,7 +44,8 @@ must allow shells (vm.shell).
 --tailnet new lets a machine that has lost its node's state join its tailnet as a new node with its
 present auth key. Without this flag, it joins only with an auth key that it has not used before. If
 two machines run as one node, it makes this machine another node: it keeps the old state in a file
-and does not log out.
+and does not log out. If the secret tailscale-api has an API access token, sov removes the lost node
+from the tailnet.
 --tailnet same is for a machine whose data disk was copied from another phone: it takes over the
 node of that machine, which must not run any more.`,
 		example: "  sov repair sql\n  sov repair sql --forget\n  sov repair sql --tailnet new\n  echo 'ALTER ROLE postgres LOGIN' | sov repair sql --single-user",
@@ -77,7 +79,20 @@ node of that machine, which must not run any more.`,
 			case tailnet != "":
 				what = "tailnet-" + tailnet
 			}
-			return show(ctx, s, repairLimit, "repair", name, "--what", what)
+			var old *guestapi.TailnetNode
+			if tailnet == "new" {
+				now, err := install.Status(ctx, s, name)
+				if err != nil {
+					return err
+				}
+				if now.Tailnet != nil {
+					old = now.Tailnet.Old
+				}
+			}
+			if err := show(ctx, s, repairLimit, "repair", name, "--what", what); err != nil || old == nil {
+				return err
+			}
+			return removeNode(ctx, s, "repair", name, old)
 		},
 	}.command()
 }

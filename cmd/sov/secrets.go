@@ -27,6 +27,9 @@ when it starts.
   postgres     the superuser's password
   role-NAME    the password of a role that the recipe lists
   tailscale    an auth key, with which the machine joins a tailnet
+  tailscale-api
+               an API access token, with which this computer removes nodes of deleted machines from
+               the tailnet; it is never sent to a phone
   data-key     the key of encrypted disks (vm.encrypt, volumes); generated at the first start
   NAME         a secret that the recipe declares for its services
 

@@ -1,6 +1,9 @@
 package tailscale
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // omitted lists the features of Tailscale (its package feature/featuretags) that are left out. They
 // are for other platforms (desktops, clouds, Kubernetes, NAS, systemd), need a user at the screen,
@@ -28,14 +31,16 @@ var omitted = []string{
 	"netlog", "posture", "remoteconfig", "runtimemetrics",
 }
 
-// acme is the feature that orders certificates for the node's name.
-const acme = "acme"
+// certificates are the features that order certificates for the node's name. The second is there
+// because the first does not compile without it (v1.102.5, feature/acme/refresh.go); it serves
+// nothing unless it is configured by tailscaled's socket.
+var certificates = []string{"acme", "serve"}
 
 // buildTags returns the value of go build's -tags.
 func (o Options) buildTags() string {
 	tags := []string{"ts_include_cli"} // one program for both names
 	for _, feature := range omitted {
-		if feature != acme || !o.Certificates {
+		if !o.Certificates || !slices.Contains(certificates, feature) {
 			tags = append(tags, "ts_omit_"+feature)
 		}
 	}

@@ -47,6 +47,15 @@ func TestVersion(t *testing.T) {
 // TestTagsExist guards against a feature that was renamed: go build takes any
 // tag and would quietly build it in again.
 func TestTagsExist(t *testing.T) {
+	for _, feature := range certificates {
+		if !slices.Contains(omitted, feature) {
+			t.Errorf("%s is in every image", feature)
+		}
+		omits := func(o Options) bool { return slices.Contains(strings.Split(o.buildTags(), ","), "ts_omit_"+feature) }
+		if omits(Options{Certificates: true}) || !omits(Options{}) {
+			t.Errorf("%s is in an image without certificates, or in none", feature)
+		}
+	}
 	if len(slices.Compact(slices.Sorted(slices.Values(omitted)))) != len(omitted) {
 		t.Error("a feature is named twice")
 	}

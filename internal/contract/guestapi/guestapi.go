@@ -113,12 +113,29 @@ type Tailnet struct {
 	// "Running"; or TailnetOff where there is neither a key nor a state to start from.
 	State     string    `json:"state"`
 	Hostname  string    `json:"hostname,omitempty"` // name on the tailnet, which may carry a suffix
+	ID        string    `json:"id,omitempty"`       // what the tailnet's administration calls the node; empty before it has joined
 	Addresses []string  `json:"addresses,omitempty"`
 	KeyExpiry time.Time `json:"key_expiry,omitzero"` // zero: never
 	Online    bool      `json:"online"`              // the control server was heard of lately
 	Fault     string    `json:"fault,omitempty"`     // in a person's words, with what to do
+	// Old is the node that the machine was until its state was lost, and that no other machine is.
+	Old *TailnetNode `json:"old_node,omitempty"`
 	// Warning is what a person has to know of a node that is on its tailnet, with what to do.
 	Warning string `json:"warning,omitempty"`
+}
+
+// A TailnetNode is a node as the tailnet's administration lists it.
+type TailnetNode struct {
+	ID   string `json:"id"`   // such as n5SUKe8CNTRL
+	Name string `json:"name"` // without the tailnet's domain
+}
+
+// Node returns the node that the machine is; nil before it has joined.
+func (t *Tailnet) Node() *TailnetNode {
+	if t == nil || t.ID == "" {
+		return nil
+	}
+	return &TailnetNode{ID: t.ID, Name: t.Hostname}
 }
 
 // Warn adds a warning, unless it is empty.

@@ -124,6 +124,9 @@ const volumeSuffix = ".img"
 // Backup is the record of the last backup that a computer saved.
 func (v VM) Backup() string { return filepath.Join(v.Dir(), "backup.json") }
 
+// Node is the record of the node of a tailnet that the machine was last.
+func (v VM) Node() string { return filepath.Join(v.Dir(), "node.json") }
+
 // Routing is the record of the way of routing that the machine keeps while its recipe does not name
 // one.
 func (v VM) Routing() string { return filepath.Join(v.Dir(), "routing") }

@@ -129,7 +129,7 @@ func (r *Recipe) NeededSecrets() []Secret {
 // disks are always of use: a disk that is encrypted stays so, whatever the recipe says now.
 func (r *Recipe) CheckSecret(name string) error {
 	known := r.Secrets()
-	if slices.Contains(known, name) || name == guestspec.SecretDataKey || name == guestspec.SecretOldDataKey {
+	if slices.Contains(known, name) || name == guestspec.SecretDataKey || name == guestspec.SecretOldDataKey || StaysHere(name) {
 		return nil
 	}
 	if len(known) == 0 {
@@ -161,7 +161,7 @@ func didYouMean(name string, known []string, err error) error {
 }
 
 // builtIns are the secrets whose names say what they are, besides those of roles.
-var builtIns = []string{guestspec.ServicePostgres, guestspec.ServiceTailscale, guestspec.SecretDataKey, guestspec.SecretOldDataKey}
+var builtIns = []string{guestspec.ServicePostgres, guestspec.ServiceTailscale, guestspec.SecretDataKey, guestspec.SecretOldDataKey, SecretTailscaleAPI}
 
 // fromForm is what Secret.From looks like.
 var fromForm = regexp.MustCompile(`^([^/]*)/([^/]*)$`)
@@ -185,6 +185,7 @@ func (c *checker) secrets() {
 		}
 		c.require(parts[1] != c.Name, at+".from", "%s is this machine, whose services may use the secret %s as it is", parts[1], parts[2])
 		c.require(parts[2] != guestspec.SecretDataKey && parts[2] != guestspec.SecretOldDataKey, at+".from", "the key of a data disk is not shared")
+		c.require(!StaysHere(parts[2]), at+".from", "%s never leaves the computer", parts[2])
 	}
 }
 

@@ -3,6 +3,7 @@
 package certificate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,8 @@ type order struct {
 	name   string    // what the last certificate that was asked for is for
 	next   time.Time // when to ask again
 	failed int       // how often in succession
-	why    string    // what keeps the issuer from giving a certificate; empty: nothing
+	why    string    // why the last one failed
+	away   string    // why there is no name to ask for now
 }
 
 const (
@@ -66,13 +68,12 @@ func (k *Keeper) AskTailnet(ctx context.Context) {
 	k.mu.Unlock()
 	now := k.Now()
 	name, err := k.Tailnet.CertificateName(ctx)
+	o.away = ""
+	if err != nil {
+		o.away = err.Error()
+	}
 	due := name != o.name || !now.Before(o.next) || o.next.Sub(now) > lastRetry // the clock may have been set back
-	switch {
-	case err != nil:
-		o.why, o.next = err.Error(), time.Time{}
-	case !due:
-		return
-	default:
+	if err == nil && due {
 		if name != o.name {
 			o.failed = 0
 		}
@@ -80,9 +81,9 @@ func (k *Keeper) AskTailnet(ctx context.Context) {
 		if err := k.fetch(ctx, name); err != nil {
 			o.why, o.next = err.Error(), now.Add(min(firstRetry<<min(o.failed, 10), lastRetry))
 			o.failed++
-			break
+		} else {
+			o.why, o.failed, o.next = "", 0, now.Add(askInterval)
 		}
-		o.why, o.failed, o.next = "", 0, now.Add(askInterval)
 	}
 	k.mu.Lock()
 	k.order = o
@@ -146,8 +147,8 @@ func (k *Keeper) tailnetPair() *pair {
 	}
 	if why != "" {
 		name = ""
-		if o.why != "" {
-			why += ": " + o.why
+		if reason := cmp.Or(o.away, o.why); reason != "" {
+			why += ": " + reason
 		}
 		if why != before {
 			k.Log("clients see a certificate of the machine's own authority in place of the tailnet's: " + why)

@@ -103,6 +103,8 @@ func TestTailnetCertificate(t *testing.T) {
 		{"nothing", func() {}, "own", "", "the tailnet has no", 0},
 		{"the authority is out of reach", func() { i.nameErr, i.failure = nil, errors.New("no route") }, "own", "none yet: no route", "no route", 1},
 		{"not asked again at once", func() { b.now = b.now.Add(time.Minute) }, "own", "", "no route", 0},
+		{"off the tailnet", func() { i.nameErr = errors.New("not on its tailnet") }, "own", "none yet: not on its tailnet", "not on its tailnet", 0},
+		{"and back, in the pause", func() { i.nameErr = nil }, "own", "none yet: no route", "no route", 0},
 		{"the pause is over", func() { b.now = b.now.Add(firstRetry) }, "own", "", "no route", 1},
 		{"it doubles", func() { b.now = b.now.Add(firstRetry + time.Minute) }, "own", "", "no route", 0},
 		{"half a pair", func() { b.now, i.failure, i.issued = b.now.Add(firstRetry), nil, []byte("-----BEGIN") }, "own", "does not hold a certificate and its key", "does not hold", 1},

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/sovereign-sql/sov/internal/bound"
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
@@ -37,6 +38,8 @@ type record struct {
 	Kept    string   `json:"kept,omitempty"`    // the file with the lost state
 	Copied  bool     `json:"copied,omitempty"`  // the lost state is intact and of another host
 	Allowed bool     `json:"allowed,omitempty"` // the user allows a new node with any key
+	ID      string   `json:"id,omitempty"`      // of the last node that the machine was
+	Name    string   `json:"name,omitempty"`    // of that node
 }
 
 // digest identifies a key. Keys are random, so it does not reveal them.
@@ -187,6 +190,7 @@ func BecomeNew(state string) (kept string, err error) {
 		return "", fmt.Errorf("put tailscaled's state aside: %w", err)
 	}
 	r.Lost, r.Kept, r.Copied, r.Allowed = "a new node was asked for", kept, false, true
+	r.ID, r.Name = "", "" // another machine may be that node
 	return kept, r.store(state)
 }
 
@@ -208,6 +212,15 @@ func TakeOver(state string) error {
 	}
 	r.Lost, r.Kept, r.Copied = "", "", false
 	return r.store(state)
+}
+
+// old returns the machine's previous node if its state was lost, or nil if another machine may be
+// that node.
+func (r *record) old() *guestapi.TailnetNode {
+	if r.Lost == "" || r.Copied || r.ID == "" {
+		return nil
+	}
+	return &guestapi.TailnetNode{ID: r.ID, Name: r.Name}
 }
 
 // lostFault describes why a machine with a lost state cannot join its tailnet.

@@ -136,7 +136,8 @@ func TestNewKey(t *testing.T) {
 // TestReportOfIdentity tells of a lost state, and of a name with a number.
 func TestReportOfIdentity(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "tailscaled.state")
-	must(t, (&record{Lost: "tailscaled's state x is empty", Kept: "x.kept-1"}).store(state))
+	lost := record{Lost: "tailscaled's state x is empty", Kept: "x.kept-1", ID: "nBOX", Name: "box"}
+	must(t, lost.store(state))
 	ready := guestapi.Service{State: guestapi.StateReady}
 	d := &daemon{status: `{"BackendState":"NeedsLogin"}`}
 	socket := d.start(t).socket
@@ -145,6 +146,31 @@ func TestReportOfIdentity(t *testing.T) {
 		if !strings.Contains(r.Fault, part) {
 			t.Errorf("%q does not say %q", r.Fault, part)
 		}
+	}
+	if r.ID != "" || r.Old == nil || *r.Old != (guestapi.TailnetNode{ID: "nBOX", Name: "box"}) {
+		t.Errorf("%+v, %+v", r, r.Old)
+	}
+	lost.Copied = true // another machine may be that node
+	must(t, lost.store(state))
+	if r := Report(t.Context(), socket, state, ready, true); r.Old != nil {
+		t.Errorf("the node of another machine is told as an old one: %+v", r.Old)
+	}
+	// The node is known as soon as it is on its tailnet.
+	d.status = `{"BackendState":"Running","HaveNodeKey":true,"Self":{"ID":"nNEW","HostName":"Box","DNSName":"box.x","Online":true}}`
+	client := NewClient(socket)
+	for range 2 {
+		if _, settled, err := client.Watch(t.Context(), state, ""); err != nil || !settled {
+			t.Errorf("%t, %v", settled, err)
+		}
+	}
+	if now, err := loadRecord(state); err != nil || now.ID != "nNEW" || now.Name != "box" {
+		t.Errorf("%+v, %v", now, err)
+	}
+	if r := Report(t.Context(), socket, state, ready, true); r.ID != "nNEW" {
+		t.Errorf("%+v", r)
+	}
+	if r := Report(t.Context(), socket, "", ready, true); r.ID != "" {
+		t.Errorf("an ephemeral node is told as one that stays: %+v", r)
 	}
 	for dns, warns := range map[string]bool{"box.": false, "box-1.tail.example.": true, "box-22.x": true, "other.x": false, "box-x.y": false} {
 		d.status = `{"BackendState":"Running","HaveNodeKey":true,"Self":{"HostName":"Box","DNSName":"` + dns + `","Online":true}}`

@@ -32,8 +32,11 @@ func Report(ctx context.Context, socket, state string, service guestapi.Service,
 		return guestapi.Tailnet{State: stateNoState, Fault: fault}
 	}
 	t := describe(status, hasKey)
+	if state == "" {
+		t.ID = "" // an ephemeral node goes by itself
+	}
 	if r.Lost != "" && status.State == stateNeedsLogin && !status.HaveNodeKey {
-		t.Fault = r.lostFault()
+		t.Fault, t.Old = r.lostFault(), r.old()
 	}
 	return t
 }
@@ -45,6 +48,9 @@ func describe(s *daemonStatus, hasKey bool) guestapi.Tailnet {
 		return t
 	}
 	t.Hostname, t.Online, t.Warning = s.Self.name(), s.Self.Online, suffixWarning(s.Self.HostName, s.Self.name())
+	if s.HaveNodeKey {
+		t.ID = s.Self.ID
+	}
 	for _, address := range s.Self.TailscaleIPs {
 		t.Addresses = append(t.Addresses, address.String())
 	}

@@ -159,8 +159,12 @@ func (c *Client) Watch(ctx context.Context, state, key string) (again, settled b
 	}
 	switch {
 	case status.State == stateRunning:
-		if r.Joining == "" && r.Lost == "" && !r.Allowed {
+		known := status.Self == nil || status.Self.ID == r.ID && status.Self.name() == r.Name
+		if r.Joining == "" && r.Lost == "" && !r.Allowed && known {
 			return false, true, nil
+		}
+		if !known {
+			r.ID, r.Name = status.Self.ID, status.Self.name()
 		}
 		r.use(r.Joining)
 		r.Joining, r.Lost, r.Kept, r.Copied, r.Allowed = "", "", "", false, false

@@ -3,10 +3,13 @@ package authority
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
 // CheckPublic returns how clients connect to a machine that shows the certificate of a public
@@ -28,9 +31,14 @@ func Public(name string) Client { return Client{Name: name, RootCert: systemRoot
 
 // vouch checks that the authority has signed the name.
 func vouch(shown *guestapi.PublicCertificate) error {
+	for label := range strings.SplitSeq(shown.Name, ".") {
+		if !guestspec.ValidHostname(label) {
+			return fmt.Errorf("%q is not a host name", shown.Name) // it goes into a URL
+		}
+	}
 	block, _ := pem.Decode([]byte(shown.Own))
 	if block == nil {
-		return fmt.Errorf("no certificate in PEM")
+		return errors.New("there is no certificate in PEM")
 	}
 	c, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {

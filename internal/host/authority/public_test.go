@@ -97,6 +97,11 @@ func TestPublic(t *testing.T) {
 			t.Errorf("vouched for by %s: %v", what, err)
 		}
 	}
+	const odd = "x@evil.example/db?sslmode=disable&"
+	signed, _ := own.server(odd)
+	if _, err := s.CheckPublic("a", "sql", &guestapi.PublicCertificate{Name: odd, Authority: shown.Authority, Own: signed}, true); err == nil || !strings.Contains(err.Error(), "is not a host name") {
+		t.Errorf("a name that is none: %v", err)
+	}
 	changed := *shown
 	changed.Authority = text(newSigner(t).der)
 	if _, err := s.CheckPublic("a", "sql", &changed, false); !errors.As(err, new(*ChangedError)) {

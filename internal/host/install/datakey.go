@@ -13,19 +13,22 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
 	"github.com/sovereign-sql/sov/internal/host/device"
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 	"github.com/sovereign-sql/sov/internal/host/push"
 	"github.com/sovereign-sql/sov/internal/host/secrets"
 )
 
-// withDataKey returns the secrets that a phone keeps, of all that the machine has: with the keys of
+// withDataKey returns the secrets that a phone keeps, of all that the machine has: without those
+// that stay here, and with the keys of
 // its encrypted disks only where the recipe has them kept there. A key is made where none of these
 // disks exists yet.
 func (m *Machine) withDataKey(ctx context.Context, s *fleet.Site, all map[string][]byte) (map[string][]byte, error) {
 	keep := maps.Clone(all)
 	delete(keep, guestspec.SecretDataKey)
 	delete(keep, guestspec.SecretOldDataKey)
+	maps.DeleteFunc(keep, func(secret string, _ []byte) bool { return recipe.StaysHere(secret) })
 	name, place := m.Artifact.Manifest.Name, m.Artifact.Spec.DataKey()
 	if place == "" || m.MakeDataKey == nil {
 		return keep, nil

@@ -37,6 +37,7 @@ func TestWithDataKey(t *testing.T) {
 		plain bool // the data disk is not encrypted, and the disk in question is the volume media
 	}{
 		"not encrypted":            {"", key + " postgres", "", nil, "postgres", "", "", false},
+		"what stays here":          {"", "postgres tailscale-api", "", nil, "postgres", "", "", false},
 		"first push":               {vmspec.KeyOnPhone, "postgres", "", nil, "made data-key postgres", "", "", false},
 		"first push, kept at home": {vmspec.KeyOnHost, "postgres", "", nil, "made postgres", "", "", false},
 		"later":                    {vmspec.KeyOnPhone, key, key, data(encrypted), "data-key", key, "", false},

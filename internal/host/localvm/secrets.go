@@ -7,6 +7,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
 )
 
 // SecretsToGive returns those of a machine's secrets that it gets when it runs here. The auth key
@@ -19,6 +20,9 @@ func SecretsToGive(spec *vmspec.Spec, kept map[string][]byte, tailnet bool) (map
 	}
 	secrets := map[string]string{}
 	for secret, value := range kept {
+		if recipe.StaysHere(secret) {
+			continue
+		}
 		switch secret {
 		case guestspec.ServiceTailscale:
 			if !tailnet {

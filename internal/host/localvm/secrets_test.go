@@ -9,13 +9,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
 )
 
 func TestSecretsToGive(t *testing.T) {
 	plain := &vmspec.Spec{Name: "sql", Disks: []vmspec.Disk{{Role: vmspec.RoleData}}}
 	encrypted := &vmspec.Spec{Name: "sql", Disks: []vmspec.Disk{{Role: vmspec.RoleData, Key: vmspec.KeyOnHost}}}
 	kept := map[string][]byte{"postgres": []byte("a"), guestspec.ServiceTailscale: []byte("b"),
-		guestspec.SecretDataKey: []byte("k"), guestspec.SecretOldDataKey: []byte("o")}
+		recipe.SecretTailscaleAPI: []byte("t"), guestspec.SecretDataKey: []byte("k"), guestspec.SecretOldDataKey: []byte("o")}
 	got, err := SecretsToGive(plain, kept, false)
 	if err != nil || !maps.Equal(got, map[string]string{"postgres": "a"}) {
 		t.Errorf("%v, %v", got, err)

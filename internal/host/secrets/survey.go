@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sovereign-sql/sov/internal/contract/recipe"
 )
 
 // A Secret is one that is kept for a machine, or one that its recipe uses.
@@ -32,7 +34,7 @@ func (s *Store) Survey(vm string, uses []string, known bool) ([]Secret, error) {
 			i = len(list)
 			list = append(list, Secret{Name: info.Name})
 			if known {
-				list[i].Used = new(false)
+				list[i].Used = new(recipe.StaysHere(info.Name))
 			}
 		}
 		list[i].Set, list[i].Encrypted, list[i].Changed = true, info.Encrypted, new(info.Changed.UTC())

@@ -71,6 +71,11 @@ func (w *guestWatch) run(ctx context.Context) {
 		if err == nil && w.near != nil {
 			w.near.tell(ctx)
 		}
+		if err == nil {
+			if err := noteNode(w.daemon.vm, status.Tailnet.Node()); err != nil {
+				w.daemon.log(err.Error())
+			}
+		}
 		if err == nil && status.Stopping {
 			w.stopping.Store(true)
 		}

@@ -20,24 +20,33 @@ func TestLogOut(t *testing.T) {
 	node := &guestapi.Tailnet{State: "Running", Hostname: "box", Addresses: []string{"100.64.0.1"}}
 	for name, tt := range map[string]struct {
 		down, key bool // the machine does not run; it has an auth key
+		noted     bool // which node it was is known
 		tailnet   *guestapi.Tailnet
 		fault     string // of the repair
 		old       bool   // the guest knows no repairs
 		want      string
 	}{
-		"a node":            {tailnet: node, want: "the node box is logged out"},
-		"no Tailscale":      {},
-		"no key":            {tailnet: &guestapi.Tailnet{State: guestapi.TailnetOff}},
-		"no answer":         {tailnet: node, fault: "it took longer", want: "it took longer; where the machine has a node, it stays on the tailnet"},
-		"an older guest":    {tailnet: node, old: true, want: "knows no repairs: push a newer one and restart; where the machine has a node"},
-		"down":              {down: true},
-		"down, with a node": {down: true, key: true, want: "the machine did not run and could not log out; where the machine has a node"},
+		"a node":                               {tailnet: node, want: "the node box is logged out"},
+		"no Tailscale":                         {},
+		"no key":                               {tailnet: &guestapi.Tailnet{State: guestapi.TailnetOff}},
+		"no answer":                            {tailnet: node, fault: "it took longer", want: "it took longer; where the machine has a node, it stays on the tailnet"},
+		"an older guest":                       {tailnet: node, old: true, want: "knows no repairs: push a newer one and restart; where the machine has a node"},
+		"down":                                 {down: true},
+		"down, with a node that is known":      {down: true, noted: true, want: "could not log out; its node box (nBOX) stays on the tailnet"},
+		"no answer, with a node that is known": {tailnet: node, noted: true, fault: "it took longer", want: "it took longer; its node box (nBOX) stays"},
+		"down, with a node":                    {down: true, key: true, want: "the machine did not run and could not log out; where the machine has a node"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := phonepath.Root(t.TempDir())
 			vm, err := root.VM("sql")
 			must(t, err)
 			must(t, os.MkdirAll(vm.Run(), 0o700))
+			if tt.noted {
+				for range 2 {
+					must(t, noteNode(vm, (&guestapi.Tailnet{ID: "nBOX", Hostname: "box"}).Node()))
+				}
+				must(t, noteNode(vm, (*guestapi.Tailnet)(nil).Node())) // a guest that tells of none
+			}
 			if tt.key {
 				must(t, os.MkdirAll(vm.Secrets(), 0o700))
 				must(t, os.WriteFile(filepath.Join(vm.Secrets(), "tailscale"), []byte("tskey-x"), 0o600))

@@ -60,12 +60,16 @@ const logOutTime = 30 * time.Second
 // logOut tries to remove a machine's node from its tailnet before the node's state is deleted. It
 // returns a description of the result.
 func logOut(ctx context.Context, root phonepath.Root, vm phonepath.VM) string {
-	const stays = "; where the machine has a node, it stays on the tailnet: remove it in the tailnet's administration"
+	stays := "; where the machine has a node, it stays on the tailnet: remove it in the tailnet's administration"
+	node, err := lastNode(vm)
+	if err == nil && node != nil {
+		stays = fmt.Sprintf("; its node %s (%s) stays on the tailnet: remove it in the tailnet's administration", node.Name, node.ID)
+	}
 	ctx, cancel := context.WithTimeout(ctx, logOutTime)
 	defer cancel()
 	client, err := clientOf(root, vm.Name)
 	if err != nil {
-		if _, keyless := os.Stat(filepath.Join(vm.Secrets(), guestspec.ServiceTailscale)); keyless != nil {
+		if _, keyless := os.Stat(filepath.Join(vm.Secrets(), guestspec.ServiceTailscale)); keyless != nil && node == nil {
 			return "" // the machine never had an auth key
 		}
 		return "the machine did not run and could not log out" + stays
@@ -139,6 +143,9 @@ func (r *removal) machine(ctx context.Context, root phonepath.Root, vm phonepath
 	}
 	for _, e := range before {
 		path := filepath.Join(vm.Dir(), e.Name())
+		if path == vm.Node() && !r.Data {
+			continue // for a later removal of the data
+		}
 		if isData(vm, path) && !r.Data {
 			r.Kept = append(r.Kept, path)
 			continue
@@ -205,7 +212,7 @@ func anyInstalled(root phonepath.Root) (bool, error) {
 			return false, err
 		}
 		for _, e := range entries {
-			if !isData(vm, filepath.Join(vm.Dir(), e.Name())) {
+			if path := filepath.Join(vm.Dir(), e.Name()); !isData(vm, path) && path != vm.Node() {
 				return true, nil
 			}
 		}

@@ -1,0 +1,40 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/sovereign-sql/sov/internal/contract/guestapi"
+	"github.com/sovereign-sql/sov/internal/contract/phonepath"
+)
+
+// noteNode records which node of a tailnet the machine is, for the time when its guest does not
+// answer any more.
+func noteNode(vm phonepath.VM, now *guestapi.TailnetNode) error {
+	if now == nil {
+		return nil
+	}
+	if before, err := lastNode(vm); err == nil && before != nil && *before == *now {
+		return nil
+	}
+	return writeFile(vm.Node(), now)
+}
+
+// lastNode returns the node that the machine was last, or nil.
+func lastNode(vm phonepath.VM) (*guestapi.TailnetNode, error) {
+	text, err := os.ReadFile(vm.Node())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	node := new(guestapi.TailnetNode)
+	if err == nil {
+		err = json.Unmarshal(text, node)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the record of the machine's node: %w", err)
+	}
+	return node, nil
+}
