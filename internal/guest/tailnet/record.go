@@ -179,8 +179,8 @@ func AllowNew(state string) error {
 	return r.store(state)
 }
 
-// BecomeNew puts the node's state aside and allows the machine to join as a new node. It returns the
-// path of the old state. tailscaled must not be running.
+// BecomeNew puts the node's state aside and allows the machine to join as a new node. It returns
+// the path of the old state. tailscaled must not be running.
 func BecomeNew(state string) (kept string, err error) {
 	r, err := loadRecord(state)
 	if err != nil {
