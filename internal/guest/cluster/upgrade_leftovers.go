@@ -203,16 +203,23 @@ func endProcesses(dirs ...string) error {
 	return nil
 }
 
-// BinOf returns the directory of the programs of the major version that the cluster in data is of.
+// BinOf returns that of the directories, of which some may be empty, that has the programs of the
+// major version of the cluster in data.
 func BinOf(ctx context.Context, data string, bins ...string) (string, error) {
 	found, err := clusterMajor(data)
 	if err != nil {
 		return "", err
 	}
 	for _, bin := range bins {
+		if bin == "" {
+			continue
+		}
 		if major, err := serverMajor(ctx, bin); err == nil && major == found {
 			return bin, nil
 		}
+	}
+	if err := context.Cause(ctx); err != nil {
+		return "", err
 	}
 	return "", fmt.Errorf("%s holds a cluster of PostgreSQL %s, of which there is no server here: %w", data, found, ErrPermanent)
 }
