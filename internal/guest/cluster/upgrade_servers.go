@@ -29,8 +29,8 @@ type properties struct {
 	provider, locale, rules  string // of template0; provider is pg_database.datlocprovider
 }
 
-// portOfUpgrade is in the name of the socket of pg_upgrade's servers, which listen on no address. It
-// is what pg_upgrade takes unless it is told otherwise.
+// portOfUpgrade is in the name of the socket of pg_upgrade's servers, which listen on no address.
+// It is what pg_upgrade takes unless it is told otherwise.
 const portOfUpgrade = 50432
 
 // A program's environment: pg_upgrade and initdb parse what others print, and refuse a language of
