@@ -83,6 +83,7 @@ func (s privateServer) listen(r io.Reader) (last []string) {
 			last = append(last, strings.TrimSpace(lines.Text()))
 		}
 	}
+	_, _ = io.Copy(s.output, r) // from a line on that is too long: the server waits for its reader
 	return last[max(len(last)-programWords, 0):]
 }
 
