@@ -17,10 +17,11 @@ func fitCollations(ctx context.Context, args []string, _ io.Reader, stderr io.Wr
 	flags := newFlags("postgres-collations", stderr)
 	flags.StringVar(&c.Data, "data", "", "the data `directory`")
 	flags.StringVar(&c.Bin, "bin", "", "the `directory` of postgres")
+	flags.StringVar(&c.OldBin, "old-bin", "", "the `directory` of the programs of an older major version")
 	flags.StringVar(&c.User, "user", "", "the `user` to whom the cluster belongs")
 	flags.StringVar(&c.Config, "config", "", "the `path` of postgresql.conf")
 	flags.StringVar(&c.Image, "image", "", "what stands for the image's libraries that sort text")
-	if err := parse(flags, args); err != nil {
+	if err := parse(flags, args, "old-bin"); err != nil {
 		return err
 	}
 	err := c.Run(ctx)

@@ -28,7 +28,7 @@ const usage = `sov-init is PID 1 of a sovereign-sql guest. By hand it only runs 
   sov-init postgres-upgrade --do=upgrade|checksums|forget --data=DIR --bin=DIR --user=USER --config=FILE --sockets=DIR [--old-bin=DIR]
                                                      (what it does, as JSON, to standard output)
   sov-init postgres-account --socket=PATH --role=ROLE --database=NAME [--superuser]
-  sov-init postgres-collations --data=DIR --bin=DIR --user=USER --config=PATH --image=TEXT
+  sov-init postgres-collations --data=DIR --bin=DIR --user=USER --config=PATH --image=TEXT [--old-bin=DIR]
   sov-init postgres-extension --socket=PATH --database=NAME --name=EXTENSION [--schema=NAME] [--version=VERSION]
   sov-init postgres-pooler --socket=PATH --database=NAME --role=ROLE
   sov-init postgres-role --socket=PATH --role=ROLE   (the password on standard input)

@@ -37,9 +37,12 @@ func sortingOf(t *tree.Tree) (string, error) {
 // collationStep returns the step that rebuilds the indexes of a cluster that was made with other
 // libraries.
 func collationStep(server *Server, p recipe.Postgres) guestspec.Step {
+	command := []string{guestinit.ProgramPath, "postgres-collations", "--user=" + p.User, "--data=" + p.Data, "--bin=" + server.Dir,
+		"--config=" + configFile, "--image=" + server.Sorting}
+	if server.Old != nil {
+		command = append(command, "--old-bin="+server.Old.Dir)
+	}
 	return guestspec.Step{
-		Command: []string{guestinit.ProgramPath, "postgres-collations", "--user=" + p.User, "--data=" + p.Data, "--bin=" + server.Dir,
-			"--config=" + configFile, "--image=" + server.Sorting},
-		User: "root", Unconfined: true, Timeout: guestspec.Duration(24 * time.Hour),
+		Command: command, User: "root", Unconfined: true, Timeout: guestspec.Duration(24 * time.Hour),
 	}
 }

@@ -3,9 +3,14 @@
 package postgres
 
 import (
+	"context"
+	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
 )
@@ -53,5 +58,14 @@ func TestAlterSystemOfFixedSettings(t *testing.T) {
 	}
 	if got := s.Query(t, "SELECT count(*) FROM pg_file_settings WHERE sourcefile LIKE '%auto.conf'"); got != "10" {
 		t.Errorf("ALTER SYSTEM has set %s settings", got)
+	}
+	// PostgreSQL itself refuses these (GUC_DISALLOW_IN_AUTO_FILE in guc_tables.c).
+	conn, err := pgconn.Connect(t.Context(), fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres", dir, s.Port))
+	must(t, err)
+	defer conn.Close(context.Background())
+	for _, name := range []string{"data_directory", "config_file"} {
+		if _, err := conn.Exec(t.Context(), "ALTER SYSTEM SET "+name+" = '/nowhere'").ReadAll(); err == nil || !strings.Contains(err.Error(), "cannot be changed") {
+			t.Errorf("ALTER SYSTEM SET %s: %v", name, err)
+		}
 	}
 }

@@ -228,6 +228,9 @@ func TestFindServer(t *testing.T) {
 				if step := s.upgrade(recipe.Postgres{Data: "/data/pg", User: "postgres"}); !slices.Contains(step, "--old-bin=/usr/libexec/postgresql16") {
 					t.Errorf("it is upgraded by %q", step)
 				}
+				if step := collationStep(s, recipe.Postgres{}).Command; !slices.Contains(step, "--old-bin=/usr/libexec/postgresql16") {
+					t.Errorf("its indexes are looked at by %q", step)
+				}
 			}
 			if !strings.Contains(got, tt.want) {
 				t.Errorf("%s, want %s", got, tt.want)

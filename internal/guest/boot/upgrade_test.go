@@ -40,13 +40,15 @@ func TestUpgradeAtTheEndpoint(t *testing.T) {
 		s.Command = slices.Clone(plain.Command)
 		s.Command[0] = bin + "/postgres"
 		prepare := []string{"/init/sov-init", "postgres-prepare", "--user=postgres", "--data=/data/postgres", "--bin=" + bin}
+		collations := []string{"/init/sov-init", "postgres-collations", "--user=postgres", "--data=/data/postgres", "--bin=" + bin,
+			"--config=/etc/sov/postgres/postgresql.conf", "--image=" + bin + old} // each version has other libraries
 		s.Upgrade = []string{"/init/sov-init", guestspec.StepUpgrade, "--user=postgres", "--data=/data/postgres", "--bin=" + bin,
 			"--config=/etc/sov/postgres/postgresql.conf", "--sockets=/run/postgresql"}
 		if old != "" {
-			prepare, s.Upgrade = append(prepare, "--old-bin="+old), append(s.Upgrade, "--old-bin="+old)
+			prepare, s.Upgrade, collations = append(prepare, "--old-bin="+old), append(s.Upgrade, "--old-bin="+old), append(collations, "--old-bin="+old)
 			s.Command = append([]string{"/init/sov-init", "postgres-serve", "--data=/data/postgres", "--bin=" + bin, "--old-bin=" + old, "--"}, s.Command[1:]...)
 		}
-		s.Prepare = []guestspec.Step{{Command: append(prepare, "--", "--locale-provider=icu", "--icu-locale=und", "--locale=C"), User: "root", Unconfined: true}}
+		s.Prepare = []guestspec.Step{{Command: collations, User: "root", Unconfined: true}, {Command: append(prepare, "--", "--locale-provider=icu", "--icu-locale=und", "--locale=C"), User: "root", Unconfined: true}}
 		b.spec.Services[0] = s
 	}
 	want := func(v *boot, sql, want string) {
@@ -71,6 +73,9 @@ func TestUpgradeAtTheEndpoint(t *testing.T) {
 	v = b.boot(t)
 	v.waitReady()
 	want(v, major, "15")
+	if noted, err := v.run("/bin/sh", "-c", "read noted </data/postgres.collations; echo $noted"); err != nil || !strings.HasPrefix(noted, postgrestest.Bin("17")+postgrestest.Bin("15")+" ") {
+		t.Errorf("the indexes of 15 were not looked at: %q, %v", noted, err)
+	}
 	// Backup and restore take the programs of 15, although those of 17 are there.
 	code, saved := v.stream(http.MethodGet, guestapi.PathBackup, token, nil)
 	want(v, "DELETE FROM kept; "+rows, "0")

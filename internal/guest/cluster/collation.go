@@ -10,10 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -26,6 +23,7 @@ import (
 type Collations struct {
 	Data   string // the data directory
 	Bin    string // the directory of postgres
+	OldBin string // that of an older major version, whose cluster may still be used; or empty
 	User   string // the owner of the cluster
 	Config string // postgresql.conf, with pg_hba.conf and pg_ident.conf beside it
 	// Image is a digest of the image's libraries that sort text. If it has not changed since the
@@ -56,18 +54,11 @@ func (c Collations) Run(ctx context.Context) error {
 	if image == c.Image && of == cluster {
 		return nil
 	}
-	p := Preparation{Data: c.Data, Bin: c.Bin, User: c.User, Output: c.Output}
-	major, err := serverMajor(ctx, c.Bin)
+	err = c.withServer(ctx, func(socket string) error { return c.examine(ctx, socket) })
+	if errors.Is(err, ErrPermanent) {
+		return nil // there is no server for the cluster, which its preparation tells
+	}
 	if err != nil {
-		return fmt.Errorf("collations: %w", err)
-	}
-	if found, err := clusterMajor(c.Data); err != nil || found != major {
-		return nil // the preparation reports it
-	}
-	if err := p.removeStalePID(); err != nil {
-		return fmt.Errorf("collations: %w", err)
-	}
-	if err := c.withServer(ctx, c.examine); err != nil {
 		return fmt.Errorf("collations: %w", err)
 	}
 	return c.note(cluster)
@@ -106,41 +97,20 @@ func systemIdentifier(dir string) (string, error) {
 	return hex.EncodeToString(b), err
 }
 
-// withServer runs a server that listens on a socket in a private folder while do runs.
-func (c Collations) withServer(ctx context.Context, do func(ctx context.Context, socket string) error) (err error) {
+// withServer runs a server of the cluster's major version while do runs.
+func (c Collations) withServer(ctx context.Context, do func(socket string) error) error {
+	bin, err := BinOf(ctx, c.Data, c.Bin, c.OldBin)
+	if err != nil {
+		return err
+	}
+	if err := RemoveStalePID(c.Data, c.Output); err != nil {
+		return err
+	}
 	owner, err := lookUp(c.User)
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "pg")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	if err := os.Chown(dir, int(owner.Uid), int(owner.Gid)); err != nil {
-		return err
-	}
-	cmd := exec.Command(filepath.Join(c.Bin, "postgres"), append(configArgs(c.Config), "-D", c.Data, "-c", "listen_addresses=", "-p", "5432",
-		"-c", "unix_socket_directories="+dir, "-c", "unix_socket_permissions=0700", "-c", "autovacuum=off", "-c", "fsync=on")...)
-	cmd.Dir = dir
-	cmd.Stdout, cmd.Stderr = c.Output, c.Output
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: owner}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait(); close(ended) }()
-	socket := filepath.Join(dir, ".s.PGSQL.5432")
-	if err = awaitServer(ctx, socket, ended); err != nil {
-		err = fmt.Errorf("start the server: %w", err)
-	} else {
-		err = do(ctx, socket)
-	}
-	cmd.Process.Signal(syscall.SIGINT) // a fast shutdown
-	if end := <-ended; err == nil && end != nil {
-		err = fmt.Errorf("end the server: %w", end)
-	}
-	return err
+	return privateServer{bin: bin, data: c.Data, config: c.Config, owner: owner, output: c.Output}.with(ctx, do)
 }
 
 // examine rebuilds indexes in all databases as needed, and then makes PostgreSQL record the new

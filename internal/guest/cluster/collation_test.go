@@ -66,7 +66,8 @@ func (c *collated) run() string {
 // first value.
 func (c *collated) sql(database, text string) (value string) {
 	c.t.Helper()
-	err := c.withServer(c.t.Context(), func(ctx context.Context, socket string) error {
+	err := c.withServer(c.t.Context(), func(socket string) error {
+		ctx := c.t.Context()
 		conn, err := connectTo(ctx, socket, database)
 		if err != nil {
 			return err
@@ -107,6 +108,7 @@ func TestCollations(t *testing.T) {
 	// The libraries of old, as the cluster remembers them.
 	c.sql("postgres", "UPDATE pg_collation SET collversion = '1.0' WHERE collprovider = 'i'")
 	c.Image = "new"
+	c.Bin, c.OldBin = t.TempDir(), c.Bin // of a machine that is about to be upgraded
 	if said := c.run(); !strings.Contains(said, "2 indexes of database postgres use collations that sort otherwise") {
 		t.Errorf("it says %s", said)
 	}
@@ -132,8 +134,8 @@ func TestCollations(t *testing.T) {
 	}
 	// A template of another version is of no use to CREATE DATABASE, such as that for a new role of
 	// the recipe.
-	err := c.withServer(t.Context(), func(ctx context.Context, socket string) error {
-		_, err := Account{Role: "fresh", Database: "fresh"}.Ensure(ctx, socket)
+	err := c.withServer(t.Context(), func(socket string) error {
+		_, err := Account{Role: "fresh", Database: "fresh"}.Ensure(t.Context(), socket)
 		return err
 	})
 	if err == nil || !strings.Contains(err.Error(), "collation version mismatch") {
@@ -148,8 +150,8 @@ func TestCollations(t *testing.T) {
 	if third := files(); indexFile(third, "of_database") == indexFile(second, "of_database") {
 		t.Error("the database's own collation: nothing was rebuilt")
 	}
-	err = c.withServer(t.Context(), func(ctx context.Context, socket string) error {
-		_, err := Account{Role: "fresh", Database: "fresh"}.Ensure(ctx, socket)
+	err = c.withServer(t.Context(), func(socket string) error {
+		_, err := Account{Role: "fresh", Database: "fresh"}.Ensure(t.Context(), socket)
 		return err
 	})
 	if err != nil {

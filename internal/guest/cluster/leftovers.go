@@ -8,9 +8,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// marker is the setting of a role that a restore created and that is not valid yet. It is set and
-// removed in the transactions that create the role and rename the databases.
-const marker = "sov.restore"
+// newRoles is a role whose members are the roles that a restore created. It is created in the same
+// transaction as they are, and dropped in the transaction that renames the databases.
+const newRoles = ours + "new roles"
 
 // DropLeftovers drops the databases and roles of interrupted restores, for example after a power
 // cut, and returns their names. No restore may be running.
@@ -39,8 +39,8 @@ func dropOurs(ctx context.Context, conn *pgconn.PgConn) (dropped []string, err e
 		}
 		dropped = append(dropped, row[0])
 	}
-	rows, err = query(ctx, conn, "SELECT r.rolname FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_roles r ON r.oid = s.setrole "+
-		"WHERE s.setdatabase = 0 AND EXISTS (SELECT FROM pg_catalog.unnest(s.setconfig) t WHERE t LIKE $1)", marker+"=%")
+	rows, err = query(ctx, conn, "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = $1 OR oid IN (SELECT a.member FROM pg_catalog.pg_auth_members a "+
+		"JOIN pg_catalog.pg_roles r ON r.oid = a.roleid WHERE r.rolname = $1)", newRoles)
 	if err != nil || len(rows) == 0 {
 		return dropped, err
 	}

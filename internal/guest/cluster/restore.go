@@ -144,8 +144,11 @@ func (t *restore) roles(ctx context.Context, content io.Reader) error {
 		there[row[0]] = true
 	}
 	sql, made := missingRoles(string(text), there)
+	if len(made) > 0 {
+		sql += "CREATE ROLE " + quoteIdentifier(newRoles) + ";\n"
+	}
 	for _, role := range made {
-		sql += "ALTER ROLE " + quoteIdentifier(role) + " SET " + marker + " TO 'new';\n"
+		sql += "GRANT " + quoteIdentifier(newRoles) + " TO " + quoteIdentifier(role) + ";\n"
 	}
 	if err := t.exec(ctx, sql); err != nil {
 		return fmt.Errorf("roles: %w", err)
@@ -278,8 +281,8 @@ func (t *restore) trySwap(ctx context.Context) error {
 		fmt.Fprintf(&b, "ALTER DATABASE %s RENAME TO %s;\n", quoteIdentifier(fmt.Sprint(staged, i)), quoteIdentifier(d.Name))
 		b.WriteString(propertiesSQL(d))
 	}
-	for _, role := range t.did.Roles {
-		fmt.Fprintf(&b, "ALTER ROLE %s RESET %s;\n", quoteIdentifier(role), marker)
+	if len(t.did.Roles) > 0 {
+		b.WriteString("DROP ROLE " + quoteIdentifier(newRoles) + ";\n")
 	}
 	// One message of several statements is one transaction (PostgreSQL's documentation, "Simple
 	// Query").

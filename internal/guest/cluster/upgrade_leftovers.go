@@ -203,16 +203,23 @@ func endProcesses(dirs ...string) error {
 	return nil
 }
 
-// BinOf returns the one of bins whose programs have the major version of the cluster in data.
+// BinOf returns the one of bins whose programs have the major version of the cluster in data. Some
+// of bins may be empty.
 func BinOf(ctx context.Context, data string, bins ...string) (string, error) {
 	found, err := clusterMajor(data)
 	if err != nil {
 		return "", err
 	}
 	for _, bin := range bins {
+		if bin == "" {
+			continue
+		}
 		if major, err := serverMajor(ctx, bin); err == nil && major == found {
 			return bin, nil
 		}
+	}
+	if err := context.Cause(ctx); err != nil {
+		return "", err
 	}
 	return "", fmt.Errorf("%s holds a cluster of PostgreSQL %s, of which there is no server here: %w", data, found, ErrPermanent)
 }

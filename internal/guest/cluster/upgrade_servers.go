@@ -3,7 +3,6 @@
 package cluster
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -13,11 +12,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/sovereign-sql/sov/internal/contract/backup"
 	"github.com/sovereign-sql/sov/internal/durable"
@@ -32,12 +29,9 @@ type properties struct {
 	provider, locale, rules  string // of template0; provider is pg_database.datlocprovider
 }
 
-// Ports of the servers during an upgrade. They are only parts of socket names: the servers do not
-// listen on an address.
-const (
-	portOfUpgrade = 50432 // pg_upgrade's default
-	portOfOurs    = 50433
-)
+// portOfUpgrade is pg_upgrade's default port. It is only a part of the names of its servers'
+// sockets: they do not listen on an address.
+const portOfUpgrade = 50432
 
 // A program's environment: pg_upgrade and initdb parse the output of other programs and require the
 // C locale.
@@ -186,30 +180,18 @@ func (w *upgrading) takeSettings(ctx context.Context) error {
 	if err := os.Lchown(to, int(w.owner.Uid), int(w.owner.Gid)); err != nil {
 		return err
 	}
-	args := append(w.serverArgs(clusterIn(w.Data)), "-C", "data_checksums")
+	args := append(serverArgs(clusterIn(w.Data), w.Config), "-C", "data_checksums")
 	if _, err := w.output(ctx, w.Bin, "postgres", args...); err != nil {
 		return fmt.Errorf("the settings, those of ALTER SYSTEM among them, do not fit PostgreSQL %s: ALTER SYSTEM RESET the one that is named: %w", w.to, err)
 	}
 	return nil
 }
 
-// serverArgs returns the arguments of a server in another directory than the configured one.
-func (w *upgrading) serverArgs(data string) []string {
-	return append([]string{"-D", data, "-c", "data_directory=" + data}, configArgs(w.Config)...)
-}
-
-// configArgs give a server that works for the machine alone the machine's configuration: who is let
-// in is what the files beside postgresql.conf say, whatever ALTER SYSTEM has set.
-func configArgs(config string) []string {
-	dir := filepath.Dir(config)
-	return []string{"-c", "config_file=" + config, "-c", "hba_file=" + dir + "/pg_hba.conf", "-c", "ident_file=" + dir + "/pg_ident.conf", "-c", "ssl=off"}
-}
-
 // pgUpgrade runs pg_upgrade with additional arguments. Both servers use the machine's
 // configuration: initdb's default needs more memory than a small machine has.
 func (w *upgrading) pgUpgrade(ctx context.Context, more ...string) error {
 	options := func(data string) string {
-		return strings.Join(append([]string{"-c data_directory=" + data}, configArgs(w.Config)...), " ")
+		return strings.Join(configArgs(data, w.Config), " ")
 	}
 	args := append([]string{
 		"--old-bindir=" + w.OldBin, "--new-bindir=" + w.Bin, "--old-datadir=" + w.Data, "--new-datadir=" + clusterIn(w.Data),
@@ -262,7 +244,7 @@ func (w *upgrading) proveNew(ctx context.Context) error {
 		if err := w.updateExtensions(ctx, socket); err != nil {
 			return err
 		}
-		return w.program(ctx, w.Bin, "vacuumdb", "--host="+w.Sockets, fmt.Sprintf("--port=%d", portOfOurs), "--username="+superuser, "--all", "--analyze-only")
+		return w.program(ctx, w.Bin, "vacuumdb", "--host="+filepath.Dir(socket), "--port="+privatePort, "--username="+superuser, "--all", "--analyze-only")
 	})
 }
 
@@ -305,70 +287,9 @@ func (w *upgrading) updateExtensionsIn(ctx context.Context, socket, database str
 	return nil
 }
 
-// with runs fn while a server runs in data. The server listens only on a socket for root and the
-// cluster's owner.
+// with runs fn while a server runs in data.
 func (w *upgrading) with(ctx context.Context, bin, data string, fn func(socket string) error) error {
-	args := append(w.serverArgs(data), "-p", strconv.Itoa(portOfOurs), "-k", w.Sockets, "-c", "listen_addresses=", "-c", "unix_socket_permissions=0700",
-		"-c", "fsync=on", "-c", "logging_collector=off", "-c", "log_destination=stderr")
-	c := w.command(ctx, bin, "postgres", args...)
-	r, out, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	c.Stdout, c.Stderr = out, out
-	err = c.Start()
-	out.Close()
-	if err != nil {
-		return err
-	}
-	lines := make(chan []string, 1)
-	go func() {
-		var last []string
-		s := bufio.NewScanner(r)
-		for s.Scan() {
-			fmt.Fprintln(w.Output, s.Text())
-			if strings.Contains(s.Text(), "FATAL:") || strings.Contains(s.Text(), "PANIC:") {
-				last = append(last, strings.TrimSpace(s.Text()))
-			}
-		}
-		lines <- last[max(len(last)-programWords, 0):]
-	}()
-	ended := make(chan error, 1)
-	go func() { ended <- c.Wait() }()
-	socket := filepath.Join(w.Sockets, fmt.Sprintf(".s.PGSQL.%d", portOfOurs))
-	err = awaitServer(ctx, socket, ended)
-	if err == nil {
-		err = fn(socket)
-		c.Process.Signal(syscall.SIGINT) // a fast shutdown: a checkpoint is written
-		end := <-ended
-		if err == nil {
-			err = end
-		}
-	}
-	said := <-lines
-	if err != nil && len(said) > 0 {
-		err = fmt.Errorf("%w: %s", err, strings.Join(said, " / "))
-	}
-	return err
-}
-
-// awaitServer waits until a server accepts connections. It has no limit of its own, because a
-// crashed server replays its WAL first.
-func awaitServer(ctx context.Context, socket string, ended <-chan error) error {
-	for {
-		conn, err := connectTo(ctx, socket, "template1")
-		if err == nil {
-			return conn.Close(ctx)
-		}
-		select {
-		case err := <-ended:
-			return errors.Join(errors.New("the server has ended"), err)
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
+	return privateServer{bin: bin, data: data, config: w.Config, owner: w.owner, output: w.Output}.with(ctx, fn)
 }
 
 // EnableChecksums enables the cluster's page checksums with pg_checksums. No server may run in it.
@@ -379,7 +300,7 @@ func (u Upgrade) EnableChecksums(ctx context.Context) (*backup.Upgraded, error) 
 	if err != nil {
 		return nil, fmt.Errorf("enable checksums: %w", err)
 	}
-	bin, err := BinOf(ctx, u.Data, slices.DeleteFunc([]string{u.Bin, u.OldBin}, func(s string) bool { return s == "" })...)
+	bin, err := BinOf(ctx, u.Data, u.Bin, u.OldBin)
 	if err == nil {
 		w.from, err = clusterMajor(u.Data)
 	}

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -138,8 +137,8 @@ func (d deed) create(ctx context.Context, u Upgrade) error {
 	if err != nil {
 		return err
 	}
-	return w.with(ctx, u.Bin, u.Data, func(string) error {
-		c := w.command(ctx, u.Bin, "psql", "-h", u.Sockets, "-p", fmt.Sprint(portOfOurs), "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-q")
+	return w.with(ctx, u.Bin, u.Data, func(socket string) error {
+		c := w.command(ctx, u.Bin, "psql", "-h", filepath.Dir(socket), "-p", privatePort, "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-q")
 		c.Stdin, c.Stdout, c.Stderr = strings.NewReader(script), os.Stderr, os.Stderr
 		return c.Run()
 	})
@@ -174,7 +173,7 @@ func (d deed) look(ctx context.Context, u Upgrade) (l look, err error) {
 	if err := (Preparation{Data: u.Data, Bin: u.Bin, OldBin: u.OldBin, User: u.User, Output: os.Stderr}).Run(ctx); err != nil {
 		return l, err
 	}
-	bin, err := BinOf(ctx, u.Data, slices.DeleteFunc([]string{u.Bin, u.OldBin}, func(s string) bool { return s == "" })...)
+	bin, err := BinOf(ctx, u.Data, u.Bin, u.OldBin)
 	if err != nil {
 		return l, err
 	}
