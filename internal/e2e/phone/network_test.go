@@ -86,6 +86,29 @@ func TestReturnTrafficNeedsTheRule(t *testing.T) {
 	}
 }
 
+// An uplink goes down while the machine goes out by it: the machine goes out by the next one.
+func TestUplinkGoesDown(t *testing.T) {
+	t.Parallel()
+	for _, routing := range phonetest.BothRoutings {
+		t.Run(string(routing), func(t *testing.T) {
+			h := phonetest.NewLight(t, routing, lightguest.Script{}, `{}`)
+			h.ServeAddress()
+			h.SwitchUplink("rmnet0")
+			h.Do("up", "sql")
+			if got := h.GoOut(); got != androidtest.MobileIP {
+				t.Errorf("on rmnet0, the guest is seen as %q, want %s", got, androidtest.MobileIP)
+			}
+			h.UplinkDown("rmnet0")
+			h.SwitchUplink("wlan0")
+			h.Eventually("out by wlan0", func() bool { return h.GoOut() == androidtest.WLANIP })
+			if s := h.Status(); !strings.HasPrefix(s.Network.Uplink, "wlan0") {
+				t.Errorf("the status has the uplink %q", s.Network.Uplink)
+			}
+			h.Do("down", "sql")
+		})
+	}
+}
+
 // A VPN app's traffic stays on its VPN while the machine runs in scoped mode. In main-first mode it
 // does not: every packet of the phone looks into main first, where the uplink's default route is.
 // docs/networking.md tells of it.
