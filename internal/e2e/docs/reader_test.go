@@ -181,13 +181,26 @@ func newComputer(t *testing.T) *computer {
 	if err := os.WriteFile(filepath.Join(c.bin, "pass"), []byte(pass), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	mirror := exec.Command("go", "build", "-o", filepath.Join(c.bin, "sov-mirror"), "./cmd/sov-mirror")
-	mirror.Dir = sovtest.Root()
-	if out, err := mirror.CombinedOutput(); err != nil {
-		t.Fatalf("compile sov-mirror: %v: %s", err, out)
+	mirror, err := sovMirror()
+	if err == nil {
+		err = os.Symlink(mirror, filepath.Join(c.bin, "sov-mirror"))
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	return c
 }
+
+// sovMirror is the program, compiled once.
+var sovMirror = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(sovtest.Shared, "sov-mirror")
+	compile := exec.Command("go", "build", "-o", path, "./cmd/sov-mirror")
+	compile.Dir = sovtest.Root()
+	if out, err := compile.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("compile sov-mirror: %w: %s", err, out)
+	}
+	return path, nil
+})
 
 // stopMachines ends what a document has left running in background.
 func (c *computer) stopMachines() {

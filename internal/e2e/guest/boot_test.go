@@ -188,10 +188,8 @@ func checkTailscale(t *testing.T, g *guesttest.Guest) {
 	}
 }
 
-// TestKernelReadsWhatWeWrote compares every entry of the root filesystem, as the guest's kernel
-// reads it, with what our own reader finds in the image: bytes, owner, mode, size, links, time,
-// device and target.
-func TestKernelReadsWhatWeWrote(t *testing.T) {
+// TestRootFilesystem asks a guest about its root file system.
+func TestRootFilesystem(t *testing.T) {
 	t.Parallel()
 	dir := sovtest.Artifact(t, "arm64")
 	g := guesttest.Boot(t, localvm.Options{Artifact: dir, State: guesttest.Seeded(t, "arm64")})
@@ -200,6 +198,14 @@ func TestKernelReadsWhatWeWrote(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer image.Close()
+	t.Run("the kernel reads what we wrote", func(t *testing.T) { checkEntries(t, g, image) })
+	t.Run("package tools agree", func(t *testing.T) { checkPackages(t, g, image) })
+}
+
+// checkEntries compares every entry of the root filesystem, as the guest's kernel reads it, with
+// what our own reader finds in the image: bytes, owner, mode, size, links, time, device and target.
+func checkEntries(t *testing.T, g *guesttest.Guest, image *ext4.File) {
+	t.Helper()
 	sums := make(map[string]string)
 	for _, line := range g.Shell(t, "find / -xdev -type f -exec sha256sum {} + 2>/dev/null; true") {
 		sum, name, ok := strings.Cut(line, "  ")
@@ -296,19 +302,12 @@ func imageSums(t *testing.T, image *ext4.File) map[string]string {
 	return sums
 }
 
-// TestPackageToolsAgree asks the guest's own apk about what was installed from outside.
-func TestPackageToolsAgree(t *testing.T) {
-	t.Parallel()
-	dir := sovtest.Artifact(t, "arm64")
-	g := guesttest.Boot(t, localvm.Options{Artifact: dir, State: guesttest.Seeded(t, "arm64")})
+// checkPackages asks the guest's own apk about what was installed from outside.
+func checkPackages(t *testing.T, g *guesttest.Guest, image *ext4.File) {
+	t.Helper()
 	if len(g.Shell(t, "command -v apk || true")) == 0 {
 		t.Skip("the base image has no apk: ../shared/alpine (or $SOV_ALPINE_FIXTURES) is absent")
 	}
-	image, err := ext4.OpenFile(filepath.Join(dir, "rootfs.img"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer image.Close()
 	root, err := image.Tree()
 	if err != nil {
 		t.Fatal(err)

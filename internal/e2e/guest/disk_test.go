@@ -14,6 +14,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
+	"github.com/sovereign-sql/sov/internal/testkit/await"
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
@@ -112,13 +113,7 @@ func dataOf(t *testing.T, g *guesttest.Guest) guestapi.Data {
 // until waits for the data disk to be as it should.
 func until(t *testing.T, g *guesttest.Guest, what string, holds func(guestapi.Data) bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), sovtest.WaitLimit)
-	defer cancel()
-	for !holds(dataOf(t, g)) {
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-			t.Fatalf("the data disk is not %s: %+v\n%s", what, dataOf(t, g), g.Log(t))
-		}
+	if !await.Until(sovtest.WaitLimit, 50*time.Millisecond, func() bool { return holds(dataOf(t, g)) }) {
+		t.Fatalf("the data disk is not %s: %+v\n%s", what, dataOf(t, g), g.Log(t))
 	}
 }

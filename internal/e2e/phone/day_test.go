@@ -1,13 +1,10 @@
 package phone
 
 import (
-	"bytes"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/sovereign-sql/sov/internal/artifact/manifest"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
@@ -83,19 +80,7 @@ func TestPush(t *testing.T) {
 	if err := os.RemoveAll(p.File(p.VM.Slot("a"))); err != nil {
 		t.Fatal(err)
 	}
-	kernel := bytes.Clone(artifacttest.Noise(6<<20, 1)) // content that the phone has nowhere
-	third := t.TempDir()
-	if err := os.CopyFS(third, os.DirFS(first)); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(third, "kernel"), kernel, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	m, err := manifest.Load(third)
-	if err != nil {
-		t.Fatal(err)
-	}
-	artifacttest.Seal(t, third, m)
+	third := artifacttest.WithKernel(t, first, artifacttest.Noise(6<<20, 1)) // content that the phone has nowhere
 	p.ADB.CutAfter(2 << 20)
 	if o := p.Sov("push", third, "--device", p.ADB.Serial()); o.Status != 1 || !strings.Contains(o.Stderr, "push again to go on") {
 		t.Errorf("unplugged: %v", o)

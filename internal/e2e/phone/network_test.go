@@ -4,11 +4,12 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
@@ -85,14 +86,37 @@ func TestReturnTrafficNeedsTheRule(t *testing.T) {
 	}
 }
 
+// An uplink goes down while the machine goes out by it: the machine goes out by the next one.
+func TestUplinkGoesDown(t *testing.T) {
+	t.Parallel()
+	for _, routing := range phonetest.BothRoutings {
+		t.Run(string(routing), func(t *testing.T) {
+			h := phonetest.NewLight(t, routing, lightguest.Script{}, `{}`)
+			h.ServeAddress()
+			h.SwitchUplink("rmnet0")
+			h.Do("up", "sql")
+			if got := h.GoOut(); got != androidtest.MobileIP {
+				t.Errorf("on rmnet0, the guest is seen as %q, want %s", got, androidtest.MobileIP)
+			}
+			h.UplinkDown("rmnet0")
+			h.SwitchUplink("wlan0")
+			h.Eventually("out by wlan0", func() bool { return h.GoOut() == androidtest.WLANIP })
+			if s := h.Status(); !strings.HasPrefix(s.Network.Uplink, "wlan0") {
+				t.Errorf("the status has the uplink %q", s.Network.Uplink)
+			}
+			h.Do("down", "sql")
+		})
+	}
+}
+
 // A VPN app's traffic stays on its VPN while the machine runs in scoped mode. In main-first mode it
 // does not: every packet of the phone looks into main first, where the uplink's default route is.
 // docs/networking.md tells of it.
 func TestVPNBesideTheMachine(t *testing.T) {
 	t.Parallel()
-	for routing, want := range map[string]string{"scoped": androidtest.VPNIP, "main-first": androidtest.WLANIP} {
-		t.Run(routing, func(t *testing.T) {
-			h := phonetest.New(t, androidtest.Options{}, `, "vms": {"sql": {"routing": "`+routing+`"}}`)
+	for routing, want := range map[vmspec.Routing]string{vmspec.Scoped: androidtest.VPNIP, vmspec.MainFirst: androidtest.WLANIP} {
+		t.Run(string(routing), func(t *testing.T) {
+			h := phonetest.NewLight(t, routing, lightguest.Script{}, `{}`)
 			h.ServeAddress()
 			h.AddVPN()
 			app := func() string {
@@ -106,62 +130,13 @@ func TestVPNBesideTheMachine(t *testing.T) {
 			if got := app(); got != want {
 				t.Errorf("while the machine runs, the app is seen as %s, want %s", got, want)
 			}
-			if got := h.GuestShell(phonetest.FetchAddress); got != androidtest.WLANIP {
+			if got := h.GoOut(); got != androidtest.WLANIP {
 				t.Errorf("the guest is seen as %s, want %s", got, androidtest.WLANIP)
 			}
 			h.Do("down", "sql")
 			if got := app(); got != androidtest.VPNIP {
 				t.Errorf("afterwards, the app is seen as %s, want %s", got, androidtest.VPNIP)
 			}
-		})
-	}
-}
-
-// A download in the guest goes on over the new uplink: its connection is told at once that it has
-// ended, and the next one flows.
-func TestUplinkSwitchDuringDownload(t *testing.T) {
-	t.Parallel()
-	for _, routing := range []string{"main-first", "scoped"} {
-		t.Run(routing, func(t *testing.T) {
-			h := phonetest.New(t, androidtest.Options{}, `, "vms": {"sql": {"routing": "`+routing+`"}}`)
-			var mu sync.Mutex
-			first := map[string]time.Time{} // by the client's address: when a byte of its was acknowledged
-			h.Serve(80, func(c net.Conn) {
-				host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
-				c.SetDeadline(time.Now().Add(sovtest.WaitLimit))
-				if n, err := c.Read(make([]byte, 4096)); n == 0 || err != nil {
-					return
-				}
-				mu.Lock()
-				if first[host].IsZero() {
-					first[host] = time.Now()
-				}
-				mu.Unlock()
-				fmt.Fprint(c, "HTTP/1.0 200 OK\r\n\r\n")
-				block := make([]byte, 16<<10)
-				for err := error(nil); err == nil; {
-					_, err = c.Write(block)
-				}
-			})
-			seen := func(address string) (time.Time, bool) {
-				mu.Lock()
-				defer mu.Unlock()
-				return first[address], !first[address].IsZero()
-			}
-			h.Do("up", "sql")
-			h.GuestBackground("while :; do wget -q -O /dev/null -T 10 http://" + androidtest.ServerIP + "/; done")
-			h.Eventually("downloading", func() bool { _, ok := seen(androidtest.WLANIP); return ok })
-			h.SwitchUplink("rmnet0")
-			switched := time.Now()
-			var again time.Time
-			h.Eventually("downloading over rmnet0", func() (ok bool) { again, ok = seen(androidtest.MobileIP); return ok })
-			t.Logf("%s: traffic flows over the new uplink %v after the switch", routing, again.Sub(switched).Round(time.Millisecond))
-			h.UplinkDown("rmnet0")
-			h.SwitchUplink("wlan0")
-			h.Eventually("back on wlan0", func() bool {
-				return h.Status().Network.Uplink != "" && strings.HasPrefix(h.Status().Network.Uplink, "wlan0")
-			})
-			h.Do("down", "sql")
 		})
 	}
 }

@@ -160,7 +160,7 @@ func (r reader) Read(p []byte) (int, error) { return r(p) }
 func TestRunReportsLostConnections(t *testing.T) {
 	p := here(t)
 	var lost *device.LostError
-	err := p.Run(t.Context(), device.Command{Args: []string{"sh", "-c", `echo oops >&2; kill -9 $PPID; sleep 600`}})
+	err := p.Run(t.Context(), device.Command{Args: []string{"sh", "-c", `echo oops >&2; kill -9 $PPID; sleep 20`}})
 	if !errors.As(err, &lost) || !strings.Contains(err.Error(), "oops") {
 		t.Errorf("%v", err)
 	}

@@ -33,6 +33,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
+	"github.com/sovereign-sql/sov/internal/testkit/await"
 	"github.com/sovereign-sql/sov/internal/testkit/sealtest"
 	"github.com/sovereign-sql/sov/internal/testkit/session"
 )
@@ -485,9 +486,7 @@ const eventualLimit = 4 * time.Minute
 // Eventually waits until a condition holds.
 func (p *Phone) Eventually(what string, holds func() bool) {
 	p.t.Helper()
-	for deadline := time.Now().Add(eventualLimit); !holds(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			p.t.Fatalf("after %v: not %s", eventualLimit, what)
-		}
+	if !await.Until(eventualLimit, 20*time.Millisecond, holds) {
+		p.t.Fatalf("after %v: not %s", eventualLimit, what)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -80,18 +81,37 @@ func GrowUnderWriter(t *testing.T, growths []Growth) {
 	}
 }
 
-// BuildWriter builds a small machine, whose one service writes to its data disk, with texts of its
-// recipe replaced in pairs: the old, the new. It returns the artifact's folder. The machine is
-// named small.
-func BuildWriter(t *testing.T, replace ...string) string {
-	t.Helper()
-	return BuildWriterOn(t, nil, replace...)
+// writer is what BuildWriter has built for the tests of this process.
+var writer struct {
+	sync.Mutex
+	artifact string
 }
 
-// BuildWriterOn is BuildWriter with further flags of sov build.
+// BuildWriter builds a small machine, once, whose one service writes to its data disk. It returns
+// the artifact's folder. The machine is named small.
+func BuildWriter(t *testing.T) string {
+	t.Helper()
+	writer.Lock()
+	defer writer.Unlock()
+	if writer.artifact == "" {
+		dir := filepath.Join(sovtest.Shared, "writer")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		writer.artifact = buildWriter(t, dir, nil)
+	}
+	return writer.artifact
+}
+
+// BuildWriterOn builds such a machine with further flags of sov build, and with texts of its recipe
+// replaced in pairs: the old, the new.
 func BuildWriterOn(t *testing.T, flags []string, replace ...string) string {
 	t.Helper()
-	dir := t.TempDir()
+	return buildWriter(t, t.TempDir(), flags, replace...)
+}
+
+func buildWriter(t *testing.T, dir string, flags []string, replace ...string) string {
+	t.Helper()
 	kernel := filepath.Join(sovtest.Artifact(t, "arm64"), artifact.KernelFile)
 	recipe := strings.NewReplacer(replace...).Replace(writerRecipe)
 	if o := sovtest.SmallBuild(t, dir, func(string) string { return recipe }, append(flags, "--kernel", kernel)...); o.Status != 0 {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
+	"github.com/sovereign-sql/sov/internal/testkit/await"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
@@ -126,16 +127,17 @@ func killAndWait(t *testing.T, g *Guest, which ...int) time.Duration {
 // has just started, or was just connected to, gives its processes their names a while later.
 func EveryProcess(t *testing.T, g *Guest, when string, but ...string) map[string]int {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		found := processes(t, g)
-		missing := slices.IndexFunc(victims, func(v victim) bool { return found[v.name] == 0 && !slices.Contains(but, v.name) })
-		if missing < 0 {
-			return found
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s there is no %s: %v", when, victims[missing].name, found)
-		}
+	var found map[string]int
+	var missing int
+	there := await.Until(time.Minute, 100*time.Millisecond, func() bool {
+		found = processes(t, g)
+		missing = slices.IndexFunc(victims, func(v victim) bool { return found[v.name] == 0 && !slices.Contains(but, v.name) })
+		return missing < 0
+	})
+	if !there {
+		t.Fatalf("%s there is no %s: %v", when, victims[missing].name, found)
 	}
+	return found
 }
 
 // Hostile has the hostile service run a script.
@@ -184,16 +186,14 @@ func AwaitAll(t *testing.T, g *Guest, holds func(guestapi.Service) bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), sovtest.WaitLimit)
 	defer cancel()
-	for {
-		status, err := g.Status(ctx)
-		if err == nil && status.Ready && !slices.ContainsFunc(status.Services, func(s guestapi.Service) bool { return !holds(s) }) && serves(ctx, g) {
-			return
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			t.Fatalf("not all services are back: %+v\n%s", status, g.Log(t))
-		}
+	var status *guestapi.Status
+	back := await.Until(sovtest.WaitLimit, 20*time.Millisecond, func() bool {
+		var err error
+		status, err = g.Status(ctx)
+		return err == nil && status.Ready && !slices.ContainsFunc(status.Services, func(s guestapi.Service) bool { return !holds(s) }) && serves(ctx, g)
+	})
+	if !back {
+		t.Fatalf("not all services are back: %+v\n%s", status, g.Log(t))
 	}
 }
 

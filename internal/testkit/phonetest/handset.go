@@ -21,6 +21,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/contract/session"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/await"
 	"github.com/sovereign-sql/sov/internal/testkit/canary"
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
@@ -123,12 +124,8 @@ func (h *Handset) Eventually(what string, holds func() bool) {
 // Within looks again and again whether a condition holds, until it does, for at most limit.
 func (h *Handset) Within(limit, pause time.Duration, what string, holds func() bool) {
 	h.T.Helper()
-	deadline := time.Now().Add(limit)
-	for !holds() {
-		if time.Now().After(deadline) {
-			h.T.Fatalf("after %v: not %s\n%s", limit, what, h.Logs())
-		}
-		time.Sleep(pause)
+	if !await.Until(limit, pause, holds) {
+		h.T.Fatalf("after %v: not %s\n%s", limit, what, h.Logs())
 	}
 }
 

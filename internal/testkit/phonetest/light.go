@@ -17,6 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
+	"github.com/sovereign-sql/sov/internal/testkit/await"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
@@ -54,12 +55,12 @@ func (h *Handset) StartedAgain(what, want string) {
 // Settles waits until the phone's network is as in a snapshot.
 func (h *Handset) Settles(what, want string) {
 	h.T.Helper()
-	for deadline := time.Now().Add(sovtest.WaitLimit); ; time.Sleep(20 * time.Millisecond) {
-		if now := h.Snapshot(); now == want || time.Now().After(deadline) {
-			SameNetwork(h.T, what, want, now)
-			return
-		}
-	}
+	var now string
+	await.Until(sovtest.WaitLimit, 20*time.Millisecond, func() bool {
+		now = h.Snapshot()
+		return now == want
+	})
+	SameNetwork(h.T, what, want, now)
 }
 
 // phaseOnDisk is the phase that the daemon wrote last.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
+	"github.com/sovereign-sql/sov/internal/testkit/await"
 	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 	"github.com/sovereign-sql/sov/internal/testkit/mirror"
 	"github.com/sovereign-sql/sov/internal/testkit/mirror/mirrortest"
@@ -126,16 +127,8 @@ func FromMirror() []string {
 // Await polls a condition, for at most bound.
 func Await(t *testing.T, bound time.Duration, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(bound)
-	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("waited %v for %s", bound, what)
-		}
+	if !await.Until(bound, 5*time.Millisecond, condition) {
+		t.Fatalf("waited %v for %s", bound, what)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 )
 
@@ -69,6 +71,21 @@ type Guest struct {
 
 const maxConfig = 128 << 10 // bytes of a config disk
 
+// shortHeaders gives a TAP interface the header of frames that one has which was just made, struct
+// virtio_net_hdr (include/uapi/linux/virtio_net.h), as openTAP's has: QEMU leaves it a longer one.
+func shortHeaders(tap *os.File) error {
+	const size = 10
+	raw, err := tap.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = unix.IoctlSetPointerInt(int(fd), unix.TUNSETVNETHDRSZ, size) }); err != nil {
+		return err
+	}
+	return failed
+}
+
 // Start starts a guest on an open TAP interface, with the first of its disks that is a config disk.
 func Start(s Script, tap *os.File, mac string, disks []*os.File) (*Guest, error) {
 	g := &Guest{done: make(chan struct{})}
@@ -95,6 +112,9 @@ func Start(s Script, tap *os.File, mac string, disks []*os.File) (*Guest, error)
 	}
 	if tap == nil {
 		return nil, errors.New("the light guest needs a network")
+	}
+	if err := shortHeaders(tap); err != nil {
+		return nil, err
 	}
 	text, err := json.Marshal(b)
 	if err != nil {
