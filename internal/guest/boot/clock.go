@@ -14,14 +14,16 @@ import (
 )
 
 // clockSlack is how far ahead of the config disk's time the clock may be before it is set back to
-// it: about what passes between the disk's writing and the guest's reading of it.
-const clockSlack = 5 * time.Second
+// it: about what passes between the disk's writing and the guest's reading of it. Firmware, which
+// starts a disk image, takes some of that, emulated 20 s.
+const clockSlack, firmwareSlack = 5 * time.Second, 2 * time.Minute
 
-// setClock sets the clock to t where it is behind or well ahead, and reports by how much. It is for
-// the time before anything has looked at the clock: afterwards it is never set back.
-func setClock(t time.Time) (by time.Duration, err error) {
+// setClock sets the clock to t where it is behind, or ahead by more than slack, and reports by how
+// much. It is for the time before anything has looked at the clock: afterwards it is never set
+// back.
+func setClock(t time.Time, slack time.Duration) (by time.Duration, err error) {
 	by = time.Until(t)
-	if by <= 0 && -by <= clockSlack || t.IsZero() {
+	if by <= 0 && -by <= slack || t.IsZero() {
 		return 0, nil
 	}
 	if err := (timekeeper.Kernel{}).Set(t); err != nil {
