@@ -27,14 +27,20 @@ func TestPowerCuts(t *testing.T) {
 	t.Run("encrypted", func(t *testing.T) { guesttest.CutEncrypted(t, "arm64", times(t, 50)) })
 }
 
-// TestDiskImages boots disk images twice, from each bus that docs/disk.md says they boot from, one
-// after another. A scale below one takes the first of them.
+// TestDiskImages boots disk images twice, from each bus that docs/disk.md says they boot from and
+// TestDiskImage leaves out, one after another. A scale below one takes the first of them.
 func TestDiskImages(t *testing.T) {
 	t.Parallel()
-	buses := []guesttest.Bus{guesttest.VirtioBlock, guesttest.VirtioSCSI}
-	for _, bus := range buses[:min(len(buses), times(t, len(buses)))] {
-		t.Run(string(bus), func(t *testing.T) {
-			guesttest.DiskImage(t, sovtest.Artifact(t, "arm64"), "arm64", bus, true)
+	machines := []struct {
+		arch string
+		bus  guesttest.Bus
+	}{
+		{"arm64", guesttest.VirtioBlock}, {"arm64", guesttest.VirtioSCSI}, {"arm64", guesttest.NVMe},
+		{"amd64", guesttest.VirtioSCSI}, {"amd64", guesttest.AHCI}, {"amd64", guesttest.NVMe},
+	}
+	for _, m := range machines[:min(len(machines), times(t, len(machines)))] {
+		t.Run(m.arch+" "+string(m.bus), func(t *testing.T) {
+			guesttest.DiskImage(t, sovtest.Artifact(t, m.arch), m.arch, m.bus, true)
 		})
 	}
 }

@@ -38,12 +38,16 @@ func (m *machine) boot(ctx context.Context) error {
 	m.config = config
 	image, imageErr := disk.Image()
 	var alone *standalone
-	if image != "" && errors.Is(configErr, disk.ErrNoConfig) {
-		configErr = nil
-		alone = m.standAlone()
+	slack := clockSlack
+	if image != "" {
+		slack = firmwareSlack
+		if errors.Is(configErr, disk.ErrNoConfig) {
+			configErr = nil
+			alone = m.standAlone()
+		}
 	}
 	// This comes before anything reads the clock.
-	setBy, clockErr := setClock(config.Time)
+	setBy, clockErr := setClock(config.Time, slack)
 	m.console.Log(journal.Info, journal.InitName, "starting", "image", spec.Image.Name, "version", spec.Image.Version,
 		"kernel", kernelRelease(), "clock_set_by", setBy.Round(time.Millisecond))
 	m.problem("", configErr)

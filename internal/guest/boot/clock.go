@@ -14,15 +14,15 @@ import (
 )
 
 // clockSlack is how far the clock may be ahead of the config disk's time before it is set back:
-// about the time between writing and reading the disk.
-const clockSlack = 5 * time.Second
+// about the time between writing and reading the disk. With a disk image, firmware runs in between,
+// for up to 20 s in an emulator.
+const clockSlack, firmwareSlack = 5 * time.Second, 2 * time.Minute
 
-// setClock sets the clock to t if it is behind or more than clockSlack ahead, and returns the
-// change. It may be called only before anything has read the clock: later the clock is never set
-// back.
-func setClock(t time.Time) (by time.Duration, err error) {
+// setClock sets the clock to t if it is behind or more than slack ahead, and returns the change. It
+// may be called only before anything has read the clock: later the clock is never set back.
+func setClock(t time.Time, slack time.Duration) (by time.Duration, err error) {
 	by = time.Until(t)
-	if by <= 0 && -by <= clockSlack || t.IsZero() {
+	if by <= 0 && -by <= slack || t.IsZero() {
 		return 0, nil
 	}
 	if err := (timekeeper.Kernel{}).Set(t); err != nil {

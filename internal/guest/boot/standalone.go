@@ -102,7 +102,11 @@ func (s *standalone) goOnline(ctx context.Context) error {
 				defer close(first)
 			}
 			now = n
-			s.console.Log(journal.Info, journal.InitName, "network configured by DHCP", "interface", link, "address", n.Address, "gateway", n.Gateway)
+			attrs := []any{"interface", link, "address", n.Address}
+			if n.Gateway.IsValid() {
+				attrs = append(attrs, "gateway", n.Gateway)
+			}
+			s.console.Log(journal.Info, journal.InitName, "network configured by DHCP", attrs...)
 		}, func(err error) { s.problem("network", err) })
 	})
 	select {

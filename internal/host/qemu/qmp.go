@@ -23,6 +23,7 @@ type monitor struct {
 	reason string       // of the SHUTDOWN event
 
 	panicked bool // there was a GUEST_PANICKED event
+	broken   bool // the machine stands still for an internal error
 
 	blockErrors chan BlockError
 }
@@ -105,6 +106,8 @@ func (m *monitor) read(greeting chan<- error) {
 			m.reason = next.Data.Reason
 		case next.Event == "GUEST_PANICKED":
 			m.panicked = true
+		case next.Event == "STOP":
+			go m.endBroken()
 		case next.Event == "BLOCK_IO_ERROR":
 			e := BlockError{next.Data.Device, next.Data.Operation, next.Data.Reason, next.Data.Action == "stop"}
 			select {
@@ -124,6 +127,30 @@ func (m *monitor) shutdownReason() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.reason
+}
+
+// endBroken ends a machine that stands still for an internal error, such as an instruction that KVM
+// cannot run. Nothing could resume it, and QEMU does not end by itself.
+func (m *monitor) endBroken() {
+	ctx, cancel := context.WithTimeout(context.Background(), greetingTimeout)
+	defer cancel()
+	answer, err := m.execute(ctx, "query-status", nil)
+	var now struct {
+		Status string `json:"status"` // RunState of qapi/run-state.json
+	}
+	if err != nil || json.Unmarshal(answer, &now) != nil || now.Status != "internal-error" {
+		return
+	}
+	m.mu.Lock()
+	m.broken = true
+	m.mu.Unlock()
+	m.execute(ctx, "quit", nil) // one that has ended does not answer
+}
+
+func (m *monitor) isBroken() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.broken
 }
 
 var errEnded = errors.New("the machine has ended")

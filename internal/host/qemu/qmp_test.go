@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"io"
 	"net"
+	"slices"
 	"testing"
+	"time"
 )
 
 // TestBlockErrors: the events of a full disk and of a broken one, as QEMU 7.2 sends them.
@@ -34,6 +36,57 @@ func TestBlockErrors(t *testing.T) {
 	} {
 		if got := <-m.blockErrors; got != want {
 			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+}
+
+// TestBroken: a machine that QEMU stops for an internal error is ended, and one that is paused goes
+// on. The answers are QEMU 7.2's.
+func TestBroken(t *testing.T) {
+	for status, want := range map[string]bool{"internal-error": true, "paused": false} {
+		ours, theirs := net.Pipe()
+		defer time.AfterFunc(10*time.Second, func() { theirs.Close() }).Stop() // or it waits for a command that does not come
+		defer theirs.Close()
+		commands := make(chan string, 8)
+		go func() {
+			defer close(commands)
+			io.WriteString(theirs, `{"QMP": {"version": {}, "capabilities": []}}`)
+			decoder, encoder := json.NewDecoder(theirs), json.NewEncoder(theirs)
+			for {
+				var command struct {
+					Execute string
+					ID      int
+				}
+				if decoder.Decode(&command) != nil {
+					return
+				}
+				commands <- command.Execute
+				answer := map[string]any{}
+				if command.Execute == "query-status" {
+					answer["status"] = status
+				}
+				encoder.Encode(map[string]any{"return": answer, "id": command.ID})
+				if command.Execute == "qmp_capabilities" {
+					io.WriteString(theirs, `{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "STOP"}`)
+				}
+				if command.Execute == "quit" || command.Execute == "last" {
+					theirs.Close()
+				}
+			}
+		}()
+		m, err := connect(ours)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var said []string
+		for command := range commands {
+			if said = append(said, command); command == "query-status" && !want {
+				go m.execute(t.Context(), "last", nil)
+			}
+		}
+		<-m.closed
+		if got := slices.Contains(said, "quit"); got != want || m.isBroken() != want {
+			t.Errorf("of a machine that is in state %s: commands %q, broken %t", status, said, m.isBroken())
 		}
 	}
 }

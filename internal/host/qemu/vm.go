@@ -21,7 +21,8 @@ type VM struct {
 	monitor *monitor
 	ports   map[Forward]uint16
 	done    chan struct{}
-	err     error // set before done is closed
+	err     error  // set before done is closed
+	said    string // by QEMU on standard error; set before done is closed
 }
 
 // launch runs QEMU with one end of a socket pair as its file descriptor 3, and files as those that
@@ -70,8 +71,9 @@ func (vm *VM) run(command *exec.Cmd, started chan<- error, complaint *bytes.Buff
 	vm.process = command.Process
 	started <- nil
 	err := command.Wait()
-	if text := strings.TrimSpace(complaint.String()); err != nil && text != "" {
-		err = fmt.Errorf("%w: %s", err, text)
+	vm.said = strings.TrimSpace(complaint.String())
+	if err != nil && vm.said != "" {
+		err = fmt.Errorf("%w: %s", err, vm.said)
 	}
 	vm.err = err
 	close(vm.done)
@@ -117,6 +119,9 @@ func (vm *VM) Wait() error {
 	<-vm.done
 	<-vm.monitor.closed
 	switch reason := vm.monitor.shutdownReason(); {
+	case vm.monitor.isBroken():
+		what, _, _ := strings.Cut(vm.said, "\n") // registers follow
+		return fmt.Errorf("QEMU cannot go on with the machine: %s: with --kvm, leave that out", what)
 	case vm.err != nil:
 		return fmt.Errorf("QEMU: %w", vm.err)
 	case reason == "guest-reset":

@@ -28,14 +28,17 @@ type Bus string
 const (
 	VirtioBlock Bus = "virtio-blk"
 	VirtioSCSI  Bus = "virtio-scsi"
+	AHCI        Bus = "AHCI"
+	NVMe        Bus = "NVMe"
 )
 
-// arguments are QEMU's for a disk, and for a CD drive.
-func (b Bus) arguments() []string {
-	if b == VirtioSCSI {
-		return []string{"-device", "virtio-scsi-pci,id=bus", "-device", "scsi-hd,bus=bus.0,drive=disk,bootindex=0", "-device", "scsi-cd,bus=bus.0,drive=seed"}
-	}
-	return []string{"-device", "virtio-blk-pci,drive=disk,bootindex=0", "-device", "ahci,id=bus", "-device", "ide-cd,bus=bus.0,drive=seed"}
+// devices are QEMU's for the disk, and for the CD drive with the seed, which is on AHCI unless the
+// bus has CD drives itself.
+var devices = map[Bus][]string{
+	VirtioBlock: {"virtio-blk-pci,drive=disk,bootindex=0", "ahci,id=bus", "ide-cd,bus=bus.0,drive=seed"},
+	VirtioSCSI:  {"virtio-scsi-pci,id=bus", "scsi-hd,bus=bus.0,drive=disk,bootindex=0", "scsi-cd,bus=bus.0,drive=seed"},
+	AHCI:        {"ahci,id=bus", "ide-hd,bus=bus.0,drive=disk,bootindex=0", "ide-cd,bus=bus.1,drive=seed"},
+	NVMe:        {"nvme,serial=sov,drive=disk,bootindex=0", "ahci,id=bus", "ide-cd,bus=bus.0,drive=seed"},
 }
 
 // DiskImage boots the disk image of an artifact by UEFI, on a machine of QEMU's own, without a
@@ -71,6 +74,9 @@ func DiskImage(t *testing.T, artifact, arch string, bus Bus, again bool) {
 		if !strings.Contains(log, want) {
 			t.Errorf("the console does not say %q:\n%s", want, log)
 		}
+	}
+	if strings.Contains(log, "invalid") { // a lease without a gateway
+		t.Errorf("the console says that something is invalid:\n%s", log)
 	}
 	if strings.Contains(log, "of-the-seed") || regexp.MustCompile(`(?m)^app: `).MatchString(log) {
 		t.Errorf("the console shows a password of the seed:\n%s", log)
@@ -157,7 +163,10 @@ func (m *bareMachine) boot(t *testing.T) string {
 		"-serial", "file:"+m.console, "-monitor", "unix:"+m.monitor+",server,nowait", "-device", "virtio-rng-pci",
 		"-netdev", fmt.Sprintf("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:%d-:5432", m.port), "-device", "virtio-net-pci,netdev=net,romfile=",
 		"-drive", "if=none,id=disk,format=raw,file="+m.disk, "-drive", "if=none,id=seed,format=raw,readonly=on,file="+m.seed)
-	command := exec.Command(program, append(args, m.bus.arguments()...)...)
+	for _, device := range devices[m.bus] {
+		args = append(args, "-device", device)
+	}
+	command := exec.Command(program, args...)
 	var complaint bytes.Buffer
 	command.Stderr = &complaint
 	if err := childtest.Start(command, nil); err != nil {
