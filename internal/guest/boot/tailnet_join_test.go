@@ -6,6 +6,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,7 +67,7 @@ func newWorld(t *testing.T) *world {
 		t.Skip("there is no /dev/net/tun, which tailscaled needs")
 	}
 	w := &world{t: t, net: netnstest.New(t), peer: netnstest.New(t), socket: filepath.Join(t.TempDir(), "s")}
-	w.tailscaled, w.client = tailscaletest.Programs(t, false)
+	w.tailscaled, w.client = tailscaletest.Programs(t, true)
 	must(t, netnstest.In(w.net, func() error {
 		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
 			return err
@@ -297,6 +299,9 @@ func (w *world) newTailnetBox(t *testing.T, settings string) *box {
 		s.Prepare[i].Command[0] = "/init/sov-init"
 	}
 	s.OOMScoreAdj = 0 // containers may not protect their processes
+	s.Env["TS_DEBUG_ACME_DIRECTORY_URL"], s.Env["SSL_CERT_FILE"] = w.url+"/acme/directory", "/etc/public.pem"
+	b.write(t, "etc/public.pem", string(w.control(http.MethodGet, "/acme/root")))
+	b.spec.Services[0].TailnetCertificate = true
 	b.spec.Services = append(b.spec.Services, s)
 	b.spec.Firewall = guestinit.Firewall(r)
 	program, err := os.ReadFile(w.tailscaled)
@@ -358,6 +363,7 @@ func TestTailnet(t *testing.T) {
 		t.Fatalf("the control server knows %+v", joined)
 	}
 	wantNoKey(t, v)
+	w.verified(t, v)
 	w.control(http.MethodPost, "/test/open")
 	w.interrupt(t, v)
 	v.waitTailnet("the guest is back after its link was", online)
@@ -530,6 +536,55 @@ func (v *boot) waitRecord(what string, wanted func(string) bool) {
 		}
 		return err
 	})
+}
+
+// tailnetName is the guest's name on its tailnet.
+const tailnetName = "sovereign-sql.tail.test"
+
+// verified waits until the database shows a certificate of the public authority, as the guest says,
+// too.
+func (w *world) verified(t *testing.T, v *boot) {
+	t.Helper()
+	v.waitLine("in place of the tailnet's: there is none yet")
+	eventually(t, "the tailnet's certificate", joinPatience, func() error {
+		_, err := w.shown("sovereign-sql")
+		return err
+	})
+	s := v.status()
+	if p := s.Postgres; p.Authority != "" || p.Public == nil || p.Public.Name != tailnetName || p.Public.Authority == "" || s.Tailnet.Warning != "" {
+		t.Errorf("the status has %+v, %q", p, s.Tailnet.Warning)
+	}
+	if out, err := v.run("/bin/stat", "-c", "%a %U", "/data/.sov-tls/tailnet.pem"); err != nil || out != "600 root" {
+		t.Errorf("the certificate is kept with %s, %v", out, err)
+	}
+}
+
+// shown is the certificate that the database shows the other machine, verified by the public
+// authority.
+func (w *world) shown(name string) (*x509.Certificate, error) {
+	address, err := w.tailscale("ip", "-4", name)
+	if err != nil {
+		return nil, err
+	}
+	config, err := pgconn.ParseConfig("sslmode=require user=postgres dbname=postgres connect_timeout=5 host=" + address)
+	if err != nil {
+		return nil, err
+	}
+	var shown *x509.Certificate
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(w.control(http.MethodGet, "/acme/root"))
+	config.DialFunc, config.Password, config.Fallbacks = w.dial, "c4n4ry of the database", nil
+	config.TLSConfig = &tls.Config{RootCAs: roots, ServerName: tailnetName, VerifyConnection: func(s tls.ConnectionState) error {
+		shown = s.PeerCertificates[0]
+		return nil
+	}}
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	defer cancel()
+	conn, err := pgconn.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	return shown, conn.Close(ctx)
 }
 
 // interrupt takes the guest's link away for a while, and has the other machine come from another

@@ -131,7 +131,7 @@ func (k *Keeper) tailnetPair() *pair {
 	o, before := k.order, k.why
 	k.mu.Unlock()
 	p, err := read(filepath.Join(k.Dir, tailnetFile))
-	name, why := "", ""
+	var name, why string
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		why = "there is none yet"

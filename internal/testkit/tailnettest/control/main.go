@@ -1,5 +1,5 @@
 // Command control is a tailnet for tests: Tailscale's own stand-in for a control server, a DERP
-// relay and a STUN server, on one address.
+// relay, a STUN server and a certificate authority, on one address.
 //
 //	control ADDRESS[:PORT] AUTH-KEY [HOST]
 //
@@ -8,6 +8,7 @@
 // it alone. Nodes join with the auth key only. Requests by which a test looks in and meddles:
 //
 //	GET /test/nodes     a JSON list of [Node]
+//	GET /acme/root      the certificate, in PEM, of the public authority at /acme/directory
 //	POST /test/open     no auth key is asked for any more: the stand-in asks nodes that have joined, too, when they return
 //	POST /test/expire   all nodes' keys expire
 //	POST /test/lapse    those of all but the node "other" do, and who logs in again has to be let in by a person
@@ -95,8 +96,14 @@ func run(address, authKey, reachedAt string) error {
 		control.RequireAuth = person.Load()
 		return false, "", ""
 	}
+	certificates, err := newIssuer(control.ExplicitBaseURL)
+	if err != nil {
+		return err
+	}
+	control.OnSetDNS = certificates.setDNS
 	mux := http.NewServeMux()
 	mux.Handle("/", control)
+	mux.Handle("/acme/", certificates)
 	mux.HandleFunc("GET /test/nodes", func(w http.ResponseWriter, _ *http.Request) {
 		json.NewEncoder(w).Encode(nodes(control))
 	})
