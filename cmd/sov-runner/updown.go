@@ -61,7 +61,7 @@ func up(c *cobra.Command, o *options, f *upFlags, name string) error {
 	}
 	state, err := daemon.Up(c.Context(), o.layout(), name, options)
 	if c.Context().Err() != nil {
-		return fmt.Errorf("interrupted: %s goes on starting: `sov stop %s` ends it", name, name)
+		return fmt.Errorf("interrupted: %s keeps starting: `sov stop %s` stops it", name, name)
 	}
 	if err != nil {
 		return err

@@ -46,7 +46,7 @@ emulated arm64, so it is slower than on a phone.
 Shell, root manager, device nodes, crosvm's flags and the rules of the network are those of a release of Android, as its
 sources have them. The phone reaches an internet of one simulated server, and nothing else.
 
-It runs as root, in namespaces of its own: the computer's network, mounts and processes stay as they are. adb sees it like
+It runs as root, in separate namespaces: the computer's network, mounts and processes stay as they are. adb sees it like
 any phone: it is connected to this computer's adb server, as the user of sudo, and disconnected at the end. Ctrl-C switches
 it off, as if its battery was removed, and removes all of it but the folder of --state.`
 
@@ -141,7 +141,7 @@ func (f flags) options(c *cobra.Command) (o androidtest.Options, err error) {
 		}
 	}
 	if os.Getuid() != 0 {
-		return o, fmt.Errorf("it needs root, to make namespaces of its own: sudo %s", strings.Join(os.Args, " "))
+		return o, fmt.Errorf("it needs root to create namespaces: sudo %s", strings.Join(os.Args, " "))
 	}
 	if missing := androidtest.Missing(); len(missing) > 0 {
 		return o, fmt.Errorf("programs are missing: apt install %s", strings.Join(missing, " "))

@@ -49,7 +49,7 @@ type machine struct {
 	peers, nodes []configdisk.Host       // names that the guest resolves: of the host's machines, of the tailnet
 	problems     []string
 	stopping     bool
-	fatal        error // why the guest cannot go on
+	fatal        error // why the guest cannot continue
 }
 
 // errShutdown is why work under way is cancelled.
@@ -143,7 +143,7 @@ func (m *machine) RequestShutdown(reason string) {
 
 // die asks for the end that the specification wants after a fatal error.
 func (m *machine) die(err error) {
-	m.console.Log(journal.Error, journal.InitName, "cannot go on", "error", err)
+	m.console.Log(journal.Error, journal.InitName, "cannot continue", "error", err)
 	m.mu.Lock()
 	if m.fatal == nil {
 		m.fatal = err

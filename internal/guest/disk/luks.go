@@ -308,7 +308,7 @@ func (d *Data) find(name string) (string, error) {
 			return filepath.Join(dir, name), nil
 		}
 	}
-	return "", fmt.Errorf("the image has no %s: build it anew with %s: true", name, d.encryptKey())
+	return "", fmt.Errorf("the image has no %s: build it again with %s: true", name, d.encryptKey())
 }
 
 // Keys are the paths by which a program opens the keys: files in memory that have no name.

@@ -15,7 +15,7 @@ import (
 )
 
 // serveRepair makes one of guestapi.Repairs. The header of the answer goes out before it begins. It
-// goes on when the caller has gone.
+// goes on when the caller has disconnected.
 func (s *Server) serveRepair(w http.ResponseWriter, r *http.Request) {
 	what := r.URL.Query().Get(guestapi.QueryRepair)
 	if !slices.Contains(guestapi.Repairs, what) {
@@ -35,7 +35,7 @@ func (s *Server) serveRepair(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
-	_ = c.Flush() // or the caller has gone
+	_ = c.Flush() // or the caller has disconnected
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(r.Context()), guestapi.RepairTime, fmt.Errorf("it took longer than %s", guestapi.RepairTime))
 	defer cancel()
 	s.config.Console.Log(journal.Info, journal.InitName, "repair", "what", what)

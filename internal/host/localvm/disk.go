@@ -35,7 +35,7 @@ func (s *state) wholeDisk(ctx context.Context, dir string, notice func(format st
 	switch {
 	case err == nil:
 		if copied.ModTime().Before(of.ModTime()) && notice != nil {
-			notice("%s may be of an earlier build: it is used, for the data on it; remove it to start anew", path)
+			notice("%s may belong to an earlier build: it is used because of its data; remove it to start with an empty disk", path)
 		}
 	case errors.Is(err, fs.ErrNotExist):
 		if err := copyDisk(ctx, path, image, of.Size()); err != nil {

@@ -109,7 +109,7 @@ const seeDiagnose = "sov diagnose names the layer that is broken"
 
 // of is what was found of some layers: the first that is not well, else the last.
 func (t *test) of(layers ...string) finding.Finding {
-	found := failed("nobody looked at it", seeDiagnose)
+	found := failed("it was not checked", seeDiagnose)
 	for _, l := range t.m.Layers {
 		if !slices.Contains(layers, l.Check) {
 			continue
@@ -177,7 +177,7 @@ func (t *test) certificate(context.Context) finding.Finding {
 	}
 	advice := "replace the secrets that postgres.tls names, and restart the machine"
 	if t.m.Database != nil && t.m.Database.Authority != "" {
-		advice = fmt.Sprintf("the machine renews it by itself: `sov logs %s` says what keeps it from that", t.m.Name)
+		advice = fmt.Sprintf("the machine renews it automatically: `sov logs %s` shows why it has not", t.m.Name)
 	}
 	until := c.NotAfter.Format(time.DateOnly)
 	switch now := t.m.Asked; {

@@ -23,7 +23,7 @@ func (c *confinement) user(name string) *crosvm.User {
 	return crosvm.UserFor(name)
 }
 
-// gaveUp are the signals by which a program ends that cannot go on.
+// gaveUp are the signals by which a program ends that cannot continue.
 var gaveUp = []syscall.Signal{syscall.SIGABRT, syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGILL, syscall.SIGTRAP, syscall.SIGSYS}
 
 // learn takes notice of a crosvm that ended before its guest said anything.

@@ -33,7 +33,7 @@ type Daemon struct {
 	host      *network.Host
 	state     *stateFile
 	policy    policy
-	renewed   chan struct{} // the TAP interface was made anew under the machine that runs
+	renewed   chan struct{} // the TAP interface was re-created under the machine that runs
 	routing   network.Decision
 	starts    int    // of crosvm
 	awake     func() // ends stayAwake, which has awakeMode; nil: the phone may sleep
@@ -283,7 +283,7 @@ func (d *Daemon) follow(ctx context.Context, v verdict, reason string) error {
 }
 
 // errRenewed says that a machine was shut down because its TAP interface was made anew.
-var errRenewed = errors.New("the TAP interface was made anew")
+var errRenewed = errors.New("the TAP interface was re-created")
 
 // live runs the machine once, from the network to crosvm's end, and returns how it ended and how
 // long the guest was ready. When ctx ends or the TAP interface is made anew, the machine is shut

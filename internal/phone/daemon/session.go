@@ -26,7 +26,7 @@ func Session(ctx context.Context, root phonepath.Root, name string, in io.Reader
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	go func() {
-		defer conn.Close() // the caller has gone
+		defer conn.Close() // the caller has disconnected
 		io.Copy(conn, in)
 	}()
 	if _, err := io.Copy(out, conn); err != nil && !errors.Is(err, net.ErrClosed) {

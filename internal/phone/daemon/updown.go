@@ -102,7 +102,7 @@ func startAndWait(ctx context.Context, root phonepath.Root, vm phonepath.VM, o U
 
 // errVanished says that there was a daemon and then was none: one that had just been killed, or was
 // told to end.
-var errVanished = errors.New("its daemon has gone")
+var errVanished = errors.New("its daemon has ended")
 
 // startDaemon starts a daemon unless there is one, which is told to try again where it has given
 // up. The channel is closed when the daemon that was started ends; it is nil when there was one.
