@@ -1,4 +1,4 @@
-# sov: see README.md. Each target says what it is about to do, and its result in one line.
+# sov: see README.md. Each target prints what it does, and its result in one line.
 
 GO       ?= go
 ARCH     ?= arm64
@@ -7,11 +7,11 @@ SCALE    ?= 1
 GOLANGCI    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 ACTIONLINT  = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-# The simulated phone is made of Linux's namespaces.
+# The simulated phone uses Linux namespaces.
 PROGRAMS := ./cmd/sov ./cmd/sov-mirror $(if $(filter linux,$(shell $(GO) env GOOS)),./cmd/sov-simulator)
 
 VERSION := $(shell .ci/version)
-# The same sources make the same programs, wherever they are compiled.
+# The same sources produce the same programs on every computer.
 GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 
 .DEFAULT_GOAL := help
@@ -20,7 +20,7 @@ GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
-deps: ## install the Debian packages that are missing
+deps: ## install missing Debian packages
 	@.ci/deps
 
 build: ## compile the programs into bin/
@@ -37,24 +37,24 @@ test: deps build ## test every behaviour once
 	@.ci/artifacts
 	@.ci/test test.log ./...
 
-endurance: deps build ## test again and again what is under chance: counts times SCALE
+endurance: deps build ## repeat the tests that depend on timing: counts times SCALE
 	@.ci/artifacts
 	@.ci/endurance $(SCALE)
 
-interop: deps build ## test against programs and systems of others: registries, roots
+interop: deps build ## test against third-party programs and systems: registries, root file systems
 	@.ci/deps debootstrap default-jdk-headless libpostgresql-jdbc-java
 	@cd internal/e2e/interop && ../../../.ci/test interop.log .
 
-bench: deps build ## measure against the peers
+bench: deps build ## measure and compare with similar tools
 	@.ci/bench
 
 fuzz: ## fuzz each parser for FUZZTIME
 	@.ci/fuzz $(FUZZTIME)
 
-reproducible: deps build ## build twice from nothing, in two places, and compare
+reproducible: deps build ## build twice with empty caches, in two folders, and compare
 	@.ci/reproducible $(ARCH)
 
-release: ## make archives of sov for Linux and macOS in dist/, signed with $$SOV_RELEASE_KEY
+release: ## build archives of sov for Linux and macOS in dist/, signed with $$SOV_RELEASE_KEY
 	@.ci/release
 
 lint: ## golangci-lint (vet, staticcheck, gofmt and more), actionlint, shellcheck; sov for macOS compiles

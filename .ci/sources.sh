@@ -1,4 +1,5 @@
-# To be sourced by scripts that build: makes $work, a folder that is removed at the end, and defines sources.
+# Sourced by scripts that build: creates $work, a folder that is removed at the end, and defines
+# sources.
 # shellcheck shell=sh disable=SC2034
 
 work=$(mktemp -d)
@@ -12,9 +13,9 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-# sources ARCH: sets $image and $repository, to empty strings where the public sources answer, else to those of a
-# sov-mirror that it starts on this computer and that ends with the script; and $lock to a file that belongs to these
-# sources, since a lock names them.
+# sources ARCH: sets $image and $repository. They are empty if the public sources answer; otherwise
+# they name a sov-mirror, which is started on this computer and ends with the script. $lock is a
+# file for these sources, because a lock names its sources.
 sources() {
 	image="" repository="" lock=out/public.lock
 	mkdir -p out
@@ -23,7 +24,8 @@ sources() {
 		return
 	fi
 	echo "sources: the public ones do not all answer: sov-mirror serves Debian's PostgreSQL, repackaged, on this computer"
-	# A port that stays the same lets the lock, which names it, serve again; where it is taken, any other will do.
+	# A fixed port lets later runs use the same lock, which names the port; if it is in use, another
+	# port is chosen.
 	serve "$1" 127.0.0.1:5080 || {
 		echo "sources: another port will do"
 		serve "$1" 127.0.0.1:0
@@ -35,7 +37,8 @@ sources() {
 	lock="out/$key-${port%%/*}.lock"
 }
 
-# serve ARCH ADDRESS: starts a sov-mirror and waits until it has written its line, or has failed and said why.
+# serve ARCH ADDRESS: starts a sov-mirror and waits until it has printed its line, or has failed
+# with an error.
 serve() {
 	bin/sov-mirror --arch "$1" --listen "$2" --json >"$work/mirror.json" &
 	mirror=$!

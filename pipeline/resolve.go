@@ -88,9 +88,9 @@ func (b *build) compare(q store.Query, rec *store.Record, check func(*store.Reco
 	}
 	var lost *store.BlobError
 	if errors.As(err, &lost) {
-		return fmt.Sprintf("what %s has cannot be compared with what is pinned: %v", where, err)
+		return fmt.Sprintf("the result in %s cannot be compared with the pinned digest: %v", where, err)
 	}
-	reason := fmt.Sprintf("what %s has is not what is pinned: %v", where, err)
+	reason := fmt.Sprintf("the result in %s does not match the pinned digest: %v", where, err)
 	b.warn(q.Stage, reason+"; it is discarded and made again")
 	return reason
 }

@@ -176,7 +176,7 @@ func TestPoisonedCache(t *testing.T) {
 				if got := tinybuild.Contents(t, result.Dir); !maps.Equal(got, want) {
 					t.Error("the artifact is another")
 				}
-				if said.has("is not what is pinned") == 0 {
+				if said.has("does not match the pinned digest") == 0 {
 					t.Errorf("no warning about it: %q", said.texts)
 				}
 				// What was discarded does not come back.

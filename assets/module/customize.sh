@@ -1,5 +1,6 @@
-# Sourced by the installer of KernelSU, APatch or Magisk, under its busybox ash: installs sov-runner and the machine that this
-# archive holds. Both end up where `sov push` puts them, so that either may update what the other has installed.
+# Sourced by the installer of KernelSU, APatch or Magisk, under its busybox ash: installs sov-runner
+# and the machine in this archive. Both are installed in the same places as by `sov push`, so that
+# each can update what the other has installed.
 # shellcheck shell=sh disable=SC2034,SC2153,SC2154 # the installer sets MODPATH, ZIPFILE, ARCH and reads SKIPUNZIP
 # shellcheck disable=SC2015 # abort does not come back
 

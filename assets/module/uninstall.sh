@@ -1,6 +1,7 @@
 #!/system/bin/sh
-# Run by the root manager at the first boot after the module was removed: shuts the machine down and removes all that is not
-# the user's. The database is: its disk and the secrets stay, unless there is a file erase-data in the machine's folder.
+# Run by the root manager at the first boot after the module was removed: shuts the machine down and
+# removes it. The data disk and the secrets belong to the user and stay, unless the machine's folder
+# contains a file erase-data.
 module=${0%/*}
 name=$(sed -n 's/^id=sov-//p' "$module/module.prop")
 root=/data/sovereign
@@ -8,7 +9,8 @@ root=/data/sovereign
 erase=
 [ ! -e "$root/vms/$name/erase-data" ] || erase=--data
 if [ -x "$root/bin/sov-runner" ]; then
-	# There is no second run: the module's folder is removed whatever happens here. An older sov-runner does not know --force.
+	# There is no second run: the module's folder is removed even if this script fails. An older
+	# sov-runner does not have --force.
 	"$root/bin/sov-runner" remove "$name" $erase --force || "$root/bin/sov-runner" remove "$name" $erase
 	exit
 fi

@@ -25,18 +25,18 @@ func main() {
 	}
 }
 
-const longHelp = `Sov-mirror serves, on a loopback address, an image registry and a signed apk
-package repository with what "sov build sql" takes from Docker Hub and from
-Alpine's mirror otherwise.
+const longHelp = `sov-mirror serves, on a loopback address, an image registry and a signed apk
+package repository, which "sov build sql" can use instead of Docker Hub and
+Alpine's mirror.
 
 It is not Alpine. The packages are Debian's programs, fetched and verified by
-apt in a folder of its own and repackaged as apk files; nothing on this
-computer is installed or changed by it. The base image is Alpine's minirootfs
-if there is one in --fixtures, else a root in Alpine's layout with Debian's
-static busybox.
+apt in a separate folder, and repackaged as apk files; nothing is installed or
+changed on this computer. The base image is Alpine's minirootfs if --fixtures
+has one, or else a root file system in Alpine's layout with Debian's static
+busybox.
 
-The first start fetches some 90 MB and takes a minute; later ones less than a
-second, without the network. Ctrl-C stops it.`
+The first start downloads about 90 MB and takes a minute; later starts take less
+than a second and need no network. Ctrl-C stops it.`
 
 const examples = `  sov-mirror
   sov-mirror --arch arm64 --listen 127.0.0.1:5080
@@ -69,10 +69,10 @@ func newCommand(getenv func(string) string) *cobra.Command {
 	flags.StringVar(&options.Dir, "dir", "", "cache folder (default sov/mirror in the user's cache folder)")
 	flags.StringSliceVar(&options.Arches, "arch", nil, "architectures: arm64, amd64 (default both)")
 	flags.StringVar(&options.Fixtures, "fixtures", "", "folder with Alpine's alpine-minirootfs-*.tar.gz for the base image\n(default $SOV_ALPINE_FIXTURES, or ../shared/alpine if it has them)")
-	flags.StringVar(&options.Listen, "listen", "127.0.0.1:0", "loopback address and port to listen on; port 0 is a free one")
-	flags.StringArrayVar(&options.Add, "add", nil, "serve this package of Debian too, under its name; may be repeated")
-	flags.StringVar(&options.Release, "release", "", "take the programs of this release of Debian, such as trixie, which has PostgreSQL 17 (default: this computer's)")
-	flags.StringSliceVar(&options.Beside, "beside", nil, "serve the PostgreSQL of these releases of Debian too, such as bookworm and bullseye, with the libraries\nthat the first release does not have; may be repeated")
+	flags.StringVar(&options.Listen, "listen", "127.0.0.1:0", "loopback address and port to listen on; port 0: a free port")
+	flags.StringArrayVar(&options.Add, "add", nil, "also serve this Debian package, under its name; may be repeated")
+	flags.StringVar(&options.Release, "release", "", "use the programs of this Debian release, such as trixie, which has PostgreSQL 17 (default: this computer's)")
+	flags.StringSliceVar(&options.Beside, "beside", nil, "also serve the PostgreSQL of these Debian releases, such as bookworm and bullseye, with the libraries\nthat the first release does not have; may be repeated")
 	flags.BoolVar(&options.Refresh, "refresh", false, "ask Debian for newer packages")
 	flags.BoolVar(&prepareOnly, "prepare", false, "fill the cache folder and stop")
 	flags.BoolVar(&asJSON, "json", false, "when ready, print one line of JSON instead of a description")

@@ -16,8 +16,9 @@ func newBackup(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "backup NAME",
 		Short: "Write a machine's databases and the data of its services to standard output, for sov backup",
-		Long: `Write all roles and databases of a machine that runs, and the data of its services that have a backup, to standard output,
-as a stream that "sov backup" makes an archive of. Its end says whether it is whole.`,
+		Long: `Write all roles and databases of a running machine, and the data of its services with a backup, to
+standard output. "sov backup" converts this stream to an archive. The end of the stream says whether
+it is complete.`,
 		Example: "  sov-runner backup sql >sql.stream",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -29,7 +30,7 @@ as a stream that "sov backup" makes an archive of. Its end says whether it is wh
 			return daemon.Backup(ctx, o.layout(), args[0], os.Stdout, identity)
 		},
 	}
-	c.Flags().BoolVar(&identity, "identity", false, "save its node on its tailnet too")
+	c.Flags().BoolVar(&identity, "identity", false, "also save its tailnet node")
 	c.Flags().BoolVar(&saved, "saved", false, "write nothing: record the backup that standard input describes, for status")
 	return c
 }
@@ -37,10 +38,10 @@ as a stream that "sov backup" makes an archive of. Its end says whether it is wh
 func newRestore(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "restore NAME",
-		Short: "Make a machine's databases and services' data what they are in a stream on standard input",
-		Long: `Make the databases of a machine that runs, and the data of its services, what they are in a stream of "sov-runner backup" or
-"sov restore". Nothing is replaced before all of it has come and was restored. With --json the guest's events are printed
-as they come, a line each.`,
+		Short: "Restore a machine's databases and services' data from standard input",
+		Long: `Restore the databases of a running machine, and the data of its services, from a stream of
+"sov-runner backup" or "sov restore". Present data is replaced only after the whole stream was
+received and restored. With --json the guest's events are printed as they arrive, one per line.`,
 		Example: "  sov-runner restore sql <sql.stream",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {

@@ -14,11 +14,12 @@ func newDiagnose(o *options) *cobra.Command {
 	var fix bool
 	c := &cobra.Command{
 		Use:   "diagnose NAME",
-		Short: "Say which of a machine's nine layers is broken",
-		Long: `Look at the machine's nine layers, each of which stands on others: the process that runs it, its TAP interface, policy
-routing, NAT and forwarding on the phone; the guest's network, its clock, Tailscale, PostgreSQL, all its
-services. The first that is broken is named as the cause. --fix repairs what is the phone's: its network, and a machine
-that does not run. Exit status 3 when something is broken.`,
+		Short: "Find the broken layer of a machine",
+		Long: `Check the machine's nine layers, each of which depends on earlier ones: its process, its TAP
+interface, policy routing, NAT and forwarding on the phone; the guest's network, its clock,
+Tailscale, PostgreSQL, all its services. The first broken layer is printed as the cause. --fix
+repairs the phone's network and starts a machine that is not running. Exit status 3 means that a
+layer is broken.`,
 		Example: "  sov-runner diagnose sql\n  sov-runner diagnose sql --fix --json",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -45,6 +46,6 @@ that does not run. Exit status 3 when something is broken.`,
 			return err
 		},
 	}
-	c.Flags().BoolVar(&fix, "fix", false, "repair what is the phone's")
+	c.Flags().BoolVar(&fix, "fix", false, "repair the phone's side")
 	return c
 }

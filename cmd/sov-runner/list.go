@@ -13,7 +13,7 @@ func newList(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the machines on this phone",
-		Long: `List the machines on this phone: those that are installed, and those of which a removal has kept the data. With --json
+		Long: `List the machines on this phone: installed ones, and removed ones whose data was kept. With --json
 each has the fields of status.`,
 		Example: "  sov-runner list\n  sov-runner list --json",
 		Args:    cobra.NoArgs,

@@ -94,16 +94,16 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sov-runner",
 		Short: "Run a virtual machine on this phone",
-		Long: `sov-runner runs a machine that is installed on this phone: it makes its network (TAP, rules, NAT), starts crosvm, keeps
-both right, and says which layer is broken when something is.
+		Long: `sov-runner runs machines that are installed on this phone: it sets up their network (TAP, rules,
+NAT), starts crosvm, maintains both, and diagnoses problems.
 
-What it changes on the phone is written down before it is changed, so that up may run any number of times, and down leaves
-the phone as it found it, whatever was killed in between.`,
+It records each change of the phone before making it. up may therefore run any number of times, and
+down restores the phone, even if a process was killed in between.`,
 		Example: `  sov-runner up sql              start it and wait until SQL is answered
-  sov-runner status sql --json   how it is
-  sov-runner diagnose sql --fix  which layer is broken, and repair what is the phone's
+  sov-runner status sql --json   print its state
+  sov-runner diagnose sql --fix  find the broken layer, and repair the phone's side
   sov-runner logs sql -f         the guest's console
-  sov-runner down sql            shut it down in order`,
+  sov-runner down sql            shut it down cleanly`,
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true

@@ -15,9 +15,10 @@ func newRemove(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Shut a machine down and remove it from this phone",
-		Long: `Shut a machine down in order and remove it. Its data disk, volumes and secrets stay, and a machine that is installed later under
-the same name takes them on; --data removes them too, for ever. The last machine takes this program along. --force goes on past
-each step that fails and lists what is left; the exit status is 1 then.`,
+		Long: `Shut a machine down cleanly and remove it. Its data disk, volumes and secrets stay, and a machine
+that is installed later with the same name uses them again; --data deletes them too, permanently.
+Removing the last machine also removes this program. --force continues after failed steps and lists
+what remains; the exit status is then 1.`,
 		Example: "  sov-runner remove sql\n  sov-runner remove sql --data\n  sov-runner remove sql --force",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -47,7 +48,7 @@ each step that fails and lists what is left; the exit status is 1 then.`,
 			return left
 		},
 	}
-	c.Flags().BoolVar(&remove.Data, "data", false, "remove its data disk, volumes and secrets as well")
-	c.Flags().BoolVar(&remove.Force, "force", false, "go on past each step that fails, and list what is left")
+	c.Flags().BoolVar(&remove.Data, "data", false, "also delete its data disk, volumes and secrets")
+	c.Flags().BoolVar(&remove.Force, "force", false, "continue after failed steps, and list what remains")
 	return c
 }

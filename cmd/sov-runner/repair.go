@@ -14,10 +14,10 @@ func newRepair(o *options) *cobra.Command {
 	what := guestapi.RepairSettings
 	c := &cobra.Command{
 		Use:   "repair NAME",
-		Short: "Repair the database's settings or the tailnet's node of a machine that runs",
-		Long: `Make one repair in the guest of a machine that runs: settings (restart PostgreSQL without the settings of ALTER SYSTEM that have
-changed since it was ready), forget (remove the files with settings that were put aside), tailnet-new, tailnet-same or
-tailnet-logout.`,
+		Short: "Repair the database's settings or the tailnet node of a running machine",
+		Long: `Make one repair in the guest of a running machine: settings (restart PostgreSQL without the settings
+of ALTER SYSTEM that have changed since it was ready), forget (remove the files with settings that
+were put aside), tailnet-new, tailnet-same or tailnet-logout.`,
 		Example: "  sov-runner repair sql\n  sov-runner repair sql --what forget",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {

@@ -12,8 +12,8 @@ func newSession(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "session NAME",
 		Short: "Connect standard input and output to a session of the guest, for sov shell and sov exec",
-		Long: `Connect standard input and output to a session of a machine's guest: frames, which "sov shell" and "sov exec" speak. It is not
-for people.`,
+		Long: `Connect standard input and output to a session of a machine's guest: the frames of "sov shell" and
+"sov exec". It is not for interactive use.`,
 		Example: "  sov-runner session sql",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {

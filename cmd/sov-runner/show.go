@@ -21,7 +21,7 @@ func newStatus(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:     "status NAME",
 		Short:   "Say how a machine is",
-		Long:    "Say how a machine is, as its daemon, its processes and its guest tell.",
+		Long:    "Print the state of a machine, from its daemon, its processes and its guest.",
 		Example: "  sov-runner status sql\n  sov-runner status sql --json",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -240,10 +240,10 @@ func newLogs(o *options) *cobra.Command {
 			return daemon.Logs(ctx, o.layout(), args[0], l, c.OutOrStdout())
 		},
 	}
-	c.Flags().BoolVarP(&l.Follow, "follow", "f", false, "go on with what is written")
+	c.Flags().BoolVarP(&l.Follow, "follow", "f", false, "print new lines as they are written")
 	c.Flags().IntVarP(&l.Lines, "lines", "n", 50, "lines from the end")
-	c.Flags().StringVar(&l.Service, "service", "", "the log of a `service` of the guest, such as postgres, in place of the console")
-	c.Flags().BoolVar(&l.Runner, "runner", false, "the runner's own log in place of the guest's console")
+	c.Flags().StringVar(&l.Service, "service", "", "the log of a `service` of the guest, such as postgres, instead of the console")
+	c.Flags().BoolVar(&l.Runner, "runner", false, "the runner's own log instead of the guest's console")
 	c.MarkFlagsMutuallyExclusive("service", "runner")
 	return c
 }

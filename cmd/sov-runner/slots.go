@@ -13,9 +13,9 @@ import (
 func newSlots(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "slots NAME",
-		Short: "Show the two versions of a machine that are installed",
-		Long: `Show what both slots of a machine hold. A version is new until it has been ready once, and good from then on; bad is one
-that was tried and given up, with the reason; broken is what is not whole.`,
+		Short: "Show the two installed versions of a machine",
+		Long: `Show both slots of a machine. A version is new until it has been ready once, and good from then on.
+It is bad if its trial failed, with the reason, and broken if it is incomplete.`,
 		Example: "  sov-runner slots sql\n  sov-runner slots sql --json",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -62,9 +62,9 @@ func newRollback(o *options) *cobra.Command {
 	var noRestart bool
 	c := &cobra.Command{
 		Use:   "rollback NAME",
-		Short: "Go back to the version before",
-		Long: `Make the version in the other slot what is started, and restart the machine if it runs. Data stays as it is. Once more
-leads to the newer version again. A version that was given up is not gone back to.`,
+		Short: "Roll back to the previous version",
+		Long: `Make the version in the other slot current, and restart the machine if it runs. Data is not changed.
+A second rollback undoes the first. A version whose trial failed cannot become current again.`,
 		Example: "  sov-runner rollback sql\n  sov-runner rollback sql --no-restart",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -86,16 +86,16 @@ leads to the newer version again. A version that was given up is not gone back t
 		},
 	}
 	f.add(c)
-	c.Flags().BoolVar(&noRestart, "no-restart", false, "leave a machine that runs as it is until it is restarted")
+	c.Flags().BoolVar(&noRestart, "no-restart", false, "do not restart a running machine")
 	return c
 }
 
 func newReceive(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "receive NAME",
-		Short: "Take a version that sov push sends",
-		Long: `Take a version of a machine on standard input, as "sov push" sends it, and answer on standard output. It goes into the
-slot that is not current and becomes current when it is whole.`,
+		Short: "Receive a version from sov push",
+		Long: `Receive a version of a machine from "sov push" on standard input, and answer on standard output. It
+is installed in the slot that is not current, and becomes current when it is complete.`,
 		Args: oneName,
 		RunE: func(c *cobra.Command, args []string) error {
 			return daemon.Receive(c.Context(), o.layout(), args[0], version(), os.Stdin, os.Stdout)
@@ -108,9 +108,10 @@ func newInstall(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "install NAME DIR|ZIP",
 		Short: "Install a version from a folder or a module's archive on this phone",
-		Long: `Install the version of a machine that a folder holds, as "sov build" makes it, or a module's archive. It goes into the
-slot that is not current and becomes current when it is whole; what is there already is left as it is. A phone that trusts
-keys (sov-runner trust) takes a version that is signed with one of them, and none that is older than one before.`,
+		Long: `Install a version of a machine from a folder of "sov build" or from a module's archive. It is
+installed in the slot that is not current, and becomes current when it is complete; a version that
+is already installed is not changed. A phone that trusts keys (sov-runner trust) accepts only
+versions that are signed with one of them and are not older than an earlier one.`,
 		Example: "  sov-runner install sql /data/local/tmp/sql\n  sov-runner install sql /sdcard/Download/sov-sql.zip",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 2 {
@@ -134,6 +135,6 @@ keys (sov-runner trust) takes a version that is signed with one of them, and non
 			return err
 		},
 	}
-	c.Flags().BoolVar(&allowDowngrade, "allow-downgrade", false, "take a signed version whose serial is lower than one before")
+	c.Flags().BoolVar(&allowDowngrade, "allow-downgrade", false, "install a signed version even if its serial is lower than an earlier one")
 	return c
 }

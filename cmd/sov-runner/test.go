@@ -11,9 +11,9 @@ import (
 func newTest(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "test NAME",
-		Short: "Check that a machine does what it is for",
-		Long: `Check that a machine does what it is for: its process, its network, a ping, a login and a query over the network, its
-clock, Tailscale where it is configured. Exit status 3 when a check fails.`,
+		Short: "Run the acceptance test of a machine",
+		Long: `Run the acceptance test of a machine: its process, its network, a ping, a login and a query over the
+network, its clock, and Tailscale if it is configured. Exit status 3 means that a check failed.`,
 		Example: "  sov-runner test sql\n  sov-runner test sql --json",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {

@@ -14,10 +14,11 @@ import (
 func newTrust(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "trust",
-		Short: "List the keys whose signature versions must have",
-		Long: `List the keys that this phone trusts. While there is one, "receive" and "install" take only versions that are signed with a
-trusted key, and none whose serial is lower than one before. Without a key, versions need no signature. The keys and serials
-are kept in the folder trust, also when machines are removed; root resets them by removing its files.`,
+		Short: "List the keys that this phone trusts",
+		Long: `List the keys that this phone trusts. If there is one, "receive" and "install" accept only versions
+that are signed with a trusted key and whose serial is not lower than an earlier one. Without a key,
+versions need no signature. The keys and serials are stored in the folder trust, and are kept when
+machines are removed; root resets them by removing the files.`,
 		Example: "  sov-runner trust\n  sov-runner trust --json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -30,9 +31,9 @@ are kept in the folder trust, also when machines are removed; root resets them b
 	}
 	c.AddCommand(&cobra.Command{
 		Use:   "change",
-		Short: "Change the trusted keys as standard input says, for sov phone trust",
-		Long: `Add a key or remove one, as a change on standard input says that "sov phone trust" has made. Where the phone trusts keys,
-one of them must have signed the change.`,
+		Short: "Change the trusted keys, for sov phone trust",
+		Long: `Add or remove a key. The change is read from standard input, in the format of "sov phone trust". If
+the phone trusts keys, one of them must have signed the change.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			change, err := io.ReadAll(io.LimitReader(os.Stdin, trustapi.MaxChange+1))

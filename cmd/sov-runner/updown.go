@@ -27,8 +27,8 @@ type upFlags struct {
 }
 
 func (f *upFlags) add(c *cobra.Command) {
-	c.Flags().BoolVar(&f.noWait, "no-wait", false, "return once the daemon runs")
-	c.Flags().DurationVar(&f.timeout, "timeout", 0, "how long to wait for the machine to be ready (default: what its artifact says)")
+	c.Flags().BoolVar(&f.noWait, "no-wait", false, "do not wait until the machine is ready")
+	c.Flags().DurationVar(&f.timeout, "timeout", 0, "how long to wait until the machine is ready (default: as in its artifact)")
 	c.Flags().BoolVar(&f.keys, "keys", false, "read the key of the data disk, which is not kept here, from the standard input: a JSON object of secrets")
 }
 
@@ -37,8 +37,9 @@ func newUp(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "up NAME",
 		Short: "Start a machine and wait until it is ready",
-		Long: `Start a machine's daemon, which makes its network, starts crosvm and stays to look after both, and wait until every
-service of the guest is ready. Where it runs already, nothing is changed. Ctrl-C ends the waiting, not the machine.`,
+		Long: `Start a machine's daemon, which sets up its network, starts crosvm and supervises both, and wait
+until every service of the guest is ready. A machine that already runs is not changed. Ctrl-C stops
+waiting; the machine keeps starting.`,
 		Example: "  sov-runner up sql\n  sov-runner up sql --no-wait\n  sov-runner up sql --timeout 2m --json",
 		Args:    oneName,
 		RunE:    func(c *cobra.Command, args []string) error { return up(c, o, f, args[0]) },
@@ -61,7 +62,7 @@ func up(c *cobra.Command, o *options, f *upFlags, name string) error {
 	}
 	state, err := daemon.Up(c.Context(), o.layout(), name, options)
 	if c.Context().Err() != nil {
-		return fmt.Errorf("interrupted: %s goes on starting: `sov stop %s` ends it", name, name)
+		return fmt.Errorf("interrupted: %s keeps starting: `sov stop %s` stops it", name, name)
 	}
 	if err != nil {
 		return err
@@ -81,10 +82,10 @@ func up(c *cobra.Command, o *options, f *upFlags, name string) error {
 func newDown(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "down NAME",
-		Short: "Shut a machine down in order and remove its network",
-		Long: `Ask the guest to shut down, press its power button if it does not answer, stop crosvm if that does not help, and kill
-it at last, each with a bound; then remove what was made in the phone's network. Where nothing runs, nothing happens; what
-a killed daemon has left is put right.`,
+		Short: "Shut a machine down cleanly and remove its network",
+		Long: `Ask the guest to shut down. If it does not answer in time, press its power button, then stop crosvm,
+and finally kill it. Then restore the phone's network. A stopped machine is not changed, except that
+the rest of a killed daemon is cleaned up.`,
 		Example: "  sov-runner down sql",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -108,8 +109,8 @@ func newRestart(o *options) *cobra.Command {
 	f := &upFlags{}
 	c := &cobra.Command{
 		Use:     "restart NAME",
-		Short:   "Shut a machine down in order and start it again",
-		Long:    "Shut a machine down in order and start what is installed now, which after an update is another slot.",
+		Short:   "Shut a machine down cleanly and start it again",
+		Long:    "Shut a machine down cleanly and start its current version, which after an update is the new one.",
 		Example: "  sov-runner restart sql",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -126,10 +127,11 @@ func newRestart(o *options) *cobra.Command {
 func newDaemon(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "daemon NAME",
-		Short: "Look after a machine in the foreground",
-		Long: `Start a machine and look after it until a signal (SIGTERM, SIGINT, SIGHUP) tells to end it: its network is followed when the
-uplink changes, crosvm started again when it ends, its logs kept bounded. This is what up starts, and what the module's
-service.sh runs at boot. SIGUSR1 starts a machine afresh that was given up after too many failures.`,
+		Short: "Supervise a machine in the foreground",
+		Long: `Start a machine and supervise it until a signal (SIGTERM, SIGINT, SIGHUP) ends it: update its
+network when the uplink changes, restart crosvm when it ends, limit its logs. up starts this
+command, and so does the module's service.sh at boot. SIGUSR1 restarts a machine that stopped after
+too many failures.`,
 		Example: "  sov-runner daemon sql >>/data/sovereign/vms/sql/run/runner.log 2>&1 &",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {

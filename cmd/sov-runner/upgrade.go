@@ -15,10 +15,11 @@ func newUpgrade(o *options) *cobra.Command {
 	do := guestspec.DoUpgrade
 	c := &cobra.Command{
 		Use:   "upgrade NAME",
-		Short: "Upgrade a machine's databases to the major version of PostgreSQL that it brings, for sov upgrade",
-		Long: `Upgrade the databases of a machine that runs, whose version has two major versions of PostgreSQL, by pg_upgrade. PostgreSQL is
-stopped meanwhile. Until the new databases are complete the old ones stay as they are; they are kept until --do forget. With
---json the guest's events are printed as they come, a line each.`,
+		Short: "Upgrade a machine's databases to its major version of PostgreSQL, for sov upgrade",
+		Long: `Upgrade the databases of a running machine, whose version must have two major versions of
+PostgreSQL, with pg_upgrade. PostgreSQL is stopped during the upgrade. The old databases are not
+changed until the new ones are complete, and are kept until --do forget. With --json the guest's
+events are printed as they arrive, one per line.`,
 		Example: "  sov-runner upgrade sql\n  sov-runner upgrade sql --do checksums",
 		Args:    oneName,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -36,6 +37,6 @@ stopped meanwhile. Until the new databases are complete the old ones stay as the
 			})
 		},
 	}
-	c.Flags().StringVar(&do, "do", do, "what to do: upgrade, checksums (give the databases' pages checksums), forget (remove the old databases)")
+	c.Flags().StringVar(&do, "do", do, "what to do: upgrade, checksums (add checksums to the databases), forget (remove the old databases)")
 	return c
 }

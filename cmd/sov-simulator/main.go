@@ -39,16 +39,17 @@ func main() {
 	}
 }
 
-const longHelp = `Play a rooted Android phone on this computer, as an adb device on which every verb of sov works: push, start, status,
-psql, backup, ... A machine of sov build runs on it in QEMU, behind a stand-in for Android's crosvm; its processor is an
-emulated arm64, so it is slower than on a phone.
+const longHelp = `Simulate a rooted Android phone on this computer, as an adb device on which all verbs of sov work:
+push, start, status, psql, backup, ... Machines run on it in QEMU, behind a replacement for
+Android's crosvm; the arm64 processor is emulated, so they are slower than on a phone.
 
-Shell, root manager, device nodes, crosvm's flags and the rules of the network are those of a release of Android, as its
-sources have them. The phone reaches an internet of one simulated server, and nothing else.
+Shell, root manager, device nodes, crosvm's flags and the network rules are those of an Android
+release, as in Android's sources. The phone's internet is one simulated server.
 
-It runs as root, in namespaces of its own: the computer's network, mounts and processes stay as they are. adb sees it like
-any phone: it is connected to this computer's adb server, as the user of sudo, and disconnected at the end. Ctrl-C switches
-it off, as if its battery was removed, and removes all of it but the folder of --state.`
+It runs as root, in separate namespaces: the computer's network, mounts and processes are not
+changed. adb lists it like any phone: it is connected to the adb server of the user of sudo, and
+disconnected at the end. Ctrl-C switches it off, as if its battery was removed, and removes
+everything except the folder of --state.`
 
 const examples = `  sudo sov-simulator
   sudo sov-simulator --state phone                          keep the phone's storage in the folder phone, for the next start
@@ -71,7 +72,7 @@ func newCommand() *cobra.Command {
 	var f flags
 	c := &cobra.Command{
 		Use:           "sov-simulator",
-		Short:         "Play a rooted Android phone on this computer, for sov",
+		Short:         "Simulate a rooted Android phone on this computer, for sov",
 		Long:          longHelp,
 		Example:       examples,
 		Args:          cobra.NoArgs,
@@ -90,10 +91,10 @@ func newCommand() *cobra.Command {
 	set.StringVar(&f.root, "root", string(androidtest.Magisk), "root manager: "+join(androidtest.Superusers)+";\naosp is the su of userdebug builds, shell is adb root, denied is Magisk whose user said no")
 	set.StringVar(&f.system, "system", "aosp", "system: aosp, lineageos, calyxos")
 	set.StringVar(&f.hypervisor, "hypervisor", "kvm", "hypervisor: kvm, gunyah, geniezone, none")
-	set.StringVar(&f.report, "report", "", "file written by sov doctor --report: a phone like that one")
-	set.StringVar(&f.state, "state", "", "folder for the phone's storage, which is kept (default: a temporary one)")
+	set.StringVar(&f.report, "report", "", "simulate the phone of this file, which sov doctor --report has written")
+	set.StringVar(&f.state, "state", "", "persistent folder for the phone's storage (default: a temporary folder)")
 	set.IntVar(&f.port, "port", 0, fmt.Sprintf("port of the phone's adb daemon at 127.0.0.1 (default %d, or a free one if that is taken)", defaultPort))
-	set.BoolVar(&f.noConnect, "no-connect", false, "leave adb connect to the user")
+	set.BoolVar(&f.noConnect, "no-connect", false, "do not run adb connect")
 	set.BoolVar(&f.json, "json", false, "when the phone is ready, print one line of JSON instead of a description")
 	c.MarkFlagsMutuallyExclusive("report", "release")
 	c.MarkFlagsMutuallyExclusive("report", "root")
@@ -141,7 +142,7 @@ func (f flags) options(c *cobra.Command) (o androidtest.Options, err error) {
 		}
 	}
 	if os.Getuid() != 0 {
-		return o, fmt.Errorf("it needs root, to make namespaces of its own: sudo %s", strings.Join(os.Args, " "))
+		return o, fmt.Errorf("it needs root to create namespaces: sudo %s", strings.Join(os.Args, " "))
 	}
 	if missing := androidtest.Missing(); len(missing) > 0 {
 		return o, fmt.Errorf("programs are missing: apt install %s", strings.Join(missing, " "))

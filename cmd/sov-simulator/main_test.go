@@ -262,7 +262,7 @@ func TestNotRoot(t *testing.T) {
 	var said bytes.Buffer
 	command.Stdout, command.Stderr = io.Discard, &said
 	err := command.Run()
-	want := fmt.Sprintf("sov-simulator: it needs root, to make namespaces of its own: sudo %s --root none\n", e.program)
+	want := fmt.Sprintf("sov-simulator: it needs root to create namespaces: sudo %s --root none\n", e.program)
 	if err == nil || said.String() != want {
 		t.Errorf("%v, %q, want %q", err, said.String(), want)
 	}

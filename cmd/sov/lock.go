@@ -134,7 +134,7 @@ func (f *lockFlags) printChanges(p *printer, r *resolve.Report, recipe string) {
 		p.printf("PostgreSQL %d becomes %d: databases of %[1]d on phones need `sov upgrade %[3]s`\n", r.From, r.To, f.Recipe.Name)
 	}
 	if r.NewerPostgres != 0 {
-		p.printf("PostgreSQL %d is there, and the lock keeps its own major version: --update all --set postgres.major=%[1]d takes it\n", r.NewerPostgres)
+		p.printf("PostgreSQL %d is available, and the lock keeps its own major version: --update all --set postgres.major=%[1]d updates it\n", r.NewerPostgres)
 	}
 	switch {
 	case r.Stale != nil: // the error says it

@@ -398,7 +398,7 @@ func TestPushDowngrade(t *testing.T) {
 	version = "v1.0.0"
 	dir := artifacttest.Make(t, "sql", "1", []byte("kernel"), []byte("rootfs"))
 	_, errOut, status := cli(t, "push", dir, "--no-secrets")
-	if status != exitFailed || !strings.Contains(errOut, "is of release v99.0.0, this sov is v1.0.0") || !strings.Contains(errOut, "--replace-runner") {
+	if status != exitFailed || !strings.Contains(errOut, "has release v99.0.0, this sov has v1.0.0") || !strings.Contains(errOut, "--replace-runner") {
 		t.Errorf("a newer one: status %d: %s", status, errOut)
 	}
 	if got := p.Shell("cd /data/sovereign; ls; bin/sov-runner version"); !strings.HasPrefix(got, "bin\nsettings.json\nsov-runner v99.0.0 ") {

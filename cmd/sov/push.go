@@ -242,10 +242,10 @@ func (f *pushFlags) printPushed(ctx context.Context, s *fleet.Site, r *install.R
 		p.printf("%s: it does not run: `sov start %[1]s` starts it\n", r.Name)
 	case now.Slot != r.Slot:
 		verb = "restart"
-		p.printf("%s: version %s goes on running until `sov restart %[1]s`\n", r.Name, now.Version)
+		p.printf("%s: version %s keeps running until `sov restart %[1]s`\n", r.Name, now.Version)
 	case r.Runner || len(r.Secrets) > 0:
 		verb = "restart"
-		p.printf("%s: what is new is taken at the next `sov restart %[1]s`\n", r.Name)
+		p.printf("%s: the changes take effect at the next `sov restart %[1]s`\n", r.Name)
 	}
 	return verb, p.err
 }

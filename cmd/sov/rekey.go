@@ -39,7 +39,7 @@ another key.`,
 			case made:
 				fmt.Fprintf(c.ErrOrStderr(), "rekey: a new key of %s is kept; the old one stays as %s\n", name, guestspec.SecretOldDataKey)
 			default:
-				fmt.Fprintf(c.ErrOrStderr(), "rekey: %s has a change of its key under way, which goes on: `sov secrets rm %[1]s %s` ends it once every disk has the new key\n",
+				fmt.Fprintf(c.ErrOrStderr(), "rekey: %s has an unfinished change of its key, which continues: `sov secrets rm %[1]s %s` ends it when every disk has the new key\n",
 					name, guestspec.SecretOldDataKey)
 			}
 			return nil

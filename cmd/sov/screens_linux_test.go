@@ -105,7 +105,7 @@ func TestInterruptSaysWhatIsLeft(t *testing.T) {
 	for want, args := range map[string][]string{
 		"sov: interrupted: no machine was changed": {"pull", "127.0.0.1:1/team/sql:1.0", "--progress", "json"},
 		"sov: interrupted: verify again":           {"cache", "verify", "--cache", cache},
-		"sov: interrupted: what was finished":      {"build", "sql", "--cache", cache, "--lock", filepath.Join(cache, "lock")},
+		"sov: interrupted: finished stages":        {"build", "sql", "--cache", cache, "--lock", filepath.Join(cache, "lock")},
 	} {
 		var out, errOut strings.Builder
 		if status := execute(ctx, args, strings.NewReader(""), &out, &errOut); status != exitFailed || !strings.Contains(errOut.String(), want) {

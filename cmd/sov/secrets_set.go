@@ -81,7 +81,7 @@ func setSecret(c *cobra.Command, machine, name string, f secretsSetFlags) error 
 	if err := store.Set(vm, name, value); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.ErrOrStderr(), "secrets: %s of %s is set; a machine takes it at its next start\n", name, vm)
+	fmt.Fprintf(c.ErrOrStderr(), "secrets: %s of %s is set; the machine reads it at its next start\n", name, vm)
 	return nil
 }
 

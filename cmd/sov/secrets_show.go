@@ -80,7 +80,7 @@ An existing secret is replaced only with --replace.`,
 			if _, _, err := store.Generate(vm, name); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.ErrOrStderr(), "secrets: %s of %s is generated; `sov secrets show %[2]s %[1]s` prints it, a machine takes it at its next start\n", name, vm)
+			fmt.Fprintf(c.ErrOrStderr(), "secrets: %s of %s is generated; `sov secrets show %[2]s %[1]s` prints it, and the machine reads it at its next start\n", name, vm)
 			return nil
 		},
 	}

@@ -60,7 +60,7 @@ every page is read.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			err := excludeEachOther(c, [2]string{"forget", "checksums"}, [2]string{"backup", "no-backup"}, [2]string{"forget", "backup"}, [2]string{"checksums", "backup"})
 			if err == nil && u.push.several() {
-				err = usagef("a backup is of one phone: name one with --device")
+				err = usagef("a backup is for one phone: choose one with --device")
 			}
 			if err != nil {
 				return err

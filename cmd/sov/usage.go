@@ -42,7 +42,7 @@ func unknownFlag(c *cobra.Command, e *pflag.NotExistError) error {
 	if short := e.GetSpecifiedShortnames(); short != "" {
 		word = "-" + e.GetSpecifiedName()
 		if _, passed, _ := strings.Cut(c.Use, " [-- "); passed != "" {
-			return usagef("unknown flag: %s: what is for the program itself follows --: type `%s -- %s` (see `%s --help`)",
+			return usagef("unknown flag: %s: arguments for the program follow --: type `%s -- %s` (see `%s --help`)",
 				word, strings.TrimSuffix(c.CommandPath()+" "+strings.Fields(c.Use)[1], " "), word, c.CommandPath())
 		}
 		c.Flags().VisitAll(func(f *pflag.Flag) {

@@ -132,7 +132,7 @@ func (c Command) run(ctx context.Context, text []byte, a *syscall.SysProcAttr) e
 	cmd.SysProcAttr = a
 	cmd.WaitDelay = patience
 	if err := cmd.Start(); err != nil {
-		return &setupError{fmt.Sprintf("start a process in namespaces of its own: %v", err)}
+		return &setupError{fmt.Sprintf("start a process in separate namespaces: %v", err)}
 	}
 	told.Close()
 	heard.Close()

@@ -83,7 +83,7 @@ func settlePostgres(ctx context.Context, args []string, _ io.Reader, stderr io.W
 	}
 	dropped, err := cluster.DropLeftovers(ctx, *socket)
 	if len(dropped) > 0 {
-		fmt.Fprintf(stderr, "dropped what a restore that was cut off has left: %q\n", dropped)
+		fmt.Fprintf(stderr, "dropped the rest of an interrupted restore: %q\n", dropped)
 	}
 	if err := errors.Join(err, s.Settled(stderr)); err != nil {
 		fmt.Fprintln(stderr, "WARNING:", err)

@@ -88,7 +88,7 @@ func shortDuration(d time.Duration) duration { return duration(uint64(d) << 16 /
 // parse reads a header. What follows it (extension fields, a MAC) is not looked at.
 func parse(b []byte) (packet, error) {
 	if len(b) < packetSize {
-		return packet{}, fmt.Errorf("%d bytes are no NTP packet", len(b))
+		return packet{}, fmt.Errorf("%d bytes are not an NTP packet", len(b))
 	}
 	p := packet{
 		leap: b[0] >> 6, version: b[0] >> 3 & 7, mode: b[0] & 7, stratum: b[1], poll: int8(b[2]), precision: int8(b[3]),

@@ -172,12 +172,12 @@ func readArchive(f archiveFile) (*readableArchive, error) {
 			return nil, err
 		}
 		if h.Typeflag != tar.TypeReg || len(a.files) >= maxFiles {
-			return nil, fmt.Errorf("%q is nothing that belongs into it", h.Name)
+			return nil, fmt.Errorf("%q is not part of an export", h.Name)
 		}
 		if key := keyOf(h.Name); key != "" {
 			a.order = append(a.order, key)
 		} else if !first && !strings.HasPrefix(h.Name, "pieces/") {
-			return nil, fmt.Errorf("%q is nothing that belongs into it", h.Name)
+			return nil, fmt.Errorf("%q is not part of an export", h.Name)
 		}
 		a.files[h.Name] = section{offset, h.Size}
 	}

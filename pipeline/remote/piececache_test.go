@@ -213,7 +213,7 @@ func TestBadRegistries(t *testing.T) {
 			r.SetFault(func(w http.ResponseWriter, req *http.Request) bool {
 				return strings.Contains(req.URL.Path, "/blobs/") && r.Truncate(w, req)
 			})
-		}, "cut off"},
+		}, "truncated"},
 		{"not running", func(r *registrytest.Registry) { r.Stop() }, "cannot be used"},
 		{"silent", func(r *registrytest.Registry) { r.SetFault(registrytest.Stall) }, "cannot be used"},
 		{"no access", func(r *registrytest.Registry) { r.SetFault(refused) }, "docker login"},
@@ -284,7 +284,7 @@ func TestReadOnlyRegistries(t *testing.T) {
 			st := newResults()
 			c := open(t, registry, quick)
 			_, said := build(t, st, to(c))
-			if len(said.text) != 1 || !strings.Contains(said.String(), "takes nothing") {
+			if len(said.text) != 1 || !strings.Contains(said.String(), "does not accept uploads") {
 				t.Errorf("warnings: %s", said)
 			}
 		})

@@ -42,10 +42,10 @@ func (s *Store) blame(src *source, what string, err error) {
 	case errors.Is(err, ErrRefused):
 		s.warn("", fmt.Sprintf("remote cache %s: %s: %v", src.Name(), what, err))
 		if src.refused.Add(1) >= maxRefused && src.down.CompareAndSwap(false, true) {
-			s.warn("", fmt.Sprintf("remote cache %s cannot be used, the build goes on without it: too much of it is damaged", src.Name()))
+			s.warn("", fmt.Sprintf("remote cache %s cannot be used, the build continues without it: too much of it is damaged", src.Name()))
 		}
 	case src.down.CompareAndSwap(false, true):
-		s.warn("", fmt.Sprintf("remote cache %s cannot be used, the build goes on without it: %v", src.Name(), err))
+		s.warn("", fmt.Sprintf("remote cache %s cannot be used, the build continues without it: %v", src.Name(), err))
 	}
 }
 

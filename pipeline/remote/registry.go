@@ -212,7 +212,7 @@ func (r *registry) index(ctx context.Context, key string) (encoded []byte, err e
 			return fmt.Errorf("%w: decode its manifest: %w", ErrRefused, err)
 		}
 		if m.ArtifactType != artifactType || m.Config.MediaType != indexType {
-			return fmt.Errorf("%w: its manifest is of something else", ErrRefused)
+			return fmt.Errorf("%w: its manifest belongs to something else", ErrRefused)
 		}
 		encoded = m.Config.Data
 		if encoded == nil {
@@ -236,7 +236,7 @@ func (r *registry) piece(ctx context.Context, p piece) (stored []byte, err error
 		return err
 	})
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = fmt.Errorf("%w: piece %s is cut off after %d of %d bytes", ErrRefused, p.Digest.Short(), len(stored), p.Size)
+		err = fmt.Errorf("%w: piece %s is truncated after %d of %d bytes", ErrRefused, p.Digest.Short(), len(stored), p.Size)
 	}
 	return stored, err
 }

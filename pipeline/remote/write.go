@@ -152,7 +152,7 @@ func (u *uploads) send(t *target, r *store.Record, wanted func(store.Blob) bool)
 	case errors.As(err, &here):
 		u.store.warn(r.Stage, fmt.Sprintf("not sent to remote cache %s: %v", t.Name(), err))
 	case t.down.CompareAndSwap(false, true):
-		u.store.warn("", fmt.Sprintf("remote cache %s takes nothing, the build goes on without it: %v", t.Name(), err))
+		u.store.warn("", fmt.Sprintf("remote cache %s does not accept uploads, the build continues without it: %v", t.Name(), err))
 	}
 }
 

@@ -62,7 +62,7 @@ func (s stage) Run(_ context.Context, j *pipeline.Job) error {
 	case Zstd:
 		err = compress(w, j.Progress().Reader(image))
 	default:
-		err = fmt.Errorf("there is no form %q", string(s))
+		err = fmt.Errorf("format %q is not supported", string(s))
 	}
 	if err != nil {
 		return err

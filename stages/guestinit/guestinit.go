@@ -155,8 +155,8 @@ func (s *stage) links(b *overlay.Builder, below *tree.Tree) error {
 	for _, l := range s.Recipe.Links {
 		_, n, err := below.Resolve(l.Path)
 		if err == nil && (!n.IsDir() || len(n.Entries()) > 0) {
-			return fmt.Errorf("volume %s of the base image is not an empty directory, and %s on the data disk would hide what is in it: "+
-				"write the service's command, and what it needs of these files, instead of command: image", l.Path, l.Target)
+			return fmt.Errorf("volume %s of the base image is not an empty directory, and %s on the data disk would hide its content: "+
+				"write the service's command, and add the files that it needs, instead of command: image", l.Path, l.Target)
 		}
 		b.Symlink(l.Path, l.Target)
 	}

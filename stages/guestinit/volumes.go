@@ -49,7 +49,7 @@ func volumeMountpoints(b *overlay.Builder, below *tree.Tree, volumes []recipe.Vo
 			case !n.IsDir():
 				return fmt.Errorf("volume %s: %s in the image is not a directory: give the volume another path", v.Name, dir)
 			case dir == v.Path && len(n.Entries()) > 0:
-				return fmt.Errorf("volume %s: %s in the image is not empty, and the volume would hide what is in it: give the volume another path", v.Name, dir)
+				return fmt.Errorf("volume %s: %s in the image is not empty, and the volume would hide its content: give the volume another path", v.Name, dir)
 			}
 		}
 	}

@@ -100,7 +100,7 @@ type SourceChangedError struct {
 
 func (e *SourceChangedError) Error() string {
 	return fmt.Sprintf("kernel source %s has SHA-256 %s, and the lock has %s: it is not what the lock was made with. "+
-		"Find out why, or take what is there now with --update-lock", e.Source, e.Got, e.Want)
+		"Find out why, or accept the present content with --update-lock", e.Source, e.Got, e.Want)
 }
 
 // fetchSource returns the locked archive, from the store if it has it.

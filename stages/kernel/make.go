@@ -89,7 +89,7 @@ func (t *sourceTree) unpack(ctx context.Context, archive *os.File) error {
 		return fmt.Errorf("unpack: %w", err)
 	}
 	if _, err := confine.ReadOutput(t.dir, "Kbuild", maxArchive); err != nil {
-		return errors.New("the archive is no kernel source: it has no Kbuild file in its top directory")
+		return errors.New("the archive is not a kernel source: it has no Kbuild file in its top directory")
 	}
 	return nil
 }

@@ -89,7 +89,7 @@ func finish(j *pipeline.Job, what string, img *kconfig.Image, features guest.Fea
 	}
 	text, err := img.Config()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w; without it nobody can tell whether the guest would run. "+
+		return nil, fmt.Errorf("%s: %w; without it sov cannot check whether the guest would run.  "+
 			"Build it with CONFIG_IKCONFIG=y, or leave out --kernel to have sov build one", what, err)
 	}
 	config, err := kconfig.Parse(text)

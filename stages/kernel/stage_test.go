@@ -128,7 +128,7 @@ func TestPrebuiltRefused(t *testing.T) {
 		{"no SYSVIPC", "arm64", image(t, without), "CONFIG_SYSVIPC is not set. initdb and PostgreSQL always make one System V shared memory segment"},
 		{"what to do", "arm64", image(t, without), "leave out --kernel"},
 		{"other architecture", "amd64", image(t, goodConfig("arm64")), "is for arm64, and the build for amd64"},
-		{"no configuration", "arm64", image(t, ""), "built without CONFIG_IKCONFIG; without it nobody can tell"},
+		{"no configuration", "arm64", image(t, ""), "built without CONFIG_IKCONFIG; without it sov cannot check"},
 		{"no kernel", "arm64", []byte("hello"), "not a kernel image"},
 	}
 	// What the machine does not have, its kernel need not carry.

@@ -218,7 +218,7 @@ func (s *stage) receive(ctx context.Context, f *os.File, p lock.Package) (locati
 func goneFromRepository(err error, p lock.Package) error {
 	var status *fetch.StatusError
 	if errors.As(err, &status) && status.Code == 404 || errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w (repositories keep only the newest versions, and %s %s is gone from this one. To build what the lock says, use a bundle (--bundle) "+
+		return fmt.Errorf("%w (repositories keep only the newest versions, and %s %s is no longer in this one. To build the locked version, use a bundle (--bundle) "+
 			"or the cache of a computer that has built it; to take the newest version, run sov lock RECIPE --update %s)", err, p.Name, p.Version, p.Name)
 	}
 	return err

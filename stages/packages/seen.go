@@ -26,7 +26,7 @@ func (r Request) compareWithSeen(repositories []*apk.Repository) error {
 		note := filepath.Join(r.Seen, fmt.Sprintf("%x", sha256.Sum256([]byte(location))))
 		newest, before := repository.Index.Newest(), readSeen(note)
 		if newest.Before(before) && r.Warn != nil {
-			r.Warn(fmt.Sprintf("%s is older than the one that was there before: its newest package is of %s, and there was one of %s; "+
+			r.Warn(fmt.Sprintf("%s is older than the one that was read before: its newest package is from %s, and before there was one from %s; "+
 				"the mirror may be behind, or its operator or the network may withhold updates; --repository takes another mirror",
 				location, newest.Format(time.DateOnly), before.Format(time.DateOnly)))
 		}

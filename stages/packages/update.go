@@ -119,7 +119,7 @@ func (r UpdateRequest) lockedPackages(ctx context.Context, repositories []*apk.R
 			i = slices.IndexFunc(known, same)
 		}
 		if i < 0 {
-			return nil, fmt.Errorf("package %s-%s of the lock is nowhere to be found (sov lock --update all resolves without it)", p.Name, p.Version)
+			return nil, fmt.Errorf("package %s-%s of the lock cannot be found (sov lock --update all resolves without it)", p.Name, p.Version)
 		}
 		out = append(out, known[i])
 	}

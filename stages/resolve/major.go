@@ -43,7 +43,7 @@ func (r *Resolver) newerMajor() int {
 }
 
 func newerPostgres(kept, newer int) string {
-	return fmt.Sprintf("PostgreSQL %d is there, and the lock keeps %d: postgres.major in the recipe, or --set postgres.major=%d, takes it; "+
+	return fmt.Sprintf("PostgreSQL %d is available, and the lock keeps %d: to change, set postgres.major in the recipe or --set postgres.major=%d; "+
 		"`sov upgrade` then upgrades the databases on a phone", newer, kept, newer)
 }
 

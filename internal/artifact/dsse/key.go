@@ -190,7 +190,7 @@ func onlyBlock(file []byte, want string) ([]byte, error) {
 	case block == nil:
 		return nil, errors.New("it is not a key in PEM: `sov key new` makes one")
 	case block.Type == privateBlock && want == publicBlock:
-		return nil, errors.New("it is a private key: `sov key public` prints its public half, which belongs here")
+		return nil, errors.New("it is a private key: use the public key, which `sov key public` prints")
 	case block.Type == publicBlock && want == privateBlock:
 		return nil, errors.New("it is a public key, which cannot sign: name the private one, which `sov key new` made")
 	case block.Type != want:

@@ -109,7 +109,7 @@ func Load(dir string) (*Artifact, error) {
 			return nil, err
 		}
 		if !info.Mode().IsRegular() || info.Size() != f.Size {
-			return nil, fmt.Errorf("%s is no file of %d bytes", filepath.Join(dir, f.Name), f.Size)
+			return nil, fmt.Errorf("%s is not a file of %d bytes", filepath.Join(dir, f.Name), f.Size)
 		}
 	}
 	return a, nil

@@ -88,7 +88,7 @@ func (e *UnsignedError) Error() string {
 		parts = append(parts, fmt.Sprintf("%s from %s", r.Stage, r.Remote))
 	}
 	return fmt.Sprintf("%s: parts of it were taken from remote caches without a signature: %s; build with --cache-key, or without the cache (--no-cache), "+
-		"or pass --allow-unsigned-cache to vouch for what is in that cache", e.Dir, strings.Join(parts, ", "))
+		"or pass --allow-unsigned-cache to sign results of that cache anyway", e.Dir, strings.Join(parts, ", "))
 }
 
 // Check returns an *UnsignedError if parts of the artifact in dir were taken unsigned.

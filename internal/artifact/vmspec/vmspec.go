@@ -370,7 +370,7 @@ func (s *Spec) Validate() error {
 	if err := s.Options.Validate(); err != nil {
 		faults = append(faults, err)
 	}
-	require(s.Awake.Valid(), "awake %q is none of %s, %s and %s", s.Awake, AwakeAlways, AwakeCharging, AwakeNever)
+	require(s.Awake.Valid(), "awake %q: must be %s, %s or %s", s.Awake, AwakeAlways, AwakeCharging, AwakeNever)
 	require(len(s.Disks) > 0 && s.Disks[0].Role == RoleRootfs, "the first disk is not the rootfs, which the kernel knows as %s", RootDevice)
 	for i, d := range s.Disks {
 		require(d.Role != RoleRootfs || isFileName(d.File), "disk %d: file %q is not the name of a file beside vm.json", i, d.File)

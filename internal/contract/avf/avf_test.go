@@ -20,7 +20,7 @@ func TestJudge(t *testing.T) {
 		{"Pixel, without firmware", pkvm, Options{Protection: WithoutFirmware}, Untested, "no report"},
 		{"protected only", Phone{Devices: []string{"kvm"}, VM: "false", Protected: "true"}, Options{}, ProtectedOnly, "protected machines only"},
 		{"switched off", Phone{Devices: []string{"kvm"}, VM: "0", Protected: "0"}, Options{}, Unsupported, "runs no machines"},
-		{"custom kernel", Phone{Devices: []string{"kvm"}}, Options{}, Untested, "does not say"},
+		{"custom kernel", Phone{Devices: []string{"kvm"}}, Options{}, Untested, "does not report"},
 		{"no protection", Phone{Devices: []string{"kvm"}, VM: "1", Protected: "0"}, Options{Protection: WithoutFirmware}, Unsupported, "no protected machines"},
 		{"8 Elite", gunyah("SM8750"), Options{}, Runs, "8 Elite"},
 		{"8 Elite for Galaxy", gunyah("SM8750-AC"), Options{}, Runs, "8 Elite"},
@@ -32,7 +32,7 @@ func TestJudge(t *testing.T) {
 		{"Snapdragon behind firmware", gunyah("SM8750"), Options{Protection: Protected}, Unsupported, "signed"},
 		{"Helio", Phone{Devices: []string{"gzvm"}, VM: "1", Version: "GenieZone"}, Options{}, Untested, "Helio G85"},
 		{"nothing", Phone{}, Options{}, Unsupported, "neither"},
-		{"another one", pkvm, Options{Hypervisor: Gunyah}, Unsupported, "no /dev/gunyah"},
+		{"another one", pkvm, Options{Hypervisor: Gunyah}, Unsupported, "/dev/gunyah does not exist"},
 		{"both", Phone{Devices: []string{"gunyah", "kvm"}, VM: "1"}, Options{}, Runs, "KVM"},
 	} {
 		v := tt.phone.Judge(tt.o)

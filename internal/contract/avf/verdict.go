@@ -59,12 +59,12 @@ func (p Phone) Judge(o Options) Verdict {
 	usual := p.Hypervisor()
 	if usual == "" {
 		return Verdict{Unsupported, "there is neither /dev/kvm nor /dev/gunyah nor /dev/gzvm",
-			"the phone's kernel or boot loader offers no virtual machines: a custom kernel may lack it; on some phones `fastboot oem pkvm enable` switches it on"}
+			"the phone's kernel or boot loader does not support virtual machines: a custom kernel may lack them; on some phones `fastboot oem pkvm enable` enables them"}
 	}
 	o = o.On(usual)
 	if !slices.Contains(p.Devices, o.Hypervisor.Device()) {
-		return Verdict{Unsupported, fmt.Sprintf("the machine asks for %s, and there is no /dev/%s", o.Hypervisor.Title(), o.Hypervisor.Device()),
-			"leave out `hypervisor` in the machine's recipe or settings.json: the phone's own is taken then"}
+		return Verdict{Unsupported, fmt.Sprintf("the machine requires %s, but /dev/%s does not exist", o.Hypervisor.Title(), o.Hypervisor.Device()),
+			"leave out `hypervisor` in the machine's recipe or settings.json: the phone's own is then used"}
 	}
 	v := p.judge(o)
 	v.Reason = fmt.Sprintf("%s, %s: %s", p.describe(o.Hypervisor), map[Protection]string{Unprotected: "unprotected", Protected: "protected",
@@ -101,13 +101,13 @@ func (p Phone) judge(o Options) Verdict {
 	case o.Hypervisor == GenieZone && o.Protection == Unprotected && yes(p.VM):
 		return Verdict{Untested, says + "; reported to work on a Helio G85", ""}
 	case o.Protection == Unprotected:
-		return Verdict{Untested, "the phone does not say what it runs", ""}
+		return Verdict{Untested, "the phone does not report what it supports", ""}
 	}
 	return Verdict{Untested, "no report of such a phone is known", ""}
 }
 
 func (p Phone) judgeGunyah(o Options) Verdict {
-	const firmware = "the phone's firmware for protected machines wants a signed system, which this is not"
+	const firmware = "the phone's firmware for protected machines requires a signed system, and this one is not signed"
 	known := func(models []string) bool {
 		return slices.ContainsFunc(models, func(m string) bool { return strings.HasPrefix(strings.ToUpper(p.SoC), m) })
 	}

@@ -202,8 +202,8 @@ func TestOtherVersions(t *testing.T) {
 	for _, c := range []struct{ old, new, want string }{
 		{`"kind": "paths"`, `"kind": "moods"`, `a part of the kind "moods", which this sov does not know`},
 		{`"format": 2`, `"format": 3`, "its format is 3"},
-		{`"format": 2`, `"format": 1`, "does not fit"},
-		{`"/data/forge"`, `"/data/../etc"`, "does not fit"},
+		{`"format": 2`, `"format": 1`, "does not match"},
+		{`"/data/forge"`, `"/data/../etc"`, "does not match"},
 	} {
 		// ZIP's checksums are of the text before: they are made again.
 		path := filepath.Join(t.TempDir(), "x.zip")

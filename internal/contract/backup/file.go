@@ -235,7 +235,7 @@ func (a *Archive) readIndex() error {
 		}
 		misplaced := f.Kind == KindRoles && i > 0 || f.Kind == KindDatabase && i == 0 || f.Service != nil && a.Format == FormatDatabases
 		if !f.valid() || misplaced || a.files[f.Name] == nil || a.files[f.Name].Method != zip.Store {
-			return fmt.Errorf("%s: what it says of %q does not fit the archive", index, f.Name)
+			return fmt.Errorf("%s: its entry for %q does not match the archive", index, f.Name)
 		}
 	}
 	return nil

@@ -79,7 +79,7 @@ func (s *Writer) frameLocked(kind byte, payload []byte) error {
 func (s *Writer) Begin(p Part) error {
 	payload, err := json.Marshal(p)
 	if err == nil && len(payload) > maxFrame {
-		err = fmt.Errorf("what is said of a part has %d bytes, more than %d", len(payload), maxFrame)
+		err = fmt.Errorf("the description of a part has %d bytes, more than %d", len(payload), maxFrame)
 	}
 	if err != nil {
 		return err

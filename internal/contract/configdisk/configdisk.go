@@ -171,7 +171,7 @@ func (c Config) validateToken() error {
 	}
 	for i := range len(c.Token) {
 		if c.Token[i] <= ' ' || c.Token[i] > '~' {
-			return errors.New("config disk: the token holds a character that cannot stand in an HTTP header")
+			return errors.New("config disk: the token contains a character that is not allowed in an HTTP header")
 		}
 	}
 	return nil
@@ -247,7 +247,7 @@ func Decode(r io.ReaderAt, size int64) (Config, error) {
 		return Config{}, fmt.Errorf("config disk: %w", ErrNotConfigDisk)
 	}
 	if v := binary.LittleEndian.Uint32(header[8:]); v != version {
-		return Config{}, fmt.Errorf("config disk: is of version %d; this guest reads version %d: build and install its image anew", v, version)
+		return Config{}, fmt.Errorf("config disk: has version %d, but this guest reads version %d: build and install its image again", v, version)
 	}
 	n := int64(binary.LittleEndian.Uint32(header[12:]))
 	if n > MaxJSON || n > size-headerSize {

@@ -78,7 +78,7 @@ type Config struct {
 	Sysctls map[string]string `json:"sysctls,omitempty"`
 	// Tmpfs are mounted at boot, besides /run, /tmp and /dev/shm which every guest has.
 	Tmpfs []Tmpfs `json:"tmpfs,omitempty"`
-	// OnFatal says what PID 1 does when it cannot go on; empty means PowerOff.
+	// OnFatal says what PID 1 does when it cannot continue; empty means PowerOff.
 	OnFatal OnFatal `json:"on_fatal,omitempty"`
 	// Volumes are further disks, see Volume.
 	Volumes []Volume `json:"volumes,omitempty"`
@@ -161,7 +161,7 @@ const (
 // TailnetInterface is what tailscaled calls its interface.
 const TailnetInterface = "tailscale0"
 
-// OnFatal is what PID 1 does, after syncing the disks and saying why, when it cannot go on.
+// OnFatal is what PID 1 does, after syncing the disks and saying why, when it cannot continue.
 type OnFatal string
 
 // What a fatal error leads to.

@@ -65,7 +65,7 @@ func (c Config) Validate() error {
 	p.absolute("config_disk", c.ConfigDisk)
 	p.check(c.Network.Wait >= 0, "network.wait", "is negative")
 	p.check(slices.Contains([]OnFatal{PowerOff, Reboot, Wait}, c.OnFatal), "on_fatal",
-		"%q is none of poweroff, reboot, wait", c.OnFatal)
+		"%q must be poweroff, reboot or wait", c.OnFatal)
 	for i, name := range c.TimeServers {
 		p.check(ValidServer(name), fmt.Sprintf("time_servers[%d]", i), "%q is neither a host name nor an address", name)
 	}
@@ -146,7 +146,7 @@ func (p *problems) opening(at string, o Opening) {
 	p.check(o.On == OnLink || o.On == OnTailnet, at+".on", "%q is neither link nor tailnet", o.On)
 	for _, from := range o.From {
 		_, err := netip.ParsePrefix(from)
-		p.check(err == nil || from == FromSubnet && o.On == OnLink, at+".from", "%q is no prefix", from)
+		p.check(err == nil || from == FromSubnet && o.On == OnLink, at+".from", "%q is not a prefix", from)
 	}
 }
 
@@ -284,7 +284,7 @@ func (p *problems) hostPort(at, address string) {
 
 func (p *problems) restart(at string, r Restart) {
 	p.check(slices.Contains([]RestartPolicy{Always, OnFailure, Never}, r.Policy), at+".policy",
-		"%q is none of always, on-failure, never", r.Policy)
+		"%q must be always, on-failure or never", r.Policy)
 	// Below a millisecond a crashing service would take a processor for itself.
 	p.check(r.Backoff >= Duration(time.Millisecond), at+".backoff", "%s is less than 1ms", r.Backoff)
 	p.check(r.MaxBackoff >= r.Backoff, at+".max_backoff", "%s is less than backoff", r.MaxBackoff)

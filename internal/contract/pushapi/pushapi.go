@@ -154,7 +154,7 @@ func (c *Conn) Accept() error {
 	if said == "" {
 		return fmt.Errorf("the other side said nothing: %w", unexpected(err))
 	}
-	return fmt.Errorf("the other side is no part of this program: it said %q", said)
+	return fmt.Errorf("the other side does not speak sov's protocol: it sent %q", said)
 }
 
 func unexpected(err error) error {
@@ -216,7 +216,7 @@ func (c *Conn) Receive(k Kind, message any) error {
 // Decode reads a message that is JSON.
 func Decode(payload []byte, message any) error {
 	if err := json.Unmarshal(payload, message); err != nil {
-		return fmt.Errorf("a message that is no JSON: %w", err)
+		return fmt.Errorf("a message is not JSON: %w", err)
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func TestBrokenFrames(t *testing.T) {
 	for _, c := range []struct{ wire, says string }{
 		{"", "EOF"}, {"d\x00", "unexpected EOF"}, {"d\x00\x00\x00\x05abc", "unexpected EOF"},
 		{"d\xff\xff\xff\xff", "more than any has"}, {"D\x00\x00\x00\x00", "not expected here"},
-		{"r\x00\x00\x00\x01x", "no JSON"},
+		{"r\x00\x00\x00\x01x", "not JSON"},
 	} {
 		_, err := io.ReadAll(NewConn(strings.NewReader(c.wire), nil).Reader(KindData, KindEnd))
 		if err == nil || !strings.Contains(err.Error(), c.says) {
@@ -54,7 +54,7 @@ func TestBrokenFrames(t *testing.T) {
 
 func TestAccept(t *testing.T) {
 	for wire, says := range map[string]string{
-		Magic: "", "": "said nothing", "su: no": `said "su: no"`, "sh: sov-runner: not found\n": `"sh: sov-runner: not found"`,
+		Magic: "", "": "said nothing", "su: no": `sent "su: no"`, "sh: sov-runner: not found\n": `"sh: sov-runner: not found"`,
 	} {
 		err := NewConn(strings.NewReader(wire), nil).Accept()
 		if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {

@@ -42,11 +42,11 @@ func (c *checker) backup(at string, i int) {
 		}
 		c.require(own, at, "%q is not in a directory below /data or on a volume that the service names under directories", name)
 		v := c.volumeAt(name)
-		c.require(v == nil || v.Path != name, at, "%q is the whole volume: list what is on it", name)
+		c.require(v == nil || v.Path != name, at, "%q is the whole volume: list files or directories on it", name)
 		for k, other := range c.Services {
 			for _, d := range other.Directories {
 				shared := slices.ContainsFunc(s.Directories, func(own Directory) bool { return own.Path == d.Path })
-				c.require(shared || !below(d.Path, name), at, "%q holds %q, which is service %s's: list what is beside it", name, d.Path, other.Name)
+				c.require(shared || !below(d.Path, name), at, "%q contains %q, which belongs to service %s: list the other files or directories", name, d.Path, other.Name)
 			}
 			if other.Backup == nil || k > i {
 				continue

@@ -28,7 +28,7 @@ services:
 		`{paths: [/data/shared]}`:                 "is not in a directory below /data or on a volume that the service names",
 		`{paths: [/run/app]}`:                     "is not in a directory below /data or on a volume that the service names",
 		`{paths: [/data/other]}`:                  "is not in a directory below /data or on a volume that the service names",
-		`{paths: [/data/app]}`:                    `holds "/data/app/other", which is service other's`,
+		`{paths: [/data/app]}`:                    `contains "/data/app/other", which belongs to service other`,
 		`{paths: [/data/app/a, /data/app/a/b]}`:   `is saved already, by "/data/app/a" of service app`,
 		`{paths: [/data/app/a, /data/app/a]}`:     `is saved already, by "/data/app/a" of service app`,
 		`{path: [/data/app]}`:                     "paths",

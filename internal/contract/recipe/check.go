@@ -217,7 +217,7 @@ func (c *checker) accounts() {
 		c.require(validID(u.GID), at+".gid", "%d is not a group id", u.GID)
 		c.require(!seen[u.Name], at+".name", "user %q is listed twice", u.Name)
 		for field, value := range map[string]string{"home": u.Home, "shell": u.Shell, "gecos": u.Gecos} {
-			c.require(plain(value) && !strings.Contains(value, ":"), strictyaml.Join(at, field), "cannot stand in /etc/passwd: it has a colon or a control character")
+			c.require(plain(value) && !strings.Contains(value, ":"), strictyaml.Join(at, field), "is not allowed in /etc/passwd: it has a colon or a control character")
 		}
 		seen[u.Name] = true
 	}
@@ -239,7 +239,7 @@ func (c *checker) machine() {
 	c.check("vm", vm.Options().Validate())
 	c.require(vm.DataKey == "" || c.Encrypts(), "vm.data_key", "says where the key of encrypted disks is kept, and vm.encrypt is not true, nor encrypted of a volume")
 	c.require(slices.Contains([]string{"", DataKeyOnPhone, DataKeyOnHost}, vm.DataKey), "vm.data_key", "%q must be %s or %s", vm.DataKey, DataKeyOnPhone, DataKeyOnHost)
-	c.require(slices.Contains([]string{"always", "charging", "never"}, vm.Awake), "vm.awake", "%q is none of always, charging and never", vm.Awake)
+	c.require(slices.Contains([]string{"always", "charging", "never"}, vm.Awake), "vm.awake", "%q must be always, charging or never", vm.Awake)
 	c.require(c.Rootfs.Free >= 0 && c.Rootfs.Free <= 16*TiB, "rootfs.free", "%s is more than an image can hold", c.Rootfs.Free)
 	for i, parameter := range c.Kernel.Parameters {
 		at := strictyaml.Index("kernel.parameters", i)

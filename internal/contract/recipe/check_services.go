@@ -40,7 +40,7 @@ func (c *checker) service(at string, s Service) {
 	}
 	c.serviceSecrets(at, s)
 	c.life(at, s)
-	c.require(slices.Contains([]string{"always", "on-failure", "never"}, s.Restart.Policy) || ofImage && s.Restart.Policy == "", at+".restart.policy", "%q is none of always, on-failure, never", s.Restart.Policy)
+	c.require(slices.Contains([]string{"always", "on-failure", "never"}, s.Restart.Policy) || ofImage && s.Restart.Policy == "", at+".restart.policy", "%q must be always, on-failure or never", s.Restart.Policy)
 	c.require(slices.Contains(stopSignals, s.Stop.Signal) || ofImage && s.Stop.Signal == "", at+".stop.signal", "%q is none of %s", s.Stop.Signal, strings.Join(stopSignals, ", "))
 	for i, d := range s.Directories {
 		at := strictyaml.Index(at+".directories", i)

@@ -174,7 +174,7 @@ func overlay(doc *strictyaml.Document, at string, n *strictyaml.Node) {
 	}
 	for _, p := range n.Pairs {
 		if slices.Contains(compositionKeys, p.Key) {
-			doc.Fault(p.At, fmt.Sprintf("%s: %s stands at the top of a recipe only", at, p.Key))
+			doc.Fault(p.At, fmt.Sprintf("%s: %s is allowed only at the top of a recipe", at, p.Key))
 			return
 		}
 	}

@@ -161,7 +161,7 @@ func TestComposeFaults(t *testing.T) {
 		"profile":               {map[string]string{"main.yaml": web}, Variant{Profiles: []string{"dve"}}, `main.yaml: --profile "dve" does not exist; did you mean "dev"?`},
 		"no profiles":           {map[string]string{"main.yaml": minimal}, Variant{Profiles: []string{"dev"}}, `main.yaml: --profile "dev" does not exist; the recipe has none`},
 		"in a profile":          {map[string]string{"main.yaml": minimal + "profiles:\n  dev: {vm: {cpu: 3}}\n"}, Variant{}, `main.yaml:4:14: profiles.dev: unknown key "cpu" in vm; did you mean "cpus"?`},
-		"profile in a profile":  {map[string]string{"main.yaml": minimal + "profiles:\n  dev: {extends: sql}\n"}, Variant{}, "main.yaml:4:9: profiles.dev: extends stands at the top of a recipe only"},
+		"profile in a profile":  {map[string]string{"main.yaml": minimal + "profiles:\n  dev: {extends: sql}\n"}, Variant{}, "main.yaml:4:9: profiles.dev: extends is allowed only at the top of a recipe"},
 		"not a profile":         {map[string]string{"main.yaml": minimal + "profiles: {dev: 1}\n"}, Variant{}, "main.yaml:3:17: profiles.dev: must be a mapping with keys of a recipe"},
 		"architecture":          {map[string]string{"main.yaml": minimal + "by_arch: {arm: {vm: {cpus: 3}}}\n"}, Variant{}, "main.yaml:3:16: by_arch.arm: must be arm64 or amd64"},
 		"name by architecture":  {map[string]string{"main.yaml": minimal + "by_arch: {arm64: {name: y}}\n"}, Variant{}, "main.yaml:3:25: by_arch.arm64.name: a machine has one name for all architectures"},

@@ -112,7 +112,7 @@ func (c *checker) extensions() {
 		c.require(e.Preload == "" || extensionForm.MatchString(e.Preload), at+".preload", "%q is not the name of a library", e.Preload)
 		for j, database := range e.Databases {
 			known := database == "postgres" || slices.ContainsFunc(p.Roles, func(r Role) bool { return r.Database == database })
-			c.require(known, strictyaml.Index(at+".databases", j), "there is no database %q: it must be postgres, or one of postgres.roles", database)
+			c.require(known, strictyaml.Index(at+".databases", j), "database %q does not exist: must be postgres or a database of postgres.roles", database)
 		}
 	}
 }

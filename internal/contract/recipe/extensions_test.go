@@ -29,7 +29,7 @@ func TestExtensions(t *testing.T) {
 			{Name: "own", Package: "own-pg", Databases: []string{"postgres"}, Schema: "s", Version: "1.0-beta", Preload: "own"}}, []string{"own-pg"}, ""},
 		{"of the image", "postgresql", "extensions: [own]", []Extension{{Name: "own", Databases: []string{"postgres"}}}, nil, ""},
 		{"twice", "postgresql", "extensions: [vector, pgvector]", nil, nil, `"vector" is listed twice`},
-		{"no database", "postgresql", "extensions: [{name: vector, databases: [other]}]", nil, nil, `no database "other"`},
+		{"no database", "postgresql", "extensions: [{name: vector, databases: [other]}]", nil, nil, `database "other" does not exist`},
 		{"no name", "postgresql", "extensions: [{package: a}]", nil, nil, `"" is not the name of an extension`},
 		{"schema", "postgresql", "extensions: [{name: vector, schema: pg_x}]", nil, nil, "not the name of a schema"},
 	} {

@@ -69,8 +69,8 @@ func (c *checker) pooler() {
 	c.require(slices.Contains([]string{"session", "transaction", "statement"}, p.Mode), at+".mode", "%q must be session, transaction or statement", p.Mode)
 	c.require(p.Size >= 1 && p.Size <= 1000, at+".size", "%d must be 1 to 1000 sessions", p.Size)
 	c.require(p.Clients >= 1 && p.Clients <= 3000, at+".clients", "%d must be 1 to 3000 connections", p.Clients)
-	c.require(validPort(p.Port) && p.Port != c.Postgres.Port, at+".port", "%d is not a port of its own", p.Port)
+	c.require(validPort(p.Port) && p.Port != c.Postgres.Port, at+".port", "%d is not a free port", p.Port)
 	for _, role := range c.Postgres.Roles {
-		c.require(role.Name != PgBouncer, at, "uses the role %s by itself: call that of postgres.roles otherwise", PgBouncer)
+		c.require(role.Name != PgBouncer, at, "uses the role %s itself: rename the role in postgres.roles", PgBouncer)
 	}
 }

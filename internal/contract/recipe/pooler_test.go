@@ -21,8 +21,8 @@ func TestPooler(t *testing.T) {
 		{"not published", "", "pooler: pgbouncer", Pooler{"pgbouncer", "transaction", 10, 200, 6432}, nil, ""},
 		{"another program", "", "pooler: odyssey", Pooler{}, nil, `"odyssey" must be pgbouncer`},
 		{"mode", "", "pooler: {program: pgbouncer, mode: fast}", Pooler{}, nil, `"fast" must be session`},
-		{"the server's port", "", "pooler: {program: pgbouncer, port: 5432}", Pooler{}, nil, "not a port of its own"},
-		{"its role", "", "pooler: pgbouncer, roles: [{name: pgbouncer}]", Pooler{}, nil, "uses the role pgbouncer by itself"},
+		{"the server's port", "", "pooler: {program: pgbouncer, port: 5432}", Pooler{}, nil, "not a free port"},
+		{"its role", "", "pooler: pgbouncer, roles: [{name: pgbouncer}]", Pooler{}, nil, "uses the role pgbouncer itself"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r, err := Parse("a.yaml", []byte(strings.Replace(head, "%", tt.publish, 1)+"postgres: {enabled: true, "+tt.postgres+"}\n"))

@@ -202,7 +202,7 @@ func (c *checker) serviceSecrets(at string, s Service) {
 		}
 		for _, other := range c.Services {
 			for _, d := range other.Directories {
-				c.require(f.File != d.Path && !strings.HasPrefix(f.File, d.Path+"/"), at+".file", "%q is in a directory that service %s may write: use a directory of its own, such as %s", f.File, other.Name, path.Join(secretsDir, s.Name))
+				c.require(f.File != d.Path && !strings.HasPrefix(f.File, d.Path+"/"), at+".file", "%q is in a directory that service %s may write: use a separate directory, such as %s", f.File, other.Name, path.Join(secretsDir, s.Name))
 			}
 		}
 	}

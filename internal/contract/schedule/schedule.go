@@ -68,7 +68,7 @@ func Parse(text string) (*Schedule, error) {
 	}
 	s.eitherDay = fields[day][0] != '*' && fields[weekday][0] != '*'
 	if s.Next(epoch).IsZero() {
-		return nil, fmt.Errorf("%.40q never comes: there is no such day", text)
+		return nil, fmt.Errorf("%.40q never matches: this day does not exist", text)
 	}
 	return s, nil
 }

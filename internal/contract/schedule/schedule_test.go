@@ -44,7 +44,7 @@ func TestRefused(t *testing.T) {
 		"* * * *": "4 fields", "* * * * * *": "6 fields", "60 * * * *": "minute: \"60\" must be a number from 0 to 59",
 		"* * 0 * *": "day of the month", "* * * 13 *": "month", "* * * JAN *": "month", "* * * * 8": "day of the week",
 		"5-1 * * * *": "ends before", "1/5 * * * *": "step follows", "*/0 * * * *": "step", "+1 * * * *": "minute",
-		"1,,2 * * * *": "minute", "0 0 30 2 *": "never comes", "1-2-3 * * * *": "minute",
+		"1,,2 * * * *": "minute", "0 0 30 2 *": "never matches", "1-2-3 * * * *": "minute",
 	} {
 		if _, err := Parse(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)

@@ -131,7 +131,7 @@ func TestRemoteFaults(t *testing.T) {
 		want  string // in what the build says; "" if nothing needs to be
 	}{
 		{"spoilt blobs", func(r *registrytest.Registry) { r.Spoil(2000) }, "refused"},
-		{"answers that are cut off", func(r *registrytest.Registry) { r.SetFault(blobs(r.Truncate)) }, "cut off"},
+		{"answers that are cut off", func(r *registrytest.Registry) { r.SetFault(blobs(r.Truncate)) }, "truncated"},
 		{"a proxy that stalls", func(r *registrytest.Registry) { r.SetFault(blobs(registrytest.Stall)) }, "cannot be used"},
 		{"killed and started again", func(r *registrytest.Registry) { killInTheMiddle(r, true) }, ""},
 		{"killed for good", func(r *registrytest.Registry) { killInTheMiddle(r, false) }, "cannot be used"},
@@ -140,7 +140,7 @@ func TestRemoteFaults(t *testing.T) {
 			for _, path := range r.Blobs() {
 				os.Remove(path)
 			}
-		}, "takes nothing"},
+		}, "does not accept uploads"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

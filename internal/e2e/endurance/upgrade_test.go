@@ -54,7 +54,7 @@ func TestUpgradeOnAPhone(t *testing.T) {
 		t.Errorf("the lock says %s", said)
 	}
 	sov(0, "build", slices.Concat([]string{recipe, "-o", second}, of)...)
-	if o := sov(3, "push", append([]string{filepath.Join(second, "sql/arm64"), "--start"}, device...)...); !strings.Contains(o.Stderr, "are of PostgreSQL 15, and this version of the machine brings 17") {
+	if o := sov(3, "push", append([]string{filepath.Join(second, "sql/arm64"), "--start"}, device...)...); !strings.Contains(o.Stderr, "belong to PostgreSQL 15, and this version of the machine has 17") {
 		t.Errorf("a push of another major version: %v", o)
 	}
 	sov(0, "upgrade", slices.Concat([]string{recipe, "-o", second, "--backup", filepath.Join(folder, "before.zip")}, of, device)...)
@@ -65,7 +65,7 @@ func TestUpgradeOnAPhone(t *testing.T) {
 		}
 	}
 	want("upgraded")
-	if o := sov(1, "rollback", append([]string{"sql"}, device...)...); !strings.Contains(o.Stderr, "the databases are of PostgreSQL 17") {
+	if o := sov(1, "rollback", append([]string{"sql"}, device...)...); !strings.Contains(o.Stderr, "the databases belong to PostgreSQL 17") {
 		t.Errorf("a roll back: %v", o)
 	}
 	sov(0, "test", append([]string{"sql"}, device...)...)

@@ -69,7 +69,7 @@ func TestDebian(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// The root is entered in namespaces of its own, which end with the test whatever it has
+	// The root is entered in separate namespaces, which end with the test whatever it has
 	// started.
 	enter := `set -eu
 mount --bind "$1" "$1"

@@ -82,7 +82,7 @@ func TestPush(t *testing.T) {
 	}
 	third := artifacttest.WithKernel(t, first, artifacttest.Noise(6<<20, 1)) // content that the phone has nowhere
 	p.ADB.CutAfter(2 << 20)
-	if o := p.Sov("push", third, "--device", p.ADB.Serial()); o.Status != 1 || !strings.Contains(o.Stderr, "push again to go on") {
+	if o := p.Sov("push", third, "--device", p.ADB.Serial()); o.Status != 1 || !strings.Contains(o.Stderr, "push again to resume") {
 		t.Errorf("unplugged: %v", o)
 	}
 	p.Server.Connect(p.ADB)
@@ -92,7 +92,7 @@ func TestPush(t *testing.T) {
 	go func() { ended <- p.Sov("push", third, "--device", p.ADB.Serial()) }()
 	p.Eventually("under way", func() bool { return p.ADB.Passed() > from+1<<20 })
 	p.Server.Restart()
-	if o := <-ended; o.Status != 1 || !strings.Contains(o.Stderr, "push again to go on") {
+	if o := <-ended; o.Status != 1 || !strings.Contains(o.Stderr, "push again to resume") {
 		t.Errorf("the adb server restarted: %v", o)
 	}
 	if p.Whole() != before {

@@ -228,7 +228,7 @@ func (m *machine) goOnline() (firewallErr error) {
 	address := m.config.Network.Address.Addr()
 	m.console.Log(journal.Info, journal.InitName, "network configured", "interface", name, "address", m.config.Network.Address)
 	if m.config.Token == "" || !address.IsValid() {
-		m.problem("endpoint", errors.New("the config disk gives no token or no address, so there is none"))
+		m.problem("endpoint", errors.New("not started: the config disk has no token or no address"))
 		return firewallErr
 	}
 	m.problem("endpoint", m.serve(netip.AddrPortFrom(address, m.spec.Endpoint.Port)))

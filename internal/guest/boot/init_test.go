@@ -452,7 +452,7 @@ func TestFatalErrors(t *testing.T) {
 	b.write(t, "etc/sov/guest.json", `{"format":1,"hostname":"h","nonsense":1}`)
 	v := b.boot(t)
 	v.wantPowerOff()
-	v.waitLine(`error init: cannot go on error="read /etc/sov/guest.json: json: unknown field \"nonsense\""`)
+	v.waitLine(`error init: cannot continue error="read /etc/sov/guest.json: json: unknown field \"nonsense\""`)
 	v.waitLine("info init: power off")
 	if strings.Contains(v.text(), "unmount") { // there is no data disk, and nothing else is its business
 		t.Error("something was to be unmounted")

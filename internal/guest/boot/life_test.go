@@ -62,7 +62,7 @@ func TestLifeOfServices(t *testing.T) {
 	v.waitLine(`warn web: ended reason="its alive check failed 2 times in a row: GET http://127.0.0.1:8080/health: 503 Service Unavailable"`)
 	v.waitService("web", "back", func(s guestapi.Service) bool { return ready(s) && s.Restarts == 1 })
 	v.waitService("once", "failed", func(s guestapi.Service) bool {
-		return s.State == guestapi.StateFailed && strings.Contains(s.Reason, "has ended by itself")
+		return s.State == guestapi.StateFailed && strings.Contains(s.Reason, "it has ended")
 	})
 	v.waitService("flaky", "in back-off", func(s guestapi.Service) bool { return s.Failures >= 2 })
 	status := v.status()

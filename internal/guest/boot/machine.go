@@ -53,7 +53,7 @@ type machine struct {
 	peers, nodes []configdisk.Host       // names that the guest resolves: of the host's machines, of the tailnet
 	problems     []string
 	stopping     bool
-	fatal        error // why the guest cannot go on
+	fatal        error // why the guest cannot continue
 }
 
 // errShutdown is the cause of contexts that a shutdown cancels.
@@ -152,7 +152,7 @@ func (m *machine) RequestShutdown(reason string) {
 
 // die shuts the machine down as the specification says for a fatal error.
 func (m *machine) die(err error) {
-	m.console.Log(journal.Error, journal.InitName, "cannot go on", "error", err)
+	m.console.Log(journal.Error, journal.InitName, "cannot continue", "error", err)
 	m.mu.Lock()
 	if m.fatal == nil {
 		m.fatal = err

@@ -199,7 +199,7 @@ func TestRescue(t *testing.T) {
 		v.wantEnd(syscall.SIGKILL)
 		v = b.boot(t)
 		v.waitReady()
-		v.waitLine(`dropped what a restore that was cut off has left: ["sov restore: new 0"]`)
+		v.waitLine(`dropped the rest of an interrupted restore: ["sov restore: new 0"]`)
 		if got := ask(v, "SELECT count(*) FROM pg_database WHERE datname LIKE 'sov restore%'"); got != "0" {
 			t.Errorf("%s databases of the restore are left", got)
 		}

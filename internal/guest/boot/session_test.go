@@ -258,7 +258,7 @@ func (v *boot) testLost(t *testing.T) {
 		t.Errorf("%v", s.err)
 	}
 	v.awaitNone("sleep")
-	v.waitLine(`how="the caller has gone"`)
+	v.waitLine(`how="the caller has disconnected"`)
 }
 
 // testLimit: one too many is refused, and a place that is given back is given out.

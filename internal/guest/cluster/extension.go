@@ -76,7 +76,7 @@ func (e Extension) update(ctx context.Context, conn *pgconn.PgConn, database, ha
 		return nil, err
 	}
 	if len(rows) == 0 {
-		return []string{fmt.Sprintf("extension %s of database %s stays at version %s: there is no way from there to %s", e.Name, database, has, want)}, nil
+		return []string{fmt.Sprintf("extension %s of database %s stays at version %s: the image has no update path to %s", e.Name, database, has, want)}, nil
 	}
 	if _, err := conn.Exec(ctx, "ALTER EXTENSION "+quoteIdentifier(e.Name)+" UPDATE TO "+quoteIdentifier(want)).ReadAll(); err != nil {
 		return nil, err

@@ -29,7 +29,7 @@ func TestExtensions(t *testing.T) {
 		{"newer", Extension{Name: "pg_trgm", Version: "1.4"}, "", "was updated from 1.3 to 1.4", "1.4"},
 		{"newest", Extension{Name: "pg_trgm"}, "", "was updated from 1.4 to 1.6", "1.6"},
 		{"newest again", Extension{Name: "pg_trgm"}, "", "", "1.6"},
-		{"older than before, as after a roll back", Extension{Name: "pg_trgm", Version: "1.3"}, "", "stays at version 1.6: there is no way from there to 1.3", "1.6"},
+		{"older than before, as after a roll back", Extension{Name: "pg_trgm", Version: "1.3"}, "", "stays at version 1.6: the image has no update path to 1.3", "1.6"},
 		{"of a newer image", Extension{Name: "pg_trgm"}, "UPDATE pg_extension SET extversion = '99' WHERE extname = 'pg_trgm'", "stays at version 99", "99"},
 		{"in a schema", Extension{Name: "uuid-ossp", Schema: "with \"quotes\""}, "", "extension uuid-ossp was created", "1.1"},
 		{"with what it needs", Extension{Name: "earthdistance"}, "", "earthdistance was created", "1.1"},

@@ -216,7 +216,7 @@ func (t *restore) checkSpace(ctx context.Context, size int64) error {
 		return fmt.Errorf("%s: %w", rows[0][0], err)
 	}
 	if free := int64(stat.Bavail) * stat.Bsize; size > free-reserve {
-		return fmt.Errorf("it takes %d MiB beside what is there, and the data disk has %d MiB free, of which %d stay so", size>>20, free>>20, reserve>>20)
+		return fmt.Errorf("it needs %d MiB in addition to the existing data, and the data disk has %d MiB free, of which %d must stay free", size>>20, free>>20, reserve>>20)
 	}
 	return nil
 }

@@ -128,9 +128,9 @@ func (w *upgrading) versions(ctx context.Context) (err error) {
 	}
 	switch {
 	case w.from == w.to:
-		return fmt.Errorf("they are of PostgreSQL %s already", w.to)
+		return fmt.Errorf("they already belong to PostgreSQL %s", w.to)
 	case w.from != old:
-		return fmt.Errorf("they are of PostgreSQL %s, and this version of the machine upgrades from %s to %s", w.from, old, w.to)
+		return fmt.Errorf("they belong to PostgreSQL %s, and this version of the machine upgrades from %s to %s", w.from, old, w.to)
 	}
 	return nil
 }
@@ -192,7 +192,7 @@ func (w *upgrading) commit() (*backup.Upgraded, error) {
 	}
 	w.step("exchanged")
 	if _, err := settle(w.Data, w.Output); err != nil {
-		w.report("the cluster is upgraded; what is left to be tidied up is at the next start: %v", err)
+		w.report("the cluster is upgraded; the next start removes the remaining files: %v", err)
 	}
 	w.step("settled")
 	return &backup.Upgraded{From: w.from, To: w.to, Kept: KeptDir(w.Data, w.from), KeptSize: w.old.size}, nil

@@ -221,5 +221,5 @@ func BinOf(ctx context.Context, data string, bins ...string) (string, error) {
 	if err := context.Cause(ctx); err != nil {
 		return "", err
 	}
-	return "", fmt.Errorf("%s holds a cluster of PostgreSQL %s, of which there is no server here: %w", data, found, ErrPermanent)
+	return "", fmt.Errorf("%s holds a cluster of PostgreSQL %s, and the image has no server of that version: %w", data, found, ErrPermanent)
 }

@@ -282,7 +282,7 @@ func (w *upgrading) updateExtensionsIn(ctx context.Context, socket, database str
 		if _, err := conn.Exec(ctx, "ALTER EXTENSION "+quoteIdentifier(row[0])+" UPDATE").ReadAll(); err != nil {
 			return fmt.Errorf("update extension %s from %s to %s: %w", row[0], row[1], row[2], err)
 		}
-		w.report("database %s: extension %s is of version %s now", database, row[0], row[2])
+		w.report("database %s: extension %s now has version %s", database, row[0], row[2])
 	}
 	return nil
 }

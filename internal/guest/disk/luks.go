@@ -307,7 +307,7 @@ func (d *Data) find(name string) (string, error) {
 			return filepath.Join(dir, name), nil
 		}
 	}
-	return "", fmt.Errorf("the image has no %s: build it anew with %s: true", name, d.encryptKey())
+	return "", fmt.Errorf("the image has no %s: build it again with %s: true", name, d.encryptKey())
 }
 
 // keys are the paths of the keys for a program: unnamed files in memory.

@@ -54,7 +54,7 @@ func luksLabel(device string) (label string, found bool, err error) {
 		}
 	}
 	if found && !whole {
-		return "", true, fmt.Errorf("%s: both copies of its LUKS2 header are damaged: without them no key opens it; what is left is a backup", device)
+		return "", true, fmt.Errorf("%s: both copies of its LUKS2 header are damaged: no key can open it without them: restore a backup", device)
 	}
 	return label, found, nil
 }

@@ -36,7 +36,7 @@ func (d *Data) KeepTrimmed(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, unix.EOPNOTSUPP):
-			d.Console.Log(journal.Info, journal.InitName, d.Name()+" not trimmed: its device keeps what is freed")
+			d.Console.Log(journal.Info, journal.InitName, d.Name()+" not trimmed: its device does not release freed blocks")
 			return
 		case err != nil:
 			d.Console.Log(journal.Warn, journal.InitName, "cannot trim the "+d.Name(), "error", err)

@@ -23,7 +23,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	m := health.New(status.Image)
 	m.AddGuest(&status)
 	e.machine(m)
-	e.family("sov_log_lines_lost_total", "counter", "Lines of the log that were kept nowhere: too many at once, or no room.")
+	e.family("sov_log_lines_lost_total", "counter", "Log lines that were dropped: too many at once, or no space.")
 	e.sample(float64(s.config.Journal.Lost()))
 	e.family("sov_endpoint_strangers_total", "counter", "Requests without the token of this boot.")
 	e.sample(float64(s.limiter.unauthenticated()))
@@ -127,7 +127,7 @@ func (e *exposition) disks(family string, disks []health.Disk) {
 }
 
 func (e *exposition) services(services []guestapi.Service) {
-	e.family("sov_service_ready", "gauge", "1 when a service is ready, did what it runs once for, is scheduled or off.")
+	e.family("sov_service_ready", "gauge", "1 if a service is ready, has run once, is scheduled or is off.")
 	for _, s := range services {
 		e.sample(truth(s.Ready()), "service", s.Name, "state", s.State)
 	}
@@ -135,7 +135,7 @@ func (e *exposition) services(services []guestapi.Service) {
 	for _, s := range services {
 		e.sample(float64(s.Restarts), "service", s.Name)
 	}
-	e.family("sov_service_failures", "gauge", "Ends in a row that nobody asked for.")
+	e.family("sov_service_failures", "gauge", "Unexpected ends in a row.")
 	for _, s := range services {
 		e.sample(float64(s.Failures), "service", s.Name)
 	}

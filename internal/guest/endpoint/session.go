@@ -83,7 +83,7 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request) {
 	}
 	defer conn.Close()
 	if err := switchProtocol(conn); err != nil {
-		return // the caller has gone
+		return // the caller has disconnected
 	}
 	s.runSession(session.NewConn(buffered.Reader, conn, conn.Close))
 }
@@ -118,7 +118,7 @@ func (s *Server) runSession(conn *session.Conn) {
 	log("session begins", "session", number, "user", start.User, "caller", start.Caller, "terminal", start.Terminal != nil, "command", loggedCommand(start.Command))
 	exit, how := s.attendPaused(conn, start)
 	log("session ended", "session", number, "how", how, "status", exit.Status, "after", time.Since(began).Round(time.Millisecond))
-	_ = conn.SendJSON(session.End, exit) // or the caller has gone
+	_ = conn.SendJSON(session.End, exit) // or the caller has disconnected
 }
 
 // loggedCommand is a command line as the log shows it.
@@ -156,7 +156,7 @@ func (s *Server) pause(conn *session.Conn, service string) (resume func(), err e
 	ctx, cancel := context.WithTimeoutCause(s.sessions.ending, guestapi.RepairTime, fmt.Errorf("it took longer than %s", guestapi.RepairTime))
 	defer cancel()
 	go func() {
-		if conn.KeepAlive(ctx) != nil { // the caller has gone
+		if conn.KeepAlive(ctx) != nil { // the caller has disconnected
 			cancel()
 		}
 	}()
@@ -207,7 +207,7 @@ func (s *Server) attend(conn *session.Conn, start session.Start) (exit session.E
 	case <-p.Ended:
 		how = p.Outcome()
 	case <-lost:
-		how = "the caller has gone"
+		how = "the caller has disconnected"
 	case <-s.sessions.ending.Done():
 		how = "the machine shuts down"
 		exit.Fault = how

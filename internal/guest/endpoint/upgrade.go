@@ -18,7 +18,7 @@ import (
 func (s *Server) serveUpgrade(w http.ResponseWriter, r *http.Request) {
 	do := r.URL.Query().Get(guestapi.QueryDo)
 	if !slices.Contains([]string{guestspec.DoUpgrade, guestspec.DoChecksums, guestspec.DoForget}, do) {
-		http.Error(w, "there is nothing to do of that name", http.StatusBadRequest)
+		http.Error(w, "unknown action", http.StatusBadRequest)
 		return
 	}
 	end, ok := s.beginSaving(w)

@@ -56,7 +56,7 @@ func (a *archiver) add(name string) error {
 		return &fs.PathError{Op: "look at", Path: name, Err: err}
 	}
 	if len(name) > maxName || strings.Count(name, "/") > maxDepth {
-		return fmt.Errorf("%.200s… is longer than %d bytes or in more than %d directories: no restore would take it", name, maxName, maxDepth)
+		return fmt.Errorf("%.200s… is longer than %d bytes or in more than %d directories: a restore would refuse it", name, maxName, maxDepth)
 	}
 	header := &tar.Header{
 		Name: strings.TrimPrefix(name, "/"), Mode: int64(info.Mode & 0o7777), Uid: int(info.Uid), Gid: int(info.Gid),

@@ -106,7 +106,7 @@ func (e *extractor) add(header *tar.Header, content io.Reader) error {
 	switch header.Typeflag {
 	case tar.TypeDir:
 		if len(e.open) == maxDepth {
-			return fmt.Errorf("lies in more than %d directories", maxDepth)
+			return fmt.Errorf("is nested in more than %d directories", maxDepth)
 		}
 		if err := unix.Mkdirat(parent, base, 0o700); err != nil {
 			return fmt.Errorf("make directory: %w", err)
@@ -124,7 +124,7 @@ func (e *extractor) add(header *tar.Header, content io.Reader) error {
 		}
 		return e.finish(parent, base, header)
 	}
-	return fmt.Errorf("is of the type %q: only files, directories and symbolic links are taken", header.Typeflag)
+	return fmt.Errorf("has type %q: only files, directories and symbolic links are supported", header.Typeflag)
 }
 
 func (e *extractor) writeFile(parent int, base string, content io.Reader) error {
@@ -166,11 +166,11 @@ func copyWithRoom(w io.Writer, content io.Reader, fd int) error {
 func checkRoom(fd int) error {
 	var stat unix.Statfs_t
 	if err := unix.Fstatfs(fd, &stat); err != nil {
-		return fmt.Errorf("look at what is free: %w", err)
+		return fmt.Errorf("read the free space: %w", err)
 	}
 	// A file system with dynamic inodes reports 0.
 	if free := int64(stat.Bavail) * stat.Bsize; free < reserve || stat.Files > 0 && stat.Ffree < reserveInodes {
-		return fmt.Errorf("the data disk has no room for it beside what is there: %d MiB and %d files are free, of which %d MiB and %d stay so: use a larger disk, or remove something",
+		return fmt.Errorf("the data disk has too little space for it: %d MiB and %d files are free, of which %d MiB and %d must stay free: use a larger disk, or remove something",
 			free>>20, stat.Ffree, reserve>>20, reserveInodes)
 	}
 	return nil

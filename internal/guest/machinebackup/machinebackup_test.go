@@ -110,7 +110,7 @@ func TestArchive(t *testing.T) {
 	}
 	deep := filepath.Join(data, "deep", strings.Repeat("d/", maxName/2))
 	must(t, os.MkdirAll(deep, 0o755))
-	if err := Archive(t.Context(), io.Discard, []string{filepath.Join(data, "deep")}); err == nil || !strings.Contains(err.Error(), "no restore would take it") {
+	if err := Archive(t.Context(), io.Discard, []string{filepath.Join(data, "deep")}); err == nil || !strings.Contains(err.Error(), "a restore would refuse it") {
 		t.Errorf("what Extract would refuse: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

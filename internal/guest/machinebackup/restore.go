@@ -153,7 +153,7 @@ func (t *restore) stageService(part backup.Part, content io.Reader) error {
 		t.stopped = append(t.stopped, s.Name)
 	}
 	if s.Backup.Asked {
-		t.did.Warnings = append(t.did.Warnings, fmt.Sprintf("service %s: this machine is now what it was where it was saved: that one must not run any more; "+
+		t.did.Warnings = append(t.did.Warnings, fmt.Sprintf("service %s: this machine is now the node that was saved: the machine that was saved must not run any more; "+
 			"where the service is off, a restart of the machine starts it", s.Name))
 	}
 	return t.extract(s, part.Service.Paths, content)

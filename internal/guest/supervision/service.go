@@ -141,7 +141,7 @@ func (s *service) again(err error) bool {
 		return false
 	case s.spec.Ready.Checks():
 		// It was ready and does not serve any more.
-		const reason = "it has ended by itself, and its restart policy does not start it again"
+		const reason = "it has ended, and its restart policy does not restart it"
 		s.log(journal.Error, reason)
 		s.set(guestapi.StateFailed, reason)
 		return false

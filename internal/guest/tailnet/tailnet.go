@@ -191,7 +191,7 @@ func (c *Client) LogOut(ctx context.Context) error {
 		return err
 	}
 	if !status.HaveNodeKey {
-		return errors.New("the machine is no node of a tailnet")
+		return errors.New("the machine is not a node of a tailnet")
 	}
 	return c.do(ctx, http.MethodPost, "logout", nil, nil)
 }

@@ -99,7 +99,7 @@ func (e *ChangedError) Error() string {
 	if e.Now == "" {
 		now = "no certificate authority"
 	}
-	return fmt.Sprintf("%s on %s shows %s, and before it showed %s (%s): its data disk is another one, it runs another version, or somebody else answers: "+
+	return fmt.Sprintf("%s on %s shows %s, and before it showed %s (%s): its data disk is new, it runs another version, or another system answers: "+
 		"find out which, then accept it with --accept-authority", e.Machine, e.Phone, now, e.Before, e.File)
 }
 

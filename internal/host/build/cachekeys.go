@@ -91,7 +91,7 @@ func (k CacheKeys) verify(text, envelope []byte) (signer string, err error) {
 			return key.ID(), nil
 		}
 		if failed == nil {
-			failed = errors.New("its signature is of another record")
+			failed = errors.New("its signature belongs to another record")
 		}
 		err = errors.Join(err, failed)
 	}

@@ -54,7 +54,7 @@ func Unlock(ctx context.Context, path string, keys Keys) (FileKey, error) {
 	k.key, err = age.DecryptHeader(header, identities...)
 	switch {
 	case errors.As(err, new(*age.NoIdentityMatchError)):
-		err = fmt.Errorf("%s is encrypted to %s, and the identity %s is of none of them: give another --identity", path, to, keys.Identity)
+		err = fmt.Errorf("%s is encrypted to %s, and the identity %s matches none of them: use another --identity", path, to, keys.Identity)
 	case errors.As(err, new(*agefile.IdentityError)):
 		err = fmt.Errorf("identity %s: %w", keys.Identity, err)
 	case err != nil:

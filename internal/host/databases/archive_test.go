@@ -169,7 +169,7 @@ func TestEncryptedBackup(t *testing.T) {
 		want string
 	}{
 		"no key":           {Keys{}, "is encrypted to 2 recipients: give --identity"},
-		"another":          {Keys{Identity: other}, "is of none of them"},
+		"another":          {Keys{Identity: other}, "matches none of them"},
 		"absent":           {Keys{Identity: other + "x"}, "no such file"},
 		"wrong passphrase": {Keys{Identity: sshKey, Ask: answer("donkey")}, "the passphrase is wrong"},
 		"no terminal":      {Keys{Identity: sshKey}, "not a terminal"},

@@ -58,7 +58,7 @@ func follow(r io.Reader, progress func(string)) (last backup.Event, err error) {
 	for lines.Scan() {
 		var e backup.Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			return last, fmt.Errorf("sov-runner answered what is no JSON: %w", err)
+			return last, fmt.Errorf("sov-runner's answer is not JSON: %w", err)
 		}
 		if e.Progress != "" {
 			progress(e.Progress)

@@ -11,7 +11,7 @@ func TestFollow(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{`{"progress": "roles"}` + "\n" + `{"done": {"databases": ["shop"]}}` + "\n", ""},
 		{`{"progress": "roles"}` + "\n", "did not say that it is done"},
-		{"hello\n", "no JSON"},
+		{"hello\n", "not JSON"},
 		{strings.Repeat("x", 5<<20), "too long"},
 	} {
 		var said []string

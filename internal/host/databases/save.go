@@ -69,7 +69,7 @@ func Save(ctx context.Context, s *fleet.Site, name, path string, to []agefile.Re
 		fmt.Fprintf(s.ErrOut, "backup: the phone could not record it for sov status: %v\n", err)
 	}
 	if identity && !slices.Contains(saved.Services, guestspec.ServiceTailscale) {
-		return saved, fmt.Errorf("back up %s: %s is whole, and without the node of the tailnet: the version that runs has none, or cannot save it: push a newer one and restart", name, path)
+		return saved, fmt.Errorf("back up %s: %s is complete, but without the tailnet node: the running version has none, or cannot save it: push a newer version and restart", name, path)
 	}
 	return saved, nil
 }

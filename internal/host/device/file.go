@@ -48,7 +48,7 @@ func WriteFile(ctx context.Context, p Phone, name string, mode fs.FileMode, cont
 cat >"$n" && [ "$(wc -c <"$n")" -eq "$2" ] || { echo "only a part of it has come" >&2; exit 1; }
 chmod "$3" "$n" && sync && mv -f "$n" "$1" && sync`
 	if !path.IsAbs(name) {
-		return fmt.Errorf("write %s: it is no absolute path", name)
+		return fmt.Errorf("write %s: it is not an absolute path", name)
 	}
 	err := p.Run(ctx, Command{
 		Args:  []string{"sh", "-c", script, "sh", name, fmt.Sprint(size), fmt.Sprintf("%o", mode.Perm())},

@@ -88,7 +88,7 @@ func Check(ctx context.Context, arch string, groups []string, cacheDir func() (s
 // Report writes what a phone is like to a file, see package phonereport.
 func Report(ctx context.Context, phones []device.Phone, file string) error {
 	if len(phones) != 1 {
-		return fmt.Errorf("a report is of one phone, and %d are meant: choose one with --device", len(phones))
+		return fmt.Errorf("a report describes one phone, and %d are selected: choose one with --device", len(phones))
 	}
 	return phonereport.Save(ctx, phones[0], file)
 }

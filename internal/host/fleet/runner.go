@@ -57,7 +57,7 @@ func (s *Site) Runner(ctx context.Context, c device.Command, verb, name string, 
 	case exit.Status == shellNotFound || exit.Status == shellNotExecutable:
 		return fmt.Errorf("%s: %w (no %s): `sov push %s` installs it", s.Name(), ErrNoRunner, s.Root().Runner(), cmp.Or(name, "NAME"))
 	case exit.Status == runnerUsage && (strings.Contains(text, "unknown command") || strings.Contains(text, "unknown flag")):
-		return fmt.Errorf("%s: its sov-runner is older than this sov (%s): `sov push %s` brings the one that belongs to it", s.Name(), text, cmp.Or(name, "NAME"))
+		return fmt.Errorf("%s: its sov-runner is older than this sov (%s): `sov push %s` installs the matching one", s.Name(), text, cmp.Or(name, "NAME"))
 	case exit.Status == runnerFound:
 		return &FoundError{What: fmt.Sprintf("%s on %s: %s found something", name, s.Name(), verb)}
 	case text != "":
@@ -74,7 +74,7 @@ func (s *Site) Ask(ctx context.Context, limit time.Duration, verb, name string, 
 		return nil, err
 	}
 	if !json.Valid(out.Bytes()) {
-		return nil, fmt.Errorf("%s: sov-runner %s answered what is no JSON: does it belong to this sov? `sov push %s` brings the one that does", s.Name(), verb, name)
+		return nil, fmt.Errorf("%s: the answer of sov-runner %s is not JSON: it may not match this sov: `sov push %s` installs the one that does", s.Name(), verb, name)
 	}
 	return out.Bytes(), err
 }

@@ -56,7 +56,7 @@ func (m *Machine) withDataKey(ctx context.Context, s *fleet.Site, all map[string
 			return nil, fmt.Errorf("the %s of %s on %s is not encrypted, and an existing disk is never converted: with a version that does not encrypt it, `sov backup %[2]s FILE`, `sov remove %[2]s --data`; "+
 				"then `sov push %[2]s --start`, `sov restore %[2]s FILE`", disk.Name(), name, s.Name())
 		case key == nil && content == encryptedDisk:
-			return nil, fmt.Errorf("the %s of %s on %s is encrypted, and its key is not kept here: `sov secrets set %[2]s %[4]s` takes it from where you saved it; without it nothing opens the disk",
+			return nil, fmt.Errorf("the %s of %s on %s is encrypted, and its key is not on this computer: enter your copy with `sov secrets set %[2]s %[4]s`; the disk cannot be opened without it",
 				disk.Name(), name, s.Name(), guestspec.SecretDataKey)
 		}
 	}
@@ -180,7 +180,7 @@ func CheckRekeyed(ctx context.Context, s *fleet.Site, name string) error {
 		changed = changed && d.Fault == "" && !d.OldKey
 	}
 	if !encrypted || !changed {
-		return fmt.Errorf("%s on %s: its data disk may still have the old key: `sov status %[1]s` says why; type `sov rekey %[1]s` again, which goes on", name, s.Name())
+		return fmt.Errorf("%s on %s: its data disk may still have the old key: `sov status %[1]s` says why; run `sov rekey %[1]s` again to continue", name, s.Name())
 	}
 	return nil
 }

@@ -44,8 +44,8 @@ func TestWithDataKey(t *testing.T) {
 		"during a change":          {vmspec.KeyOnPhone, key + " " + old, key, data(encrypted), "data-key data-key-old", key, "", false},
 		"from another computer":    {vmspec.KeyOnPhone, "", key, data(encrypted), "", key, "", false},
 		"not kept there any more":  {vmspec.KeyOnHost, key, key + " " + old, data(encrypted), "", "", "", false},
-		"lost":                     {vmspec.KeyOnPhone, "", "", data(encrypted), "", "", "its key is not kept here", false},
-		"lost, kept at home":       {vmspec.KeyOnHost, "", key, data(encrypted), "", key, "its key is not kept here", false},
+		"lost":                     {vmspec.KeyOnPhone, "", "", data(encrypted), "", "", "its key is not on this computer", false},
+		"lost, kept at home":       {vmspec.KeyOnHost, "", key, data(encrypted), "", key, "its key is not on this computer", false},
 		"not formatted yet": {vmspec.KeyOnPhone, key, "", func(path string) error {
 			return datadisk.Spec{Size: datadisk.MinSize, Encrypted: true}.Create(t.Context(), path)
 		}, "data-key", "", "", false},

@@ -29,10 +29,10 @@ func (m *Machine) checkPostgres(ctx context.Context, s *fleet.Site) error {
 	}
 	newest := slices.Max(brings)
 	if newest < has {
-		return &fleet.FoundError{What: fmt.Sprintf("the databases of %s on %s are of PostgreSQL %d, and this version of the machine brings %d, which cannot read them; nothing was sent: "+
+		return &fleet.FoundError{What: fmt.Sprintf("the databases of %s on %s belong to PostgreSQL %d, and this version of the machine has %d, which cannot read them; nothing was sent: "+
 			"build it with %[3]d (--set postgres.major=%[3]d)", name, s.Name(), has, newest)}
 	}
-	return &fleet.FoundError{What: fmt.Sprintf("the databases of %s on %s are of PostgreSQL %d, and this version of the machine brings %d, which cannot read them; nothing was sent: "+
+	return &fleet.FoundError{What: fmt.Sprintf("the databases of %s on %s belong to PostgreSQL %d, and this version of the machine has %d, which cannot read them; nothing was sent: "+
 		"`sov upgrade %[1]s` upgrades them, or build it with %[3]d (--set postgres.major=%[3]d)", name, s.Name(), has, newest)}
 }
 

@@ -41,7 +41,7 @@ func (s *state) wholeDisk(ctx context.Context, dir string, spec *vmspec.Spec, no
 	switch {
 	case err == nil:
 		if copied.ModTime().Before(of.ModTime()) && notice != nil {
-			notice("%s may be of an earlier build: it is used, for the data on it; remove it to start anew", path)
+			notice("%s may belong to an earlier build: it is used because of its data; remove it to start with an empty disk", path)
 		}
 		if copied.Size() < of.Size()+missing {
 			err = os.Truncate(path, of.Size()+missing)

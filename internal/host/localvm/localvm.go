@@ -133,7 +133,7 @@ func (o *Options) check(spec *vmspec.Spec) error {
 
 func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM, err error) {
 	if spec.DataKey() != "" && o.Secrets[guestspec.SecretDataKey] == "" {
-		return nil, fmt.Errorf("its data is encrypted, and the key is not kept here: `sov secrets set %s %s` takes it from where you saved it; without it nothing opens the disk",
+		return nil, fmt.Errorf("its data is encrypted, and the key is not on this computer: enter your copy with `sov secrets set %s %s`; the disk cannot be opened without it",
 			spec.Name, guestspec.SecretDataKey)
 	}
 	secrets, passfile, err := s.passwords(spec.Logins(), o.Secrets)

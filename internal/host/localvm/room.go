@@ -71,7 +71,7 @@ func (vm *VM) awaitRoom() {
 		}
 		vm.full.Store(false)
 		if vm.machine.Resume(context.Background()) == nil {
-			vm.notice("there is room again: the machine goes on")
+			vm.notice("there is space again: the machine continues")
 		}
 		return
 	}

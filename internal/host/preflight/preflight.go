@@ -109,7 +109,7 @@ func (f facts) checkCrosvm(o avf.Options) finding.Finding {
 func (f facts) checkHypervisor(o avf.Options) finding.Finding {
 	const check = "hypervisor"
 	if len(f.avf.Devices) == 0 && !f.root {
-		return missed(check, "none is to be seen without root", "get root first, then look again")
+		return missed(check, "it cannot be checked without root", "get root first, then look again")
 	}
 	v := f.avf.Judge(o)
 	verdict := finding.Failed

@@ -88,7 +88,7 @@ const (
 func parse(text []byte) (facts, error) {
 	var f facts
 	if len(text) > maxAnswer {
-		return f, fmt.Errorf("%d bytes are no answer to what was asked", len(text))
+		return f, fmt.Errorf("the answer of %d bytes is not valid", len(text))
 	}
 	lines := bufio.NewScanner(bytes.NewReader(text))
 	lines.Buffer(nil, maxAnswer)

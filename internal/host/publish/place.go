@@ -41,7 +41,7 @@ func (m *Machine) Place(ctx context.Context, out string, replace Replacer) (dir 
 		return dir, false, fmt.Errorf("pull to %s: %w", dir, err)
 	}
 	if err := m.Download(ctx, partial); err != nil {
-		return dir, false, fmt.Errorf("%w (what has arrived is kept: pull again to go on)", err)
+		return dir, false, fmt.Errorf("%w (downloaded files are kept: pull again to resume)", err)
 	}
 	err = replace(dir, m.Names(), func(staging string) error {
 		for _, name := range m.Names() {

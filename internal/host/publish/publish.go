@@ -186,7 +186,7 @@ func parseMachine(raw []byte) (*v1.Manifest, error) {
 		return nil, fmt.Errorf("read its OCI manifest: %w", err)
 	}
 	if m.ArtifactType != ArtifactType {
-		return nil, fmt.Errorf("it is no machine that sov has published: its artifact type is %.80q, not %s", m.ArtifactType, ArtifactType)
+		return nil, fmt.Errorf("it is not a machine that sov has published: its artifact type is %.80q, not %s", m.ArtifactType, ArtifactType)
 	}
 	if len(m.Layers) > maxFiles {
 		return nil, fmt.Errorf("it has %d files, no machine has more than %d", len(m.Layers), maxFiles)
@@ -195,7 +195,7 @@ func parseMachine(raw []byte) (*v1.Manifest, error) {
 	for _, l := range m.Layers {
 		name := l.Annotations[titleKey]
 		if !fileName.MatchString(name) || slices.Contains(names, name) {
-			return nil, fmt.Errorf("%.80q is no name of a file, or stands there twice", name)
+			return nil, fmt.Errorf("%.80q is not a file name, or is listed twice", name)
 		}
 		if _, err := hex.DecodeString(l.Digest.Hex); err != nil || l.Digest.Algorithm != "sha256" || l.Size < 0 {
 			return nil, fmt.Errorf("%s has no proper size and SHA-256", name)

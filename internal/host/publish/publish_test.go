@@ -399,7 +399,7 @@ func TestResume(t *testing.T) {
 	}
 	out := t.TempDir()
 	cut(100_000) // four tries are not enough for a million bytes
-	if _, _, err := pull(p.ref("1"), "arm64", nil, out); err == nil || !strings.Contains(err.Error(), "pull again to go on") {
+	if _, _, err := pull(p.ref("1"), "arm64", nil, out); err == nil || !strings.Contains(err.Error(), "pull again to resume") {
 		t.Fatalf("the pull that broke: %v", err)
 	}
 	cut(300_000)
@@ -512,16 +512,16 @@ func TestHostile(t *testing.T) {
 		layers             []content
 		want               string
 	}{
-		{"a path", ArtifactType, append(slices.Clone(layers), titled("../../etc/cron.d/x", []byte("x"))), "is no name of a file"},
-		{"an absolute path", ArtifactType, append(slices.Clone(layers), titled("/etc/x", []byte("x"))), "is no name of a file"},
-		{"a hidden file", ArtifactType, append(slices.Clone(layers), titled(".ssh", []byte("x"))), "is no name of a file"},
-		{"no title", ArtifactType, append(slices.Clone(layers), titled("", []byte("x"))), "is no name of a file"},
-		{"a file twice", ArtifactType, append(slices.Clone(layers), titled("kernel", []byte("x"))), "stands there twice"},
+		{"a path", ArtifactType, append(slices.Clone(layers), titled("../../etc/cron.d/x", []byte("x"))), "is not a file name"},
+		{"an absolute path", ArtifactType, append(slices.Clone(layers), titled("/etc/x", []byte("x"))), "is not a file name"},
+		{"a hidden file", ArtifactType, append(slices.Clone(layers), titled(".ssh", []byte("x"))), "is not a file name"},
+		{"no title", ArtifactType, append(slices.Clone(layers), titled("", []byte("x"))), "is not a file name"},
+		{"a file twice", ArtifactType, append(slices.Clone(layers), titled("kernel", []byte("x"))), "is listed twice"},
 		{"a file more", ArtifactType, append(slices.Clone(layers), titled("extra", []byte("x"))), "are not the files"},
 		{"a file less", ArtifactType, layers[:len(layers)-1], "are not the files"},
 		{"no manifest", ArtifactType, layers[1:], "it has no manifest.json"},
 		{"many files", ArtifactType, slices.Repeat(layers, 20), "no machine has more than"},
-		{"a container", "", layers, "it is no machine"},
+		{"a container", "", layers, "it is not a machine"},
 	}
 	for i, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

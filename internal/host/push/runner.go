@@ -52,7 +52,7 @@ func EnsureRunner(ctx context.Context, p device.Phone, r Runner) (Replacement, e
 	case there.Version == want:
 		return done, nil
 	case release.Newer(there.Release, r.Release) && !r.GoBack:
-		return done, fmt.Errorf("%s: its sov-runner is of release %s, this sov is %s, which is older and may not read what that one has written: "+
+		return done, fmt.Errorf("%s: its sov-runner has release %s, this sov has %s, which is older and may not be able to read its files: "+
 			"update sov, or go back on purpose with --replace-runner", p.Name(), there.Release, r.Release)
 	case release.Is(there.Release):
 		done.Before = there.Release

@@ -40,7 +40,7 @@ func TestEnsureRunner(t *testing.T) {
 		{name: "the same", there: "v1.2.0", build: "own", own: "v1.2.0"},
 		{name: "an older one", there: "v1.1.0", own: "v1.2.0", want: Replacement{true, "v1.1.0"}},
 		{name: "another build of the same release", there: "v1.2.0", build: "other", own: "v1.2.0", want: Replacement{true, "v1.2.0"}},
-		{name: "a newer one", there: "v1.10.0", own: "v1.2.0", refused: "its sov-runner is of release v1.10.0, this sov is v1.2.0"},
+		{name: "a newer one", there: "v1.10.0", own: "v1.2.0", refused: "its sov-runner has release v1.10.0, this sov has v1.2.0"},
 		{name: "a newer one, by a candidate", there: "v1.2.0", own: "v1.2.0-rc.1", refused: "update sov, or go back on purpose with --replace-runner"},
 		{name: "a newer one, on purpose", there: "v1.10.0", own: "v1.2.0", goBack: true, want: Replacement{true, "v1.10.0"}},
 		{name: "a newer one, by a development build", there: "v1.10.0", own: "v1.2.0-5-gabcdef0", want: Replacement{true, "v1.10.0"}},

@@ -29,7 +29,7 @@ func SendSecrets(ctx context.Context, p device.Phone, vm string, secrets map[str
 	}
 	for _, name := range slices.Sorted(maps.Keys(secrets)) {
 		if !guestspec.ValidSecretName(name) {
-			return changed, fmt.Errorf("%q is no name of a secret", name)
+			return changed, fmt.Errorf("%q is not the name of a secret", name)
 		}
 		value, at := secrets[name], path.Join(dir, name)
 		now, err := device.ReadFile(ctx, p, at)

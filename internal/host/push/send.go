@@ -116,7 +116,7 @@ func send(ctx context.Context, p device.Phone, a *Artifact, fresh bool, report f
 	}
 	// A conversation breaks off for a reason that the transport knows better.
 	if lost := new(device.LostError); errors.As(runErr, &lost) {
-		return nil, fmt.Errorf("%w. What has come is kept: push again to go on", runErr)
+		return nil, fmt.Errorf("%w. The received data is kept: push again to resume", runErr)
 	}
 	if runErr != nil && !errors.Is(runErr, context.Canceled) {
 		return nil, runErr
@@ -234,7 +234,7 @@ func (s *session) greet() error {
 		{artifact.ManifestFile, hello.Manifest, manifest.Format}, {artifact.SpecFile, hello.Spec, vmspec.Format},
 	} {
 		if v.phone != v.own {
-			return fmt.Errorf("the phone's sov-runner (%.40q) and this sov do not fit together: %s has version %d there and %d here: push with the newest sov, which brings its runner along",
+			return fmt.Errorf("the phone's sov-runner (%.40q) and this sov are incompatible: %s has version %d there and %d here: push with the newest sov, which also installs its runner",
 				hello.Runner, v.what, v.phone, v.own)
 		}
 	}

@@ -64,7 +64,7 @@ func Check(value []byte) error {
 	case strings.ContainsRune(text, 0):
 		return errors.New("the secret holds a NUL character")
 	case agefile.Is(value):
-		return errors.New("the secret is an age file: give what is in it")
+		return errors.New("the secret is an age file: enter its decrypted content")
 	}
 	return nil
 }

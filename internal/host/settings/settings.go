@@ -58,7 +58,7 @@ var All = []Setting{
 	{CacheKey, "--cache-key", "SOV_CACHE_KEY", "none", true, nil, func(f *file) []string { return f.CacheKey }},
 	{Passphrase, "--passphrase-file", "SOV_PASSPHRASE_FILE", "asked for at the terminal", true, nil, func(f *file) []string { return one(f.Passphrase) }},
 	{Identity, "--identity", "SOV_IDENTITY", "none", true, nil, func(f *file) []string { return one(f.Identity) }},
-	{Recipients, "--recipient", "SOV_BACKUP_RECIPIENTS", "none: backups are plain", true, checkRecipient, func(f *file) []string { return f.Recipients }},
+	{Recipients, "--recipient", "SOV_BACKUP_RECIPIENTS", "none: backups are not encrypted", true, checkRecipient, func(f *file) []string { return f.Recipients }},
 	{Device, "--device", "SOV_DEVICE", "the only phone that is attached", false, nil, func(f *file) []string { return one(f.Device) }},
 }
 

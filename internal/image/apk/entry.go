@@ -82,7 +82,7 @@ func newEntry(h *tar.Header, ids *idNames) (dataEntry, error) {
 			return e, fmt.Errorf("hard link: %w", err)
 		}
 	default:
-		return e, fmt.Errorf("is of unknown type %q", h.Typeflag)
+		return e, fmt.Errorf("has unknown type %q", h.Typeflag)
 	}
 	if sum, ok := h.PAXRecords[paxChecksum]; ok {
 		if e.checksum, err = fileChecksum(sum); err != nil {
@@ -121,7 +121,7 @@ func (e *dataEntry) check(kind byte, kinds map[string]byte) error {
 	if parent, ok := kinds[parentOf(e.path)]; !ok {
 		return errors.New("comes without its directory")
 	} else if parent != tar.TypeDir {
-		return errors.New("lies in something that is not a directory")
+		return errors.New("is below a file that is not a directory")
 	}
 	if target, ok := kinds[e.link]; kind == tar.TypeLink && (!ok || target != tar.TypeReg && target != tar.TypeLink) {
 		return fmt.Errorf("is a hard link to %q, which is not a file before it in the package", e.link)
@@ -229,7 +229,7 @@ func (n *idNames) takeUnknown() (sentences []string) {
 			id := t.unknown[name]
 			sentence := fmt.Sprintf("files of %[1]s %[2]s get id %[3]d, since the machine has no %[1]s of that name", t.kind, name, id)
 			if stranger := t.owner(id); stranger != "" {
-				sentence += ", and that id is of " + stranger
+				sentence += ", and that id belongs to " + stranger
 			}
 			sentences = append(sentences, sentence)
 		}

@@ -119,7 +119,7 @@ func parseIndexMembers(r io.ReaderAt, offset, size int64) (*Index, error) {
 		}
 	}
 	if !found {
-		return nil, errors.New("there is no APKINDEX in it")
+		return nil, errors.New("it contains no APKINDEX")
 	}
 	return index, nil
 }

@@ -32,7 +32,7 @@ func TestOwnersAgainstAPK(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"package helper-1-r0: files of group nosuch get id 101, since the machine has no group of that name, and that id is of stranger"}
+	want := []string{"package helper-1-r0: files of group nosuch get id 101, since the machine has no group of that name, and that id belongs to stranger"}
 	if !slices.Equal(plan.Warnings(), want) {
 		t.Errorf("warned:\n%s\nwant:\n%s", strings.Join(plan.Warnings(), "\n"), want[0])
 	}

@@ -113,7 +113,7 @@ func isBzImage(b []byte) bool {
 func bzImagePayload(b []byte, limit int) ([]byte, error) {
 	le := binary.LittleEndian
 	if v := le.Uint16(b[setupVersionOffset:]); v < payloadSince {
-		return nil, fmt.Errorf("bzImage of boot protocol %d.%02d: older than 2.08, which first says where the kernel lies", v>>8, v&0xff)
+		return nil, fmt.Errorf("bzImage of boot protocol %d.%02d: older than 2.08, the first that records where the kernel is", v>>8, v&0xff)
 	}
 	if le.Uint16(b[xloadflagsOffset:])&loadflagKernel64 == 0 {
 		return nil, errors.New("bzImage of a 32-bit kernel: the guest is 64-bit")

@@ -166,7 +166,7 @@ func (s *search) missing() error {
 		return errors.New("there is no image " + s.digest)
 	}
 	if s.absent {
-		return fmt.Errorf("the index names an image for linux/%s, but what it names is not kept here: save it with --platform linux/%s", s.arch, s.arch)
+		return fmt.Errorf("the index names an image for linux/%s, but that image is not stored here: save it with --platform linux/%s", s.arch, s.arch)
 	}
 	err := fmt.Errorf("there is no image for linux/%s", s.arch)
 	if len(s.platforms) > 0 {

@@ -72,7 +72,7 @@ func find(ctx context.Context, ref Reference, arch, digest string, o Options) (*
 		return nil, fmt.Errorf("the image in %s has changed: it is %s now, and the lock has %s: put the old one back, or take the new one with --update-lock",
 			ref.Path, now.digest, digest)
 	}
-	return nil, fmt.Errorf("%w: put it back, or take what is there with --update-lock", err)
+	return nil, fmt.Errorf("%w: restore it, or accept the present content with --update-lock", err)
 }
 
 // Remote returns options for package remote that apply o to a registry. Operations are tried once:

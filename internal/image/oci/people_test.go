@@ -202,7 +202,7 @@ func TestCommonImages(t *testing.T) {
 		{"another tag", "oci:" + twoImages + ":3.23", "", []string{`no image "3.23"`, "3.22", "edge"}},
 		{"another tag of docker save", several + ":base:3.23", "", []string{`no image "base:3.23"`, "base:3.22", "base:edge", "amd64:1"}},
 		{"another platform", "oci:" + writeLayout(t, with(t, empty.Index, amd, platform("amd64"))), "", []string{"no image for linux/arm64", "linux/amd64"}},
-		{"the platform absent", pack(t, onlyAMD), "", []string{"names an image for linux/arm64", "is not kept here", "--platform linux/arm64"}},
+		{"the platform absent", pack(t, onlyAMD), "", []string{"names an image for linux/arm64", "is not stored here", "--platform linux/arm64"}},
 		{"another digest than the lock's", "oci:" + twoTags, zeroDigest, []string{digestOf(t, arm), zeroDigest, "--update-lock"}},
 		{"another digest than the lock's, docker save", saved(t, "base:3.22"), zeroDigest, []string{zeroDigest, "--update-lock"}},
 	} {

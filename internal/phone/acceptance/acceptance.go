@@ -108,7 +108,7 @@ const seeDiagnose = "sov diagnose names the layer that is broken"
 
 // of returns the finding of the first of some layers that is not OK, else that of the last.
 func (t *test) of(layers ...string) finding.Finding {
-	found := failed("nobody looked at it", seeDiagnose)
+	found := failed("it was not checked", seeDiagnose)
 	for _, l := range t.m.Layers {
 		if !slices.Contains(layers, l.Check) {
 			continue
@@ -177,7 +177,7 @@ func (t *test) certificate(context.Context) finding.Finding {
 	}
 	advice := "replace the secrets that postgres.tls names, and restart the machine"
 	if t.m.Database != nil && (t.m.Database.Authority != "" || t.m.Database.Public != nil) {
-		advice = fmt.Sprintf("the machine renews it by itself: `sov logs %s` says what keeps it from that", t.m.Name)
+		advice = fmt.Sprintf("the machine renews it automatically: `sov logs %s` shows why it has not", t.m.Name)
 	}
 	until := c.NotAfter.Format(time.DateOnly)
 	switch now := t.m.Asked; {

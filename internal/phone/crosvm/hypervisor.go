@@ -15,7 +15,7 @@ func FindHypervisor() (avf.Hypervisor, error) {
 		}
 	}
 	return "", fmt.Errorf("find a hypervisor: there is neither /dev/kvm nor /dev/gzvm nor /dev/gunyah: " +
-		"the phone's kernel or boot loader offers no virtual machines")
+		"the phone's kernel or boot loader does not support virtual machines")
 }
 
 // node returns the path of a hypervisor's device, or "".

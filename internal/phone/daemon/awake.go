@@ -83,7 +83,7 @@ func (d *Daemon) setWakeLock(mode vmspec.Awake, hold bool) (held bool) {
 	fault := ""
 	if err := lock(wakeLock(d.Name)); err != nil {
 		fault, hold = err.Error(), false
-		d.log(fmt.Sprintf("keep the phone awake: %v: the machine stands still while it sleeps", err))
+		d.log(fmt.Sprintf("keep the phone awake: %v: the machine is paused while it sleeps", err))
 	}
 	d.state.change(func(s *runnerapi.State) { s.Awake = &runnerapi.Awake{Mode: string(mode), Held: hold, Fault: fault} })
 	return hold

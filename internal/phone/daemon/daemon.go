@@ -283,7 +283,7 @@ func (d *Daemon) follow(ctx context.Context, v verdict, reason string) error {
 }
 
 // errRenewed says that a machine was shut down because its TAP interface was re-created.
-var errRenewed = errors.New("the TAP interface was made anew")
+var errRenewed = errors.New("the TAP interface was re-created")
 
 // live runs the machine once, from the network setup to crosvm's end, and returns how it ended and
 // how long the guest was ready. When ctx ends or the TAP interface is re-created, it shuts the

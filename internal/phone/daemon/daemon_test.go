@@ -457,7 +457,7 @@ func TestLoadArtifact(t *testing.T) {
 		"link out": {func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/etc/passwd", p)) },
 			func(p string) error { return errors.Join(os.Remove(p), os.WriteFile(p, nil, 0o644)) }, vm.Slot("a") + "/rootfs.img", "symbolic link"},
 		"current elsewhere": {func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/tmp", p)) },
-			func(p string) error { return errors.Join(os.Remove(p), os.Symlink(phonepath.SlotLink("a"), p)) }, vm.Current(), "which is no slot"},
+			func(p string) error { return errors.Join(os.Remove(p), os.Symlink(phonepath.SlotLink("a"), p)) }, vm.Current(), "which is not a slot"},
 	} {
 		if err := spoil.do(spoil.path); err != nil {
 			t.Fatal(err)

@@ -49,9 +49,9 @@ func adviseMismatch(name string, mismatch *datadisk.MismatchError) string {
 		way += "; a volume of another name begins empty"
 	}
 	if mismatch.Encrypted {
-		return "push a version " + with + ", or save what is on it with such a version and begin a new disk: " + way
+		return "push a version " + with + ", or back up its data with such a version and start with a new disk: " + way
 	}
-	return "push a version " + without + ", save what is on it and begin a new disk: " + way
+	return "push a version " + without + ", back up its data and start with a new disk: " + way
 }
 
 // A keptDisk is an existing disk with a machine's data.

@@ -126,7 +126,7 @@ func decodeSettings(text []byte) (Settings, error) {
 	}
 	for name, vm := range s.VMs {
 		if !vm.Awake.Valid() {
-			return s, fmt.Errorf("settings.json: vms.%s: awake is %q, none of always, charging and never", name, vm.Awake)
+			return s, fmt.Errorf("settings.json: vms.%s: awake is %q: must be always, charging or never", name, vm.Awake)
 		}
 		if vm.DataMiB != 0 && (vm.DataMiB < datadisk.MinSize>>20 || vm.DataMiB > datadisk.MaxSize>>20) {
 			return s, fmt.Errorf("settings.json: vms.%s: data_mib is %d, not between %d and %d", name, vm.DataMiB, datadisk.MinSize>>20, datadisk.MaxSize>>20)

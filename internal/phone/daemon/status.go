@@ -143,7 +143,7 @@ func correct(s *health.Machine, pids []int) {
 	case s.DaemonAlive || s.Phase == runnerapi.Down && !s.CrosvmAlive:
 	case s.CrosvmAlive:
 		s.Crosvm = pids[0]
-		s.Reason = fmt.Sprintf("its daemon was killed, crosvm (process %d) lives on, and nobody looks after it: start it again, which shuts that one down in order", pids[0])
+		s.Reason = fmt.Sprintf("its daemon was killed, and crosvm (process %d) runs without supervision: start the machine again, which first shuts that one down cleanly", pids[0])
 		s.Phase = runnerapi.NotReady
 	default:
 		s.Reason = "its daemon was killed, or the phone was restarted"

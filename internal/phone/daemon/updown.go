@@ -101,7 +101,7 @@ func startAndWait(ctx context.Context, root phonepath.Root, vm phonepath.VM, o U
 }
 
 // errVanished says that a running daemon has ended meanwhile: it was killed or told to end.
-var errVanished = errors.New("its daemon has gone")
+var errVanished = errors.New("its daemon has ended")
 
 // startDaemon starts a daemon. A running daemon is told to try again if it has given up. The
 // channel is closed when the started daemon ends; it is nil if a daemon was already running.

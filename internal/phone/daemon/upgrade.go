@@ -57,6 +57,6 @@ func readable(now *guestapi.Postgres, a *installed.Artifact) error {
 	if err != nil || len(brings) == 0 || slices.Contains(brings, major) {
 		return nil
 	}
-	return fmt.Errorf("the databases are of PostgreSQL %d, and version %s in the other slot has %d, which cannot read them: push a version with %[1]d; "+
+	return fmt.Errorf("the databases belong to PostgreSQL %d, and version %s in the other slot has %d, which cannot read them: push a version with %[1]d; "+
 		"databases of %[3]d come back only from a backup, in a new data disk, without what was written since", major, a.Manifest.Version, brings[0])
 }

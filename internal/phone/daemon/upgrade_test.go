@@ -24,7 +24,7 @@ func TestReadable(t *testing.T) {
 	} {
 		a := &installed.Artifact{Manifest: &manifest.Manifest{Version: "2", Postgres: tt.other}}
 		err := readable(&guestapi.Postgres{Version: tt.server}, a)
-		if (err == nil) != tt.want || err != nil && !strings.Contains(err.Error(), "are of PostgreSQL 17, and version 2 in the other slot has 15") {
+		if (err == nil) != tt.want || err != nil && !strings.Contains(err.Error(), "belong to PostgreSQL 17, and version 2 in the other slot has 15") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

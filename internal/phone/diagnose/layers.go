@@ -101,7 +101,7 @@ func (l *looker) onPhone(layer string, examined, whole string) finding.Finding {
 	r := finding.Finding{Examined: examined, Verdict: finding.OK, Found: whole}
 	switch {
 	case !l.networked():
-		r.Verdict, r.Found = finding.Unknown, "nothing runs, and so there is no network for it"
+		r.Verdict, r.Found = finding.Unknown, "the machine is not running and has no network"
 		return r
 	case l.networkFault != nil:
 		r.Verdict, r.Found = finding.Unknown, l.networkFault.Error()
@@ -168,9 +168,9 @@ func (l *looker) guestNetwork() finding.Finding {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		r.Found, r.Cause = "the guest answers, and refuses the connection", "the guest's endpoint does not run: its console says why"
 	case errors.Is(err, syscall.EHOSTUNREACH):
-		r.Found, r.Cause = "no answer to ARP on the TAP interface", "the guest's interface is down or has another address, or the guest stands still; its console says what happened"
+		r.Found, r.Cause = "no answer to ARP on the TAP interface", "the guest's interface is down or has another address, or the guest hangs; its console shows what happened"
 	default:
-		r.Found, r.Cause = fmt.Sprintf("no answer: %v", err), "the guest stands still, or drops what the phone sends; its console says what happened"
+		r.Found, r.Cause = fmt.Sprintf("no answer: %v", err), "the guest hangs, or drops the phone's packets; its console shows what happened"
 	}
 	return r
 }
@@ -183,7 +183,7 @@ func ownView(r finding.Finding, n *guestapi.Network) finding.Finding {
 	case n.Fault != "":
 		r.Verdict, r.Found, r.Cause = finding.Failed, n.Fault, "the guest could not set up its link; its console says why"
 	case n.Gateway == "":
-		r.Verdict, r.Found, r.Cause = finding.Failed, n.Interface+" has no default route", "someone in the guest removed it; restart the machine"
+		r.Verdict, r.Found, r.Cause = finding.Failed, n.Interface+" has no default route", "it was removed in the guest; restart the machine"
 	default:
 		r.Found = fmt.Sprintf("the guest answers: %s %s via %s", n.Interface, n.Address, n.Gateway)
 	}
@@ -237,7 +237,7 @@ func keptBy(c *guestapi.Clock) string {
 	case c.Fault != "":
 		return c.Fault
 	case c.LastSync.IsZero():
-		return "set at boot, and not compared with anybody's yet"
+		return "set at boot, and not synchronized yet"
 	default:
 		return strings.TrimSpace("kept by " + c.Source + " " + c.Server)
 	}
@@ -335,7 +335,7 @@ func (l *looker) warnOfSettings(r *finding.Finding) {
 	}
 	r.Verdict = finding.Warning
 	r.Found += ", without settings of ALTER SYSTEM that were put aside: " + strings.Join(aside, "; ")
-	r.Cause = "the server did not start with them, or somebody had them put aside"
+	r.Cause = "the server did not start with them, or `sov repair` put them aside"
 	r.Advice = fmt.Sprintf("make those that are right again with ALTER SYSTEM; `sov repair %s --forget` then removes the file", l.status.Name)
 }
 

@@ -54,5 +54,5 @@ func (a address) undo(*Host, string) error {
 }
 
 func (a address) missing() finding.Finding {
-	return broken(LayerTAP, "the "+a.String()+" is missing", "someone removed it")
+	return broken(LayerTAP, "the "+a.String()+" is missing", "it was removed")
 }

@@ -61,7 +61,7 @@ func (h *Host) check(vm VM) (Uplink, []finding.Finding, error) {
 	var out []finding.Finding
 	u, err := findUplink(vm.Uplink)
 	if errors.Is(err, ErrNoUplink) {
-		out = append(out, obstructed(LayerRouting, "no uplink", err.Error()+": connect it; the rest follows by itself"))
+		out = append(out, obstructed(LayerRouting, "no uplink", err.Error()+": connect the phone; the rest follows automatically"))
 	} else if err != nil {
 		return u, nil, err
 	}
@@ -115,16 +115,16 @@ func (h *Host) checkTAP(vm VM) (out []finding.Finding, usable bool, err error) {
 		return []finding.Finding{obstructed(LayerTAP, err.Error(), "another program made an interface of this name")}, false, nil
 	}
 	if attrs.Flags&net.FlagUp == 0 {
-		out = append(out, broken(LayerTAP, vm.TAP+" is down", "someone switched it off (ip link set "+vm.TAP+" down)"))
+		out = append(out, broken(LayerTAP, vm.TAP+" is down", "it was switched off (ip link set "+vm.TAP+" down)"))
 	}
 	if attrs.MTU != vm.MTU {
-		out = append(out, broken(LayerTAP, fmt.Sprintf("%s has an MTU of %d bytes, not %d", vm.TAP, attrs.MTU, vm.MTU), "someone changed it"))
+		out = append(out, broken(LayerTAP, fmt.Sprintf("%s has an MTU of %d bytes, not %d", vm.TAP, attrs.MTU, vm.MTU), "it was changed"))
 	}
 	if h.hasIPv6(vm.TAP) {
-		out = append(out, broken(LayerTAP, vm.TAP+" has IPv6, which the machine's rules do not cover", "someone switched it on"))
+		out = append(out, broken(LayerTAP, vm.TAP+" has IPv6, which the machine's rules do not cover", "it was switched on"))
 	}
 	if attrs.Flags&net.FlagUp != 0 && !hasCarrier(attrs) {
-		out = append(out, obstructed(LayerTAP, vm.TAP+" has no carrier", "no crosvm has it open: the machine does not run, or was started before the interface was made anew; restart it"))
+		out = append(out, obstructed(LayerTAP, vm.TAP+" has no carrier", "no crosvm has it open: the machine does not run, or was started before the interface was re-created; restart it"))
 	}
 	return out, true, nil
 }
@@ -165,14 +165,14 @@ func (h *Host) checkChains(vm VM, u Uplink) ([]finding.Finding, error) {
 		switch {
 		case !exists: // already reported
 		case len(have) == 0 && len(c.rules) > 0:
-			out = append(out, broken(LayerForwarding, c.String()+" is empty", "someone flushed it (iptables -F)"))
+			out = append(out, broken(LayerForwarding, c.String()+" is empty", "it was flushed (iptables -F)"))
 		case !slices.EqualFunc(have, c.rules, sameRule):
-			out = append(out, broken(LayerForwarding, c.String()+" holds other rules than it should", "the uplink has just changed, or someone edited it"))
+			out = append(out, broken(LayerForwarding, c.String()+" holds other rules than it should", "the uplink has just changed, or it was edited"))
 		}
 		switch {
 		case !exists:
 		case jumps.count == 0:
-			out = append(out, broken(LayerForwarding, fmt.Sprintf("%s does not jump to %s", c.From, c.Name), "someone flushed "+c.From+", or netd rebuilt it"))
+			out = append(out, broken(LayerForwarding, fmt.Sprintf("%s does not jump to %s", c.From, c.Name), c.From+" was flushed, or netd rebuilt it"))
 		case !jumps.inPlace():
 			out = append(out, broken(LayerForwarding, fmt.Sprintf("the jump from %s to %s is not at the top, or there are several", c.From, c.Name),
 				"netd or another program put rules above it, which may drop the guest's packets"))

@@ -124,7 +124,7 @@ func (h *Host) load(name string) (*ledger, error) {
 	l, err := decodeLedger(text)
 	if err != nil {
 		aside := h.path + damagedSuffix
-		h.log(fmt.Sprintf("the network's ledger %s is damaged (%v): moved to %s, and made anew from what carries our marks; "+
+		h.log(fmt.Sprintf("the network's ledger %s is damaged (%v): moved to %s, and rebuilt from sov's marks; "+
 			"the sysctls net.ipv4.ip_forward and net.ipv4.conf.all.rp_filter stay as they are", h.path, err, aside))
 		if err := durable.Rename(h.path, aside); err != nil {
 			return nil, fmt.Errorf("move the damaged ledger aside: %w", err)

@@ -99,7 +99,7 @@ func (r route) request() (*netlink.Route, error) {
 
 func (r route) missing() finding.Finding {
 	return broken(LayerRouting, "the "+r.String()+" is missing",
-		"the uplink has just changed, or someone removed it; while the daemon runs it comes back within seconds")
+		"the uplink has just changed, or it was removed; a running daemon restores it within seconds")
 }
 
 var anywhere = netip.MustParsePrefix("0.0.0.0/0")

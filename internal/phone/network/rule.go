@@ -80,7 +80,7 @@ func (r rule) request() *netlink.Rule {
 
 func (r rule) missing() finding.Finding {
 	return broken(LayerRouting, "the rule \""+r.text()+"\" is missing",
-		"someone removed it; without it Android's rules end the guest's packets at \"unreachable\"")
+		"it was removed; without it Android's rules end the guest's packets at \"unreachable\"")
 }
 
 // markedRules returns the policy rules with sov's protocols.

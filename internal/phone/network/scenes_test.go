@@ -287,7 +287,7 @@ func TestDecide(t *testing.T) {
 
 // What main-first takes from others is told; scoped takes nothing.
 func TestWarnings(t *testing.T) {
-	const vpn, lockdown, chosen = "the traffic of the VPN on tun0", "past the phone's lockdown", "send by rmnet0, which they chose"
+	const vpn, lockdown, chosen = "the traffic of the VPN on tun0", "bypasses the phone's lockdown", "send by rmnet0, which they chose"
 	for _, s := range []netd.System{netd.AOSP, netd.LineageOS} {
 		t.Run(s.Name, func(t *testing.T) {
 			p := newPhoneOf(t, flavours[0], s)

@@ -42,7 +42,7 @@ func takes(u Uplink) ([]string, error) {
 		chosen := r.Mark&explicitMark != 0 && r.Mark&netIDMask != localNetID && r.UIDRange == nil
 		switch {
 		case unprotected && r.Table <= 0: // prohibited
-			say("routing main-first goes past the phone's lockdown: apps reach the internet without their VPN. Use network.routing: scoped")
+			say("routing main-first bypasses the phone's lockdown: apps reach the internet without their VPN. Use network.routing: scoped")
 		case unprotected && elsewhere:
 			say("routing main-first takes the traffic of the VPN on %s: it leaves by %s instead. Use network.routing: scoped", name, u)
 		case chosen && elsewhere:

@@ -93,7 +93,7 @@ func (t tap) checkOwner(owner string, inLedger bool) error {
 
 func (t tap) missing() finding.Finding {
 	return broken(LayerTAP, "there is no interface "+t.Link,
-		"someone deleted it; the machine that had it open has no network until it is restarted")
+		"it was deleted; the machine that had it open has no network until it is restarted")
 }
 
 // hasCarrier reports whether a process has a TAP interface open (drivers/net/tun.c: tun_attach

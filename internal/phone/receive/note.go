@@ -83,7 +83,7 @@ func readNote(f *os.File) (chunk.List, error) {
 	sum := sha256.Sum256(list)
 	want.SHA256 = hex.EncodeToString(sum[:])
 	if n != want {
-		return nil, errors.New("the note is of another file")
+		return nil, errors.New("the note belongs to another file")
 	}
 	return chunk.ReadList(bytes.NewReader(list), n.Size)
 }

@@ -76,7 +76,7 @@ func noRoom(need, free int64, target string) error {
 // explainWrite adds an explanation to a write error.
 func explainWrite(err error) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return &pushapi.Refusal{Code: pushapi.CodeSpace, Text: fmt.Sprintf("the phone is full: %v: remove something from it and push again, which goes on from here", err)}
+		return &pushapi.Refusal{Code: pushapi.CodeSpace, Text: fmt.Sprintf("the phone is full: %v: remove something from it and push again to resume", err)}
 	}
 	return err
 }

@@ -39,7 +39,7 @@ func Target(vm phonepath.VM, running string) (string, error) {
 		return other.Slot, nil
 	}
 	if running == slot {
-		return "", fmt.Errorf("%w: version %s in slot %s, and version %s in slot %s is what is gone back to: wait until it is ready, or roll back",
+		return "", fmt.Errorf("%w: version %s in slot %s, and it can roll back to version %s in slot %s: wait until it is ready, or roll back",
 			ErrTrial, current.Version, slot, other.Version, other.Slot)
 	}
 	return slot, point(vm, other.Slot)
@@ -106,9 +106,9 @@ func RollBack(vm phonepath.VM) (runnerapi.Slot, error) {
 	other := Look(vm, Other(slot))
 	switch other.State {
 	case runnerapi.SlotEmpty:
-		return other, fmt.Errorf("%s: there is no other version to go back to", vm.Name)
+		return other, fmt.Errorf("%s: there is no other version to roll back to", vm.Name)
 	case runnerapi.SlotBad, runnerapi.SlotBroken:
-		return other, fmt.Errorf("%s: slot %s cannot be gone back to, it is %s: %s", vm.Name, other.Slot, other.State, other.Reason)
+		return other, fmt.Errorf("%s: cannot roll back to slot %s, which is %s: %s", vm.Name, other.Slot, other.State, other.Reason)
 	}
 	if err := point(vm, other.Slot); err != nil {
 		return other, err
@@ -187,7 +187,7 @@ func (t *Trial) Passed() error {
 // GiveUp makes the other slot current and stores the reason with the bad version.
 func (t *Trial) GiveUp(reason string) (*runnerapi.RollBack, error) {
 	if !t.CanGiveUp() {
-		return nil, errors.New("there is no version to go back to")
+		return nil, errors.New("there is no version to roll back to")
 	}
 	return leave(t.vm, t.slot, reason, t.fallback)
 }

@@ -60,7 +60,7 @@ func Current(vm phonepath.VM) (string, error) {
 			return slot, nil
 		}
 	}
-	return "", fmt.Errorf("%s: %s points to %s, which is no slot", vm.Name, vm.Current(), target)
+	return "", fmt.Errorf("%s: %s points to %s, which is not a slot", vm.Name, vm.Current(), target)
 }
 
 // A mark is the state of the version in a slot.

@@ -171,7 +171,7 @@ func (p *Phone) keeper(spaces uintptr, dir string, in *group) *exec.Cmd {
 		p.t.Fatal(err)
 	}
 	if err := command.Start(); err != nil {
-		p.t.Fatalf("start a process in namespaces of its own: %v", err)
+		p.t.Fatalf("start a process in separate namespaces: %v", err)
 	}
 	p.t.Cleanup(func() {
 		hold.Close()

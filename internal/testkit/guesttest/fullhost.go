@@ -32,7 +32,7 @@ func FullHostDisk(t *testing.T) {
 	g := Boot(t, options)
 	g.awaitSynced(t, 5)
 
-	const full, room = "the machine is paused until there is room", "there is room again: the machine goes on"
+	const full, room = "the machine is paused until there is room", "there is space again: the machine continues"
 	ballast := filepath.Join(state, "ballast")
 	fillUp(t, state, ballast)
 	wantNotice(t, notices, "the disk that holds "+state+" is full: "+full)

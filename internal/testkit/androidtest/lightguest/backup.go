@@ -26,7 +26,7 @@ func (d *data) save(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(stream, content)
 		_ = stream.End()
 	}
-	_ = stream.Close() // the caller has gone
+	_ = stream.Close() // the caller has disconnected
 }
 
 // restore takes such a stream, and nothing of one that is not whole.
@@ -45,7 +45,7 @@ func (d *data) restore(w http.ResponseWriter, r *http.Request) {
 			text, err = io.ReadAll(content)
 		}
 		if err != nil {
-			_ = json.NewEncoder(w).Encode(backup.Event{Fault: err.Error()}) // or the caller has gone
+			_ = json.NewEncoder(w).Encode(backup.Event{Fault: err.Error()}) // or the caller has disconnected
 			return
 		}
 		taken[part.Service.Name] = string(text)

@@ -42,7 +42,7 @@ const (
 	Reset       End = "reset"        // it reboots
 	Panic       End = "panic"        // its kernel panics, and has a driver for crosvm's pvpanic device
 	BarePanic   End = "bare-panic"   // its kernel panics, without that driver: crosvm sees a reboot
-	Crash       End = "crash"        // its processor cannot go on
+	Crash       End = "crash"        // its processor cannot continue
 	Watchdog    End = "watchdog"     // its processors stand still
 	SystemCrash End = "system-crash" // the hypervisor gives it up: crosvm takes that for a power-off
 	Cut         End = "cut"          // crosvm was told to stop
