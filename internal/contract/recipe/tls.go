@@ -4,11 +4,10 @@ import (
 	"slices"
 )
 
-// TLS says which certificate the database shows. A word stands for From.
+// TLS configures the database's certificate. A scalar is short for From.
 type TLS struct {
-	From string `yaml:"from"` // TLSOwn, TLSOff; empty: TLSOwn, unless there are Certificate or settings of the recipe's own
-	// Certificate and Key name secrets: a certificate with those that lead to its authority, and
-	// its key, in PEM.
+	From string `yaml:"from"` // TLSOwn or TLSOff; empty: TLSOwn, unless Certificate or TLS settings are given
+	// Certificate and Key name secrets: a certificate with its chain, and its key, in PEM.
 	Certificate string `yaml:"certificate"`
 	Key         string `yaml:"key"`
 }
@@ -18,12 +17,11 @@ func (t *TLS) Short() any { return &t.From }
 
 // Words of TLS.From.
 const (
-	TLSOwn = "own" // of an authority that the machine makes at its first start
-	TLSOff = "off" // none: connections are not encrypted
+	TLSOwn = "own" // signed by an authority that the machine generates at its first start
+	TLSOff = "off" // connections are not encrypted
 )
 
-// completeTLS decides what the recipe leaves open. A recipe that configures the server's TLS by
-// itself keeps what it has.
+// completeTLS sets the defaults. A recipe with its own TLS settings keeps them.
 func (p *Postgres) completeTLS() {
 	if p.TLS.From != "" || p.TLS.Certificate != "" || p.TLS.Key != "" {
 		return
@@ -36,7 +34,7 @@ func (p *Postgres) completeTLS() {
 	}
 }
 
-// tlsSettings are the parameters by which a recipe configures TLS without postgres.tls.
+// tlsSettings are the parameters that configure TLS without postgres.tls.
 var tlsSettings = []string{"ssl", "ssl_cert_file", "ssl_key_file"}
 
 // tls checks postgres.tls.
@@ -62,7 +60,7 @@ func (c *checker) tls() {
 // Encrypted reports whether the build configures TLS.
 func (p Postgres) Encrypted() bool { return p.TLS.From != TLSOff }
 
-// tlsSecrets are the secrets that the database needs, if it shows a certificate of the user's.
+// tlsSecrets returns the database's secrets if it uses the user's certificate.
 func (p Postgres) tlsSecrets() []string {
 	return slices.DeleteFunc([]string{p.TLS.Certificate, p.TLS.Key}, func(name string) bool { return name == "" })
 }
