@@ -27,7 +27,7 @@ stopped meanwhile. Until the new databases are complete the old ones stay as the
 			return daemon.Upgrade(c.Context(), o.layout(), args[0], do, func(e backup.Event) {
 				switch {
 				case o.json:
-					lines.Encode(e) // nobody reads it any more: it goes on to its end
+					lines.Encode(e) // the upgrade continues if the reader is gone
 				case e.Progress != "":
 					report(e.Progress)
 				case e.Upgraded != nil:

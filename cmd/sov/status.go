@@ -27,7 +27,7 @@ func newStatus() *cobra.Command {
 	var watch bool
 	return orLocal(phoneVerb{
 		use:   "status",
-		group: everyOne,
+		group: eachMachine,
 		short: "Say how a machine on the phone is",
 		long: `Print the state of a machine: its phase and since when, version, processes, network, services, disk,
 database and last backup. It changes nothing, and works in every state of the machine. ` + "`sov test`" + `

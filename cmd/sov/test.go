@@ -12,7 +12,7 @@ const testLimit = 3 * time.Minute
 func newTest() *cobra.Command {
 	return phoneVerb{
 		use:   "test",
-		group: everyOne,
+		group: eachMachine,
 		short: "Check that a machine on the phone does what it is for",
 		long: `Check that a machine does what it is for, and print a line for each check:
 

@@ -14,9 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
-// wholeDisk returns the copy of the artifact's disk image with which the machine runs, and which
-// keeps its data. It is made on the first call. One of an earlier build stays as it is, and notice
-// says so.
+// wholeDisk returns the machine's copy of the artifact's disk image, which also holds its data. It
+// is made on the first call. A copy of an earlier build is kept, and notice is called.
 func (s *state) wholeDisk(ctx context.Context, dir string, notice func(format string, args ...any)) (qemu.Disk, error) {
 	built, path := filepath.Join(dir, artifact.DiskFile), s.path(artifact.DiskFile)
 	image, err := os.Open(built)
@@ -47,7 +46,7 @@ func (s *state) wholeDisk(ctx context.Context, dir string, notice func(format st
 	return qemu.Disk{Path: path}, nil
 }
 
-// copyDisk copies an image, and leaves holes where it holds zeros.
+// copyDisk copies an image as a sparse file.
 func copyDisk(ctx context.Context, path string, from io.ReaderAt, size int64) error {
 	f, err := durable.Create(path, 0o600)
 	if err != nil {
