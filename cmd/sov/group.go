@@ -17,10 +17,10 @@ import (
 type groupOrder int
 
 const (
-	noGroup  groupOrder = iota // it takes one machine
-	inOrder                    // as they start; the first failure ends it
-	backward                   // those that wait for others first; a failure does not keep the others from it
-	everyOne                   // as they start; a failure does not keep the others from it
+	noGroup     groupOrder = iota // it takes one machine
+	inOrder                       // as they start; the first failure ends it
+	backward                      // those that wait for others first; a failure does not keep the others from it
+	eachMachine                   // as they start; a failure does not keep the others from it
 )
 
 // eachOf does the verb to each machine of a group.

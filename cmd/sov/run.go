@@ -217,7 +217,7 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 func (r *runner) say(format string, args ...any) {
 	line := fmt.Sprintf(format, args...)
 	fmt.Fprintln(r.command.ErrOrStderr(), line)
-	_ = systemd.Notify(r.manager, systemd.Status(line)) // nobody listens any more
+	_ = systemd.Notify(r.manager, systemd.Status(line)) // the service manager may be gone
 }
 
 // run waits until the machine is ready, and does with it what the flags ask for.

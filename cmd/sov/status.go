@@ -27,7 +27,7 @@ func newStatus() *cobra.Command {
 	var watch bool
 	return orLocal(phoneVerb{
 		use:   "status",
-		group: everyOne,
+		group: eachMachine,
 		short: "Print the state of a machine on the phone",
 		long: `Print the state of a machine: its phase and the time of its last change, version, processes,
 network, services, disk, database and last backup. It changes nothing, and works in every state of

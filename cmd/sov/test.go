@@ -12,7 +12,7 @@ const testLimit = 3 * time.Minute
 func newTest() *cobra.Command {
 	return phoneVerb{
 		use:   "test",
-		group: everyOne,
+		group: eachMachine,
 		short: "Run the acceptance test of a machine on the phone",
 		long: `Run the acceptance test of a machine, and print a line for each check:
 

@@ -1,4 +1,3 @@
-// Package artifact is what every side knows of a machine without opening its files: the rule for
-// its name, and the names of the files that a build hands out. What stands in the files is the
-// packages' below.
+// Package artifact has the rule for names of machines and the names of an artifact's files. The
+// packages below it define the formats of the files.
 package artifact

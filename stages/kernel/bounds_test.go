@@ -50,8 +50,8 @@ func TestSourceExpansion(t *testing.T) {
 	}
 }
 
-// TestPlainHTTP requests a source without a known digest over a connection that anyone on the path
-// can answer.
+// TestPlainHTTP requests a source without a known digest over a connection that is not
+// authenticated.
 func TestPlainHTTP(t *testing.T) {
 	if _, err := Resolve(t.Context(), ResolveOptions{Store: store(t), Source: "http://192.0.2.1/linux-6.1.tar.xz", Fetch: &fetch.Client{Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
 		t.Errorf("asked %s", req.URL)

@@ -13,25 +13,25 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// A Content is what a disk holds, as far as its first bytes tell.
+// A Content is the kind of a disk's content, detected by its first bytes.
 type Content int
 
 // Contents of disks.
 const (
-	Plain     Content = iota // a file system, or what is left of one
+	Plain     Content = iota // a file system, possibly damaged
 	Encrypted                // LUKS2
-	ToEncrypt                // nothing yet: the guest encrypts and formats it
+	ToEncrypt                // new: the guest encrypts and formats it
 )
 
-// Magic numbers of the two copies of a LUKS2 header, and where the second one stands (LUKS2 On-Disk
-// Format Specification, section 2.1). cryptsetup restores either copy from the other. The second
-// one has further places for larger headers, which no data disk has.
+// Magic numbers of the two copies of a LUKS2 header, and the offset of the second one (LUKS2
+// On-Disk Format Specification, section 2.1). cryptsetup restores either copy from the other.
+// Larger headers, which data disks do not have, have other offsets.
 const (
 	magicFirst, magicSecond = "LUKS\xba\xbe", "SKUL\xba\xbe"
 	secondOffset            = 0x4000
 )
 
-// Look returns what the disk at path holds.
+// Look returns the kind of content of the disk at path.
 func (s Spec) Look(path string) (Content, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -58,13 +58,13 @@ func (s Spec) Look(path string) (Content, error) {
 	return Plain, nil
 }
 
-// A MismatchError is a disk that is encrypted where it must not be, or the other way round.
+// A MismatchError says that a disk is encrypted but must not be, or the reverse.
 type MismatchError struct {
 	Encrypted bool
 	Volume    string // as in Spec
 }
 
-// key is what a recipe says of the disk's encryption.
+// key returns the recipe's key for the disk's encryption.
 func (e *MismatchError) key() string {
 	if e.Volume != "" {
 		return "encrypted of volume " + e.Volume
@@ -79,14 +79,14 @@ func (e *MismatchError) Error() string {
 	return "it is not encrypted, and this version of the machine wants it encrypted (" + e.key() + "); an existing disk is never converted"
 }
 
-// A Spec says what a disk is to be.
+// A Spec describes a disk.
 type Spec struct {
 	Volume    string // its name; empty: the data disk
 	Size      int64  // bytes, rounded down to whole 128 MiB
 	Encrypted bool
 }
 
-// Of returns what a disk of vm.json is to be.
+// Of returns the Spec of a disk in vm.json.
 func Of(d vmspec.Disk) Spec {
 	return Spec{Volume: d.Name, Size: d.Size, Encrypted: d.Key != ""}
 }
@@ -98,7 +98,7 @@ func (s Spec) label() string {
 	return guestspec.DataLabel
 }
 
-// Name is what messages call the disk.
+// Name returns the disk's name for messages.
 func (s Spec) Name() string {
 	if s.Volume != "" {
 		return "volume " + s.Volume
@@ -106,10 +106,10 @@ func (s Spec) Name() string {
 	return "data disk"
 }
 
-// Ensure makes the disk at path unless there is one, and enlarges one that is smaller than it
-// should be. It reports what it has done: "made", "enlarged" or "". A new disk that is to be
-// encrypted is one for the guest to encrypt. A disk that exists and is not of the wanted kind stays
-// as it is, and the error wraps a *MismatchError.
+// Ensure creates the disk at path if it does not exist, and enlarges a disk that is too small. It
+// returns what it has done: "made", "enlarged" or "". The guest encrypts a new encrypted disk. If
+// an existing disk is of the other kind, Ensure does not change it and the error wraps a
+// *MismatchError.
 func (s Spec) Ensure(ctx context.Context, path string) (done string, err error) {
 	_, err = os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {

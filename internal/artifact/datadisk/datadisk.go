@@ -1,21 +1,19 @@
-// Package datadisk makes the disks on which a guest keeps what must outlive its image, the data
-// disk and the volumes of its recipe: an empty ext4 file system with a journal, in a sparse file.
+// Package datadisk creates the disks for a guest's persistent data, the data disk and the volumes
+// of its recipe: an empty ext4 file system with a journal, in a sparse file.
 //
-// A disk is made once, by whoever starts the guest, and never made again over an existing one:
-// what is in it is the user's. The guest checks and mounts it and never formats it.
+// The program that starts the guest creates a disk once and never replaces an existing one, which
+// contains the user's data. The guest checks and mounts the disk and never formats it.
 //
-// A disk that is to be encrypted is made with nothing but its guestspec.NewDiskMark in it. Its key
-// never leaves the guest's config disk, so the guest encrypts and formats it, and removes the mark.
+// A new encrypted disk contains only its guestspec.NewDiskMark. The key is only on the guest's
+// config disk, so the guest encrypts and formats the disk, and removes the mark.
 //
-// The file system is laid out by package image/ext4: metadata checksums, descriptors reserved for
-// growth, groups that the kernel initialises when it comes to use them, a journal of at most
-// 64 MiB, no blocks reserved for root, no check by number of mounts. Nothing but what differs from
-// zeros is written: 64 GiB take 3 MiB.
+// Package image/ext4 writes the file system: metadata checksums, reserved descriptors for growth,
+// lazily initialised groups, a journal of at most 64 MiB, no blocks reserved for root, no check by
+// number of mounts. Only non-zero blocks are written: a disk of 64 GiB needs 3 MiB.
 //
-// Earlier versions made disks with go-diskfs. These have no metadata checksums, a journal of
-// 128 MiB, a full check by e2fsck -p at every hundredth mount, and no blocks reserved for growth:
-// the kernel enlarges them by changing the layout of descriptors (meta_bg). They go on working as
-// they are.
+// Earlier versions created disks with go-diskfs. These have no metadata checksums, a journal of 128
+// MiB, a full check by e2fsck -p at every hundredth mount, and no reserved descriptors: the kernel
+// enlarges them by changing the layout of descriptors (meta_bg). They still work.
 package datadisk
 
 import (
@@ -34,22 +32,23 @@ import (
 )
 
 const (
-	// MinSize is the smallest disk in bytes: below it the journal is a large part of the disk and
-	// a PostgreSQL cluster (40 MB when new) with its log (up to 1 GB) has no room to speak of.
+	// MinSize is the smallest disk in bytes. On a smaller one the journal would be a large part of
+	// the disk, and a PostgreSQL cluster (40 MB when new) with its WAL (up to 1 GB) would have too
+	// little space.
 	MinSize = 128 << 20
-	// MaxSize is the largest disk in bytes, 1 TiB, as much as the largest phone holds.
+	// MaxSize is the largest disk in bytes: 1 TiB, the storage of the largest phones.
 	MaxSize = 1 << 40
 
-	// sizeUnit is what 32,768 blocks of 4 KiB, one block group, take. The guest enlarges a file
+	// sizeUnit is the size of a block group, 32,768 blocks of 4 KiB. The guest enlarges a file
 	// system by whole groups.
 	sizeUnit = 128 << 20
 
-	// inodeRatio is the bytes of disk for which there is an inode: a PostgreSQL cluster has few
-	// files for its size (about 1,000 in the 40 MB of a new one, and fewer for each byte later).
+	// inodeRatio is the bytes of disk per inode: a PostgreSQL cluster has few files for its size
+	// (about 1,000 in the 40 MB of a new one, and fewer for each byte later).
 	inodeRatio = 32768
 
-	// growthFactor is how many times its size a disk can become within the descriptors reserved for
-	// that. All disks can become as large as MaxSize.
+	// growthFactor is the factor by which a disk can grow with its reserved descriptors. All disks
+	// can grow up to MaxSize.
 	growthFactor = 64
 )
 
@@ -58,11 +57,11 @@ func Create(ctx context.Context, path string, size int64) error {
 	return Spec{Size: size}.Create(ctx, path)
 }
 
-// Create makes the disk at path. The file is sparse, of mode 0600, complete and synced before it
-// appears under its name; when path exists already, Create leaves it alone and returns an error
-// that wraps fs.ErrExist. A cancelled or failed Create leaves nothing behind, and what a killed one
-// leaves the next one removes. A disk that is to be encrypted holds nothing but the mark by which
-// the guest knows that it may encrypt and format it.
+// Create makes the disk at path. The file is sparse, has mode 0600, and appears at path when it is
+// complete and synced. If path exists, Create does not change it and returns an error that wraps
+// fs.ErrExist. A cancelled or failed Create leaves nothing behind; the next one removes the
+// leftovers of a killed one. An encrypted disk contains only the mark that allows the guest to
+// encrypt and format it.
 func (s Spec) Create(ctx context.Context, path string) error {
 	return create(path, s.Name(), s.Size, func(f *os.File, size int64) error {
 		if !s.Encrypted {
@@ -73,7 +72,7 @@ func (s Spec) Create(ctx context.Context, path string) error {
 	})
 }
 
-// Size returns the size in bytes that a disk gets for which so many are asked: whole 128 MiB.
+// Size returns the size of a disk for a requested size in bytes, rounded down to whole 128 MiB.
 func Size(size int64) (int64, error) {
 	size -= size % sizeUnit
 	if size < MinSize || size > MaxSize {
@@ -92,7 +91,7 @@ func create(path, name string, size int64, fill func(f *os.File, size int64) err
 	if err != nil {
 		return err
 	}
-	// Asked first to save the work; KeepExisting is what keeps an existing disk.
+	// This check only saves work; KeepExisting protects an existing disk.
 	if _, err := os.Lstat(path); err == nil {
 		return fs.ErrExist
 	}
@@ -110,14 +109,14 @@ func create(path, name string, size int64, fill func(f *os.File, size int64) err
 	return err
 }
 
-// format makes f an empty ext4 file system of size bytes. Each has a random UUID: the host may have
-// several attached.
+// format writes an empty ext4 file system of size bytes to f, with a random UUID, because a host
+// may have several disks attached.
 func format(ctx context.Context, f *os.File, size int64, label string) error {
 	_, err := ext4.Write(ctx, f, tree.New(), FileSystem(size, label, randomUUID(), time.Now()))
 	return err
 }
 
-// FileSystem returns how the file system of a disk with data is made, of a size that Size returns.
+// FileSystem returns the options of a data disk's file system. size must come from Size.
 func FileSystem(size int64, label string, uuid [16]byte, made time.Time) ext4.Options {
 	return ext4.Options{
 		Label:   label,

@@ -5,10 +5,9 @@ import (
 	"os"
 )
 
-// Grow makes the disk at path one of size bytes, rounded down to whole 128 MiB, where it is
-// smaller, and reports whether it was. It is never made smaller: what is in it is the user's. Only
-// the file grows, and takes no room by it; the guest makes the file system as large at its next
-// start. No machine may have the disk open.
+// Grow enlarges the disk at path to size bytes, rounded down to whole 128 MiB, and reports whether
+// it did. It never shrinks a disk. Only the sparse file grows, without using disk space; the guest
+// enlarges the file system at its next start. No machine may have the disk open.
 func Grow(path string, size int64) (grown bool, err error) {
 	defer func() {
 		if err != nil {
@@ -26,7 +25,7 @@ func Grow(path string, size int64) (grown bool, err error) {
 	}
 	size -= size % sizeUnit
 	if !info.Mode().IsRegular() || info.Size() >= size {
-		return false, nil // a partition or the like is as large as it is
+		return false, nil // a partition cannot be enlarged here
 	}
 	if size > MaxSize {
 		return false, fmt.Errorf("%d bytes are more than %d (1 TiB)", size, int64(MaxSize))

@@ -1,11 +1,9 @@
 // Package dsse signs texts with Ed25519 keys and verifies what was signed: the
 // Dead Simple Signing Envelope, https://github.com/secure-systems-lab/dsse.
 //
-// An envelope that Open accepts is, byte for byte, the one that Seal makes of
-// its content and signature. There is no second way of writing it: no other
-// white space, order, spelling or base64, so that no bit of the file can change
-// unnoticed. Other programs that know DSSE read these envelopes; envelopes of
-// other programs need not have this form.
+// Open accepts only the exact bytes that Seal writes for a content and signature: no other white
+// space, order, spelling or base64, so that every changed bit of the file is detected. Other DSSE
+// programs can read these envelopes; Open may refuse envelopes of other programs.
 package dsse
 
 import (
@@ -31,14 +29,14 @@ type Signature struct {
 	Sig   string `json:"sig"`   // base64
 }
 
-// ErrRefused is in the error of every envelope that does not prove what it
-// should: it was changed, or was signed by another key, or not at all.
+// ErrRefused matches the error for an envelope that was changed, was signed by another key, or is
+// not signed.
 var ErrRefused = errors.New("the signature does not hold")
 
 var encoding = base64.StdEncoding.Strict()
 
-// decode reads base64 in the one spelling that encoding gives it. The decoder
-// by itself would pass over line ends.
+// decode decodes base64 and refuses every non-canonical form. The decoder alone would ignore line
+// breaks.
 func decode(text string) ([]byte, error) {
 	b, err := encoding.DecodeString(text)
 	if err == nil && encoding.EncodeToString(b) != text {
@@ -47,16 +45,15 @@ func decode(text string) ([]byte, error) {
 	return b, err
 }
 
-// pae is the pre-authentication encoding, which is what is signed (protocol.md,
-// "Signature Definition"): type and payload, each behind its length, cannot be
-// taken for another type and payload.
+// pae returns the pre-authentication encoding, which is signed (protocol.md, "Signature
+// Definition"): type and payload, each after its length, so that the encoding is unambiguous.
 func pae(payloadType string, payload []byte) []byte {
 	b := append([]byte("DSSEv1 "), strconv.Itoa(len(payloadType))+" "+payloadType+" "+strconv.Itoa(len(payload))+" "...)
 	return append(b, payload...)
 }
 
-// Seal returns the envelope's file with one signature. The same key and payload
-// give the same bytes (RFC 8032: no randomness is in a signature).
+// Seal returns an envelope with one signature. The same key and payload give the same bytes
+// (Ed25519 is deterministic, RFC 8032).
 func Seal(key PrivateKey, payloadType string, payload []byte) ([]byte, error) {
 	return encode(&Envelope{
 		PayloadType: payloadType,
@@ -79,8 +76,8 @@ func encode(e *Envelope) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Open returns the payload of an envelope's file that key has signed as being
-// of that type. Its errors are of the kind ErrRefused.
+// Open verifies an envelope's signature with key and returns the payload. The payload must have the
+// given type. Errors match ErrRefused.
 func Open(key PublicKey, payloadType string, file []byte) ([]byte, error) {
 	e, payload, err := Peek(payloadType, file)
 	if err != nil {
@@ -97,8 +94,8 @@ func Open(key PublicKey, payloadType string, file []byte) ([]byte, error) {
 	return payload, nil
 }
 
-// Peek returns what an envelope says without asking who says so: nothing of it
-// is to be trusted. Its errors are of the kind ErrRefused.
+// Peek decodes an envelope without verifying its signature: do not trust the result. Errors match
+// ErrRefused.
 func Peek(payloadType string, file []byte) (*Envelope, []byte, error) {
 	e := &Envelope{}
 	if err := json.Unmarshal(file, e); err != nil {

@@ -13,7 +13,7 @@ import (
 	"os"
 )
 
-// A PrivateKey signs. Print it nowhere.
+// A PrivateKey signs. Never print it.
 type PrivateKey ed25519.PrivateKey
 
 // A PublicKey verifies.
@@ -34,15 +34,15 @@ func NewKey(random io.Reader) (PrivateKey, error) {
 	return PrivateKey(ed25519.NewKeyFromSeed(seed)), nil
 }
 
-// Public returns the key that verifies what this one signs.
+// Public returns the public key.
 func (k PrivateKey) Public() PublicKey {
 	return PublicKey(ed25519.PrivateKey(k).Public().(ed25519.PublicKey))
 }
 
-// Sign returns the signature over a text as it is, without an envelope (RFC 8032, Ed25519).
+// Sign returns the Ed25519 signature (RFC 8032) of a text, without an envelope.
 func (k PrivateKey) Sign(text []byte) []byte { return ed25519.Sign(ed25519.PrivateKey(k), text) }
 
-// PEM returns the key's file: PKCS #8 in PEM, which openssl reads too.
+// PEM returns the content of the key's file: PKCS #8 in PEM, as for openssl.
 func (k PrivateKey) PEM() ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(ed25519.PrivateKey(k))
 	if err != nil {
@@ -69,8 +69,8 @@ func (k PublicKey) DER() ([]byte, error) {
 	return der, nil
 }
 
-// ID names the key: the SHA-256 of its SubjectPublicKeyInfo in hexadecimal, as
-// `openssl pkey -pubin -outform DER | sha256sum` prints it.
+// ID returns the key's ID: the SHA-256 of its SubjectPublicKeyInfo in hexadecimal, as `openssl pkey
+// -pubin -outform DER | sha256sum` prints it.
 func (k PublicKey) ID() string {
 	der, err := k.DER()
 	if err != nil {
@@ -80,11 +80,11 @@ func (k PublicKey) ID() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// maxKeyFile bounds a key's file. One has some hundred bytes.
+// maxKeyFile is the largest key file, in bytes. Usual ones have about a hundred.
 const maxKeyFile = 64 << 10
 
-// LoadPrivate reads a private key's file, which only its owner may read. unseal opens one
-// that is encrypted with a passphrase; nil: such a one is an error.
+// LoadPrivate reads a private key's file. It is an error if other users can read the file. unseal
+// decrypts a file that is encrypted with a passphrase; if unseal is nil, such a file is an error.
 func LoadPrivate(path string, unseal Unseal) (PrivateKey, error) {
 	b, mode, err := readKey(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -136,7 +136,7 @@ func readKey(path string) ([]byte, fs.FileMode, error) {
 	return b, info.Mode(), err
 }
 
-// refuseOthers returns an error for a file that others than its owner may read.
+// refuseOthers returns an error for a file that users other than its owner can read.
 func refuseOthers(path string, mode fs.FileMode) error {
 	if mode.IsRegular() && mode.Perm()&0o077 != 0 {
 		return fmt.Errorf("other users can read %s (mode %04o): run `chmod 600 %[1]s`, and make a new key if it has been so for long", path, mode.Perm())

@@ -6,15 +6,16 @@ import (
 	"fmt"
 )
 
-// Unseal opens the content of a private key's file that is encrypted with a passphrase, an age file
-// in text form; name is the file's.
+// Unseal decrypts a private key's file that is encrypted with a passphrase, an armored age file.
+// name is the file's name.
 type Unseal func(name string, sealed []byte) ([]byte, error)
 
 // sealedBlock is the type of the PEM block of such a file (https://age-encryption.org/v1, "ASCII
 // armor").
 const sealedBlock = "AGE ENCRYPTED FILE"
 
-// open returns the content of a key's file that may be encrypted. A nil Unseal opens none.
+// open returns the content of a key's file, decrypted if necessary. A nil Unseal refuses encrypted
+// files.
 func (u Unseal) open(name string, file []byte) ([]byte, error) {
 	if block, _ := pem.Decode(file); block == nil || block.Type != sealedBlock {
 		return file, nil

@@ -1,6 +1,5 @@
-// Package installed reads the artifact that a folder holds, as it is installed on a phone:
-// manifest.json, vm.json, and which of the files a machine is started from. It looks at the files
-// of an artifact and at nothing else of the phone.
+// Package installed reads an artifact as it is installed on a phone: manifest.json, vm.json, and
+// the files that a start needs. It reads only the files of the artifact.
 package installed
 
 import (
@@ -21,11 +20,11 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/verity"
 )
 
-// MaxText bounds manifest.json and vm.json, in bytes.
+// MaxText is the largest manifest.json or vm.json, in bytes.
 const MaxText = 4 << 20
 
-// Files returns which of an artifact's files a slot holds, beside manifest.json: vm.json, and what
-// that names. It checks that the two belong together.
+// Files returns the files of an artifact in a slot, in addition to manifest.json: vm.json and the
+// files that it names. It checks that vm.json matches the manifest.
 func Files(m *manifest.Manifest, spec *vmspec.Spec) ([]manifest.File, error) {
 	if m.Name != spec.Name || m.Arch != spec.Arch {
 		return nil, fmt.Errorf("manifest.json is of %s for %s, vm.json of %s for %s", m.Name, m.Arch, spec.Name, spec.Arch)
@@ -48,7 +47,7 @@ func Files(m *manifest.Manifest, spec *vmspec.Spec) ([]manifest.File, error) {
 	return out, nil
 }
 
-// An Artifact is what a folder holds, as its own files say.
+// An Artifact is the artifact in a folder, according to its own files.
 type Artifact struct {
 	Manifest *manifest.Manifest
 	Spec     *vmspec.Spec
@@ -57,7 +56,7 @@ type Artifact struct {
 	Texts    [2][]byte       // manifest.json and vm.json as they are
 }
 
-// Parse reads an artifact's manifest.json and vm.json, which have to belong together.
+// Parse decodes an artifact's manifest.json and vm.json, and checks that they match.
 func Parse(manifestText, specText []byte) (*Artifact, error) {
 	a := &Artifact{Texts: [2][]byte{manifestText, specText}}
 	sum := sha256.Sum256(manifestText)
@@ -76,8 +75,8 @@ func Parse(manifestText, specText []byte) (*Artifact, error) {
 	return a, err
 }
 
-// Streamed are an artifact's files that travel in a delta's stream, in their order there: all that
-// a slot holds but those that an offer has in it (package pushapi).
+// Streamed returns the files in the stream of a push, in order: the files of a slot without those
+// in the offer (package pushapi).
 func Streamed(a *Artifact) []manifest.File {
 	var out []manifest.File
 	for _, f := range a.Files {
@@ -88,8 +87,8 @@ func Streamed(a *Artifact) []manifest.File {
 	return out
 }
 
-// Load reads the artifact in a folder. It looks at the sizes of its files, not into them; see
-// Verify.
+// Load reads the artifact in a folder. It checks the sizes of the files, not their content; see
+// Damage.
 func Load(dir string) (*Artifact, error) {
 	manifestText, err := ReadFile(filepath.Join(dir, artifact.ManifestFile))
 	if err != nil {
@@ -115,8 +114,8 @@ func Load(dir string) (*Artifact, error) {
 	return a, nil
 }
 
-// Damage compares files of an artifact in a folder with its manifest, byte for byte, and says of
-// the first that differs how; "": none does. Of a root file system with a hash tree it names the
+// Damage compares files of an artifact in a folder with the manifest, byte for byte, and describes
+// the first difference, or returns "". For a root file system with a hash tree it names the damaged
 // block.
 func (a *Artifact) Damage(ctx context.Context, dir string, files ...manifest.File) (string, error) {
 	for _, want := range files {
@@ -136,8 +135,8 @@ func (a *Artifact) Damage(ctx context.Context, dir string, files ...manifest.Fil
 	return "", nil
 }
 
-// damagedBlock finds what differs in a root file system; nil: it has no hash tree that could say
-// so.
+// damagedBlock finds the damaged blocks of a root file system. It returns nil if there is no hash
+// tree.
 func (a *Artifact) damagedBlock(ctx context.Context, path string, want manifest.File) *verity.DamageError {
 	tree := a.Manifest.Verity
 	if tree == nil || tree.File != want.Name {

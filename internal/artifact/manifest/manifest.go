@@ -1,8 +1,8 @@
-// Package manifest is the format of manifest.json, the list of an artifact's
-// files with their sizes and digests and of everything it was made from.
+// Package manifest is the format of manifest.json: the list of an artifact's files with sizes and
+// digests, and of its inputs.
 //
-// The same build gives the same manifest: it names no time, machine, user or
-// directory.
+// The same build gives the same manifest: it does not contain times, computers, users or
+// directories.
 package manifest
 
 import (
@@ -32,16 +32,16 @@ type Manifest struct {
 	Arch        string  `json:"arch"`  // "arm64" or "amd64"
 	Files       []File  `json:"files"` // by name
 	Inputs      []Input `json:"inputs"`
-	// Verity is the hash tree behind the root file system; nil in a machine of an earlier sov,
-	// whose kernel does not check what it reads.
+	// Verity is the hash tree after the root file system; nil in artifacts of earlier versions,
+	// whose kernels do not verify reads.
 	Verity *Verity `json:"verity,omitempty"`
-	// Postgres are the major versions of PostgreSQL that it has: two in one that upgrades
-	// databases. Empty: none, or an artifact of an earlier sov, see PostgresMajors.
+	// Postgres lists the artifact's major versions of PostgreSQL: two if it upgrades databases.
+	// Empty if it has none, or in artifacts of earlier versions, see PostgresMajors.
 	Postgres []int `json:"postgres,omitempty"`
 }
 
-// PostgresMajors returns the major versions of PostgreSQL that the artifact has, of one of an
-// earlier sov by its packages. Empty: none is known.
+// PostgresMajors returns the artifact's major versions of PostgreSQL. For artifacts of earlier
+// versions it derives them from the packages. Empty if unknown.
 func (m *Manifest) PostgresMajors() []int {
 	majors := slices.Clone(m.Postgres)
 	for _, in := range m.Inputs {
@@ -52,7 +52,7 @@ func (m *Manifest) PostgresMajors() []int {
 	return majors
 }
 
-// A Verity is a hash tree behind the data of a file, see package verity.
+// A Verity is a hash tree after the data of a file, see package verity.
 type Verity struct {
 	File     string `json:"file"`      // artifact.RootfsFile
 	DataSize int64  `json:"data_size"` // bytes that the tree covers
@@ -69,7 +69,7 @@ type File struct {
 	SHA256 string `json:"sha256"` // 64 hexadecimal digits
 }
 
-// An Input is something from outside that the artifact was made from.
+// An Input is an external input of the build.
 type Input struct {
 	Kind    string `json:"kind"` // "recipe", "image", "package", "kernel", "file" or "module"
 	Name    string `json:"name"`
@@ -102,8 +102,8 @@ func (m *Manifest) Encode() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Decode reads a manifest and checks its form. Keys that it does not know are
-// passed over, so that a later sov may add to the format.
+// Decode decodes and validates a manifest. It ignores unknown keys, so that later versions can
+// extend the format.
 func Decode(src []byte) (*Manifest, error) {
 	m := &Manifest{}
 	if err := json.Unmarshal(src, m); err != nil {
@@ -142,7 +142,7 @@ func (m *Manifest) validate() error {
 	return nil
 }
 
-// fault says what is wrong with the hash tree of a manifest.
+// fault returns an error for an invalid hash tree.
 func (v *Verity) fault(m *Manifest) error {
 	f, listed := m.File(v.File)
 	if !listed {

@@ -16,7 +16,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/finding"
 )
 
-// maxManifest bounds what Load reads. A manifest is some ten KiB.
+// maxManifest is the largest manifest, in bytes. Usual ones have about ten KiB.
 const maxManifest = 16 << 20
 
 // Load reads the manifest of an artifact's directory.
@@ -31,9 +31,9 @@ func Load(dir string) (*Manifest, error) {
 	return Decode(b)
 }
 
-// Verify compares every file of an artifact with its manifest, and the manifest
-// and the provenance with SHA256SUMS. Other files are left alone. It returns a failed
-// finding for each file that differs; the error says why it could not compare.
+// Verify compares every file of an artifact with its manifest, and the manifest and the provenance
+// with SHA256SUMS. It ignores other files. It returns a failed finding for each file that differs;
+// the error is one of reading the manifest.
 func Verify(ctx context.Context, dir string) ([]finding.Finding, error) {
 	m, err := Load(dir)
 	if err != nil {
@@ -59,7 +59,7 @@ func Verify(ctx context.Context, dir string) ([]finding.Finding, error) {
 	return problems, nil
 }
 
-// Compare says how the file at path differs from its entry, "" for not at all.
+// Compare describes how the file at path differs from its entry, or returns "".
 func Compare(ctx context.Context, path string, want File) (string, error) {
 	info, err := os.Lstat(path)
 	switch {

@@ -1,17 +1,15 @@
-// Package provenance is the format of provenance.json, the statement of what an
-// artifact is and what it was made from, and of provenance.dsse.json, the same
-// statement signed.
+// Package provenance is the format of provenance.json, the statement of an artifact's files and
+// inputs, and of provenance.dsse.json, the signed statement.
 //
 // The statement is an in-toto attestation, version 1
-// (https://github.com/in-toto/attestation/tree/main/spec/v1), with SLSA's
-// provenance predicate (https://slsa.dev/provenance/v1). Like everything else
-// of an artifact it names no time, machine or directory: the same build makes
-// the same statement, for every signer. The signature stands in a file of its
-// own, so that signing changes no byte of the artifact. What is signed is the
+// (https://github.com/in-toto/attestation/tree/main/spec/v1), with SLSA's provenance predicate
+// (https://slsa.dev/provenance/v1). Like the rest of an artifact it does not contain times,
+// computers or directories: the same build gives the same statement, for every signer. The
+// signature is in a separate file, so that signing does not change the artifact. It covers the
 // statement with a Release, which the signer adds.
 //
-// The statement's subjects are the files of the manifest and the manifest. Who
-// trusts the statement's signature therefore knows every byte.
+// The statement's subjects are the manifest and its files, so the signature covers every byte of
+// the artifact.
 package provenance
 
 import (
@@ -26,7 +24,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/finding"
 )
 
-// Identifiers that the specifications, or this program, have fixed.
+// Identifiers of the specifications and of this program.
 const (
 	PayloadType   = "application/vnd.in-toto+json"
 	statementType = "https://in-toto.io/Statement/v1"
@@ -61,7 +59,7 @@ type Predicate struct {
 	Release *Release `json:"sov_release,omitempty"`
 }
 
-// A BuildDefinition says what was built, from what.
+// A BuildDefinition describes the build and its inputs.
 type BuildDefinition struct {
 	BuildType            string     `json:"buildType"`
 	ExternalParameters   External   `json:"externalParameters"`
@@ -69,8 +67,7 @@ type BuildDefinition struct {
 	ResolvedDependencies []Resource `json:"resolvedDependencies"`
 }
 
-// External are the parameters that the builder decides on: the recipe, and
-// what flags put in its place.
+// External has the parameters that the user chooses: the recipe, and flags that override it.
 type External struct {
 	Recipe       Resource `json:"recipe"`  // with its text, in which what it extends is merged
 	Version      string   `json:"version"` // the recipe's
@@ -87,17 +84,16 @@ const (
 	KernelFinished = "finished" // a kernel image was given
 )
 
-// Internal are the parameters that the builder's computer decides on.
+// Internal has the parameters that depend on the builder's computer.
 type Internal struct {
 	KernelCompiler string `json:"kernelCompiler,omitempty"`
 	Go             string `json:"go,omitempty"` // toolchain that compiled Tailscale
 
-	// Unconfined names what was compiled where the sources could reach the rest of the builder's
-	// computer: "kernel", "tailscale".
+	// Unconfined lists what was compiled without confinement: "kernel", "tailscale".
 	Unconfined []string `json:"unconfined,omitempty"`
 }
 
-// RunDetails say who built.
+// RunDetails describes the builder.
 type RunDetails struct {
 	Builder Builder `json:"builder"`
 }
@@ -108,8 +104,8 @@ type Builder struct {
 	Version map[string]string `json:"version"`
 }
 
-// New puts a statement together. subjects are the artifact's files, the
-// manifest among them, by name; version is sov's.
+// New returns a statement. subjects are the artifact's files, including the manifest, by name;
+// version is sov's.
 func New(subjects []manifest.File, version string, external External, internal Internal, dependencies []Resource) *Statement {
 	s := &Statement{Type: statementType, PredicateType: predicateType, Predicate: Predicate{
 		BuildDefinition: BuildDefinition{BuildType: buildType, ExternalParameters: external, InternalParameters: internal,
@@ -125,7 +121,7 @@ func New(subjects []manifest.File, version string, external External, internal I
 // SHA256 is the digest set of one SHA-256, given in hexadecimal.
 func SHA256(hex string) map[string]string { return map[string]string{"sha256": hex} }
 
-// Version returns the sov that the statement names.
+// Version returns the version of sov in the statement.
 func (s *Statement) Version() string { return s.Predicate.RunDetails.Builder.Version["sov"] }
 
 // Encode returns the file's content, indented for reading.
@@ -140,8 +136,8 @@ func (s *Statement) Encode() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Decode reads a statement and checks that it is one of this kind. Keys that it
-// does not know are passed over, as in-toto's parsing rules want it.
+// Decode decodes a statement and checks its types. It ignores unknown keys, as in-toto's parsing
+// rules require.
 func Decode(src []byte) (*Statement, error) {
 	s := &Statement{}
 	if err := json.Unmarshal(src, s); err != nil {
@@ -173,8 +169,7 @@ func (s *Statement) validate() error {
 	return nil
 }
 
-// Check compares the subjects with an artifact's files, which are the
-// manifest's and the manifest itself.
+// Check compares the subjects with an artifact's files, including the manifest.
 func (s *Statement) Check(files []manifest.File) []finding.Finding {
 	var problems []finding.Finding
 	said := map[string]string{}

@@ -9,10 +9,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 )
 
-// A Release is what a signer adds to a statement: which machine the artifact is, where it is meant
-// to be published, and its place among all versions that this key signs. It stands in the signed
-// statement only. provenance.json does not have it, so the artifact's bytes do not depend on who
-// signs them, or how often.
+// A Release is added by the signer: the machine's name, the reference for publishing, and the
+// serial among all versions that this key signs. Only the signed statement has it, so the
+// artifact's bytes do not depend on the signer.
 type Release struct {
 	Name      string `json:"name"`                // the machine's
 	Reference string `json:"reference,omitempty"` // HOST/REPOSITORY:TAG; empty: it is not meant for a registry
@@ -20,16 +19,16 @@ type Release struct {
 	Key       []byte `json:"key"`                 // the signer's public key: SubjectPublicKeyInfo, in DER
 }
 
-// MaxSerial bounds serials: every program that reads JSON can represent numbers up to it (RFC 8259,
-// section 6).
+// MaxSerial is the largest serial: all JSON implementations can represent numbers up to it (RFC
+// 8259, section 6).
 const MaxSerial = 1<<53 - 1
 
-// ErrNoSerial is in the error of a signature without a Release, as sov made them before version 2
-// of its signatures.
+// ErrNoSerial matches the error for a signature without a Release, from sov before version 2 of its
+// signatures.
 var ErrNoSerial = errors.New("the signature has no serial: an earlier sov made it")
 
-// Signed is an envelope's content whose signature is valid. Whether its key is to be trusted is for
-// the caller to decide.
+// Signed is the content of an envelope with a valid signature. The caller decides whether to trust
+// the key.
 type Signed struct {
 	Release
 	By      dsse.PublicKey
@@ -39,8 +38,8 @@ type Signed struct {
 	files   map[string]string
 }
 
-// OpenSigned reads an envelope and verifies its signature with the key that it carries. The error
-// wraps ErrNoSerial if the envelope carries none, and dsse.ErrRefused if the signature is wrong.
+// OpenSigned decodes an envelope and verifies its signature with the key in its Release. The error
+// wraps ErrNoSerial if there is no Release, and dsse.ErrRefused if the signature is wrong.
 func OpenSigned(file []byte) (*Signed, error) {
 	if len(file) > maxFile {
 		return nil, fmt.Errorf("%s has %d bytes, at most %d are expected", artifact.SignedFile, len(file), maxFile)
@@ -86,13 +85,13 @@ func (r *Release) validate() error {
 	return nil
 }
 
-// IsOf reports whether the statement is about the artifact whose manifest.json has a SHA-256 (in
-// hexadecimal digits) and names the machine.
+// IsOf reports whether the statement is about the machine and the artifact whose manifest.json has
+// the given SHA-256 (hexadecimal).
 func (s *Signed) IsOf(machine, manifestSHA256 string) bool {
 	return s.Name == machine && s.files[artifact.ManifestFile] == manifestSHA256
 }
 
-// States reports whether the statement without its Release is this provenance.json.
+// States reports whether the statement without its Release equals this provenance.json.
 func (s *Signed) States(text []byte) bool { return bytes.Equal(s.bare, text) }
 
 // seal returns the envelope of a statement with a release.

@@ -15,24 +15,21 @@ import (
 	"github.com/sovereign-sql/sov/internal/finding"
 )
 
-// maxFile bounds the statement, and the envelope, that is read. A statement has
-// some hundred KiB.
+// maxFile is the largest statement or envelope, in bytes. A statement has about a hundred KiB.
 const maxFile = 16 << 20
 
-// A Verdict is what there is to say about an artifact's origin.
+// A Verdict is the result of checking an artifact's provenance.
 type Verdict struct {
-	SignedBy string  // ID of the key that the envelope names; empty: there is no envelope
-	Proven   bool    // that key is the one asked for and its signature holds
-	Signed   *Signed // what it signed; nil: there is no envelope, or it is not valid, or an earlier sov made it
+	SignedBy string  // ID of the key in the envelope; empty without an envelope
+	Proven   bool    // the requested key has signed it and the signature is valid
+	Signed   *Signed // the signed statement; nil without a valid envelope, or for one of an earlier version of sov
 	Problems []finding.Finding
 }
 
-// Verify checks the provenance of the artifact in dir: that its statement is
-// about exactly the files of the manifest, and the manifest; with a key also
-// that the envelope beside it holds this very statement, but for its Release,
-// signed by that key.
-// With a key, an artifact that lacks either is a problem; without one, what is
-// not there is passed over. The files themselves are for manifest.Verify.
+// Verify checks the provenance of the artifact in dir: the statement must list exactly the manifest
+// and its files. With a key, the envelope must contain the same statement with a Release, signed by
+// that key, and a missing statement or envelope is a problem. Without a key, missing ones are
+// ignored. manifest.Verify checks the files themselves.
 func Verify(dir string, key dsse.PublicKey) (*Verdict, error) {
 	v := &Verdict{}
 	text, err := readFile(dir, artifact.ProvenanceFile)
@@ -110,7 +107,7 @@ func (v *Verdict) envelope(dir string, text []byte, key dsse.PublicKey) error {
 	return nil
 }
 
-// readFile returns nil for a file that is not there.
+// readFile returns nil for a file that does not exist.
 func readFile(dir, name string) ([]byte, error) {
 	b, err := bound.ReadFile(filepath.Join(dir, name), maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -122,8 +119,8 @@ func readFile(dir, name string) ([]byte, error) {
 	return b, nil
 }
 
-// Recipe returns the text of the recipe that the artifact in dir was built from. An earlier sov
-// left it out.
+// Recipe returns the text of the recipe that the artifact in dir was built from. Artifacts of
+// earlier versions do not have it.
 func Recipe(dir string) ([]byte, error) {
 	text, err := readFile(dir, artifact.ProvenanceFile)
 	if err != nil {
@@ -143,10 +140,9 @@ func Recipe(dir string) ([]byte, error) {
 	return recipe, nil
 }
 
-// Sign writes the envelope of an artifact's statement and a release, signed
-// with key, in place of one that may be there. It reports whether the file
-// changed. What is signed has been compared with the artifact's files before:
-// the caller has built it just now, or has called manifest.Verify and Verify.
+// Sign signs an artifact's statement and a release with key, and writes the envelope. It replaces
+// an existing one, and reports whether the file changed. The caller must have just built the
+// artifact, or have called manifest.Verify and Verify.
 func Sign(dir string, key dsse.PrivateKey, r Release) (changed bool, err error) {
 	text, err := readFile(dir, artifact.ProvenanceFile)
 	if err == nil && text == nil {
@@ -168,8 +164,8 @@ func Sign(dir string, key dsse.PrivateKey, r Release) (changed bool, err error) 
 	return true, nil
 }
 
-// ReadSigned reads the envelope beside an artifact, see OpenSigned. It returns nil without an error
-// if there is none, or one without a serial.
+// ReadSigned reads the envelope of an artifact, see OpenSigned. It returns nil without an error if
+// the envelope does not exist or does not have a serial.
 func ReadSigned(dir string) (*Signed, error) {
 	file, err := readFile(dir, artifact.SignedFile)
 	if file == nil || err != nil {

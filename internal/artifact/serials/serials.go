@@ -1,6 +1,6 @@
-// Package serials remembers the highest serial of the signed versions that a computer or a phone
-// has taken, so that an older version is recognized as one. Serials are compared within a line:
-// those that one key has signed for one machine, or for one repository of a registry.
+// Package serials stores the highest serial of the signed versions that a computer or a phone has
+// accepted, to detect older versions. Serials are compared within a line: the versions that one key
+// has signed for one machine, or for one repository of a registry.
 package serials
 
 import (
@@ -16,15 +16,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictjson"
 )
 
-// maxFile bounds a memory's file, in bytes. A line takes about 90.
+// maxFile is the largest file, in bytes. A line needs about 90.
 const maxFile = 4 << 20
 
 // format is the version of the file.
 const format = 1
 
-// A Memory is a file with the highest serial of each line. It is replaced as a whole: an
-// interrupted write leaves the previous one. One that cannot be read is an error, never an empty
-// memory. The zero Memory remembers nothing.
+// A Memory is a file with the highest serial of each line. It is replaced atomically. A file that
+// cannot be read is an error, never an empty memory. The zero Memory stores nothing.
 type Memory struct{ path string }
 
 // At returns the memory in a file, which need not exist.
@@ -42,7 +41,7 @@ type content struct {
 	Highest map[string]map[string]int64 `json:"highest"`
 }
 
-// A LowerError is a version whose serial is lower than one of its line that was taken before.
+// A LowerError says that a version's serial is lower than an accepted one of its line.
 type LowerError struct {
 	Line
 	Serial, Highest int64
@@ -53,7 +52,7 @@ func (e *LowerError) Error() string {
 		"this is an older version; --allow-downgrade accepts it", e.Of, e.Serial, e.Highest, e.Key)
 }
 
-// Highest returns the highest serial of the lines; 0: none was noted.
+// Highest returns the highest serial of the lines, or 0.
 func (m Memory) Highest(lines ...Line) (highest int64, err error) {
 	c, err := m.read()
 	if err != nil {
@@ -74,8 +73,8 @@ func (m Memory) Check(l Line, serial int64) error {
 	return err
 }
 
-// Note remembers a serial for each of the lines, unless a higher one is remembered already. It is
-// on stable storage when Note returns.
+// Note stores a serial for each of the lines, unless a higher one is stored. It is on stable
+// storage when Note returns.
 func (m Memory) Note(serial int64, lines ...Line) error {
 	if m.path == "" {
 		return nil

@@ -1,7 +1,7 @@
-// Package taken is the list, beside an artifact, of what its build took from caches that others
-// fill, and who had signed it there. The list is not part of the artifact: two builders who make
-// the same bytes, one of whom found half of them in a cache, have the same artifact. To sign
-// or publish an artifact is to vouch for it, so these verbs look at the list first.
+// Package taken stores which results of a build came from remote caches, and which keys had signed
+// them. The list is in the artifact's folder but not part of the artifact, whose bytes do not
+// depend on the use of caches. The verbs that sign or publish an artifact, and so vouch for it,
+// check the list first.
 package taken
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// A Result is what one stage of a build was taken from.
+// A Result is a stage's result that came from a remote cache.
 type Result struct {
 	Stage  string `json:"stage"`
 	Remote string `json:"remote"`           // the remote cache, or the file, that had it
@@ -48,10 +48,10 @@ func Write(dir string, list []Result) error {
 	return nil
 }
 
-// maxFile bounds the list, in bytes. A build has a dozen stages.
+// maxFile is the largest list, in bytes. A build has a dozen stages.
 const maxFile = 1 << 20
 
-// Load reads the list beside the artifact in dir. Without one nothing was taken.
+// Load reads the list of the artifact in dir. A missing list is empty.
 func Load(dir string) ([]Result, error) {
 	path := filepath.Join(dir, artifact.TakenFile)
 	info, err := os.Stat(path)
@@ -75,8 +75,7 @@ func Load(dir string) ([]Result, error) {
 	return list, nil
 }
 
-// An UnsignedError is an artifact with parts that were taken, without a signature, from caches that
-// others fill.
+// An UnsignedError says that parts of an artifact came from remote caches without a signature.
 type UnsignedError struct {
 	Dir     string
 	Results []Result // the unsigned ones

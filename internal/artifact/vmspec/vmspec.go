@@ -1,11 +1,9 @@
-// Package vmspec is the format of vm.json, the file beside an image that tells
-// whoever starts the machine (the runner on a phone, sov run on a computer)
-// what it needs: disks in their order, memory, processors, kernel parameters,
-// the network link, and how readiness is recognised.
+// Package vmspec is the format of vm.json, the machine's description for the program that starts it
+// (the runner on a phone, sov run on a computer): disks in order, memory, processors, kernel
+// parameters, the network link, and the check of readiness.
 //
-// The file says nothing of one machine in particular. Host name, clock, secrets
-// and the per-boot token travel on the config disk, which is written at each
-// start.
+// The file does not depend on the host. Host name, clock, secrets and the token of a boot are on
+// the config disk, which is written at each start.
 package vmspec
 
 import (
@@ -34,7 +32,7 @@ const Format = 1
 // StatusPort is the TCP port of the guest's status endpoint.
 const StatusPort = guestspec.EndpointPort
 
-// RootDevice is what the guest's kernel calls the first disk, which has the root file system.
+// RootDevice is the guest's device of the first disk, which has the root file system.
 const RootDevice = "/dev/vda"
 
 // A Spec is the content of vm.json.
@@ -50,23 +48,23 @@ type Spec struct {
 	Network    Network  `json:"network"`
 	Ports      []Port   `json:"ports"` // what the guest offers
 	Ready      Ready    `json:"ready"`
-	// Postgres says who logs in to the database; nil: an artifact of a sov that did not say, or
+	// Postgres describes the roles of the database; nil in artifacts of earlier versions, or
 	// without a database.
 	Postgres *Postgres `json:"postgres,omitempty"`
-	// Secrets are those that services need: those that the recipe declares, and passwords of roles.
+	// Secrets lists the secrets that services need: those in the recipe, and passwords of roles.
 	Secrets     []Secret `json:"secrets,omitempty"`
 	Awake       Awake    `json:"awake,omitempty"` // while it runs; empty: AwakeAlways
-	avf.Options          // what it asks of a phone's hypervisor
+	avf.Options          // options for a phone's hypervisor
 }
 
-// An Awake says when a phone is kept from sleeping for a machine that runs.
+// An Awake says when a running machine prevents the phone from sleeping.
 type Awake string
 
 // Values of Awake.
 const (
 	AwakeAlways   Awake = "always"
 	AwakeCharging Awake = "charging" // while the phone is being charged
-	AwakeNever    Awake = "never"    // the guest stands still while the phone sleeps
+	AwakeNever    Awake = "never"    // the guest is suspended while the phone sleeps
 )
 
 // Valid reports whether a is empty or one of those.
@@ -79,23 +77,23 @@ type Disk struct {
 	Role     Role   `json:"role"`
 	File     string `json:"file,omitempty"` // beside vm.json; only of RoleRootfs
 	ReadOnly bool   `json:"read_only"`
-	Name     string `json:"name,omitempty"` // only of RoleVolume, where the guest finds it by that
+	Name     string `json:"name,omitempty"` // only for RoleVolume: the guest finds the disk by it
 	Size     int64  `json:"size,omitempty"` // bytes to make it with; only of RoleData and RoleVolume
-	// Key says that the disk is encrypted, and where its key is kept, the same place for all; only
-	// of RoleData and RoleVolume. Empty: it is not.
+	// Key is where the key of an encrypted disk is stored, the same for all disks; only for
+	// RoleData and RoleVolume. Empty if the disk is not encrypted.
 	Key KeyPlace `json:"key,omitempty"`
 }
 
-// A KeyPlace is where the key of the encrypted disks of a machine is kept.
+// A KeyPlace is where the key of a machine's encrypted disks is stored.
 type KeyPlace string
 
-// Places of keys. The computer that installs a machine keeps its key in both cases.
+// Places of keys. In both cases the installing computer also has the key.
 const (
 	KeyOnPhone KeyPlace = "phone" // with the phone's other secrets
-	KeyOnHost  KeyPlace = "host"  // in memory of the phone until it is switched off
+	KeyOnHost  KeyPlace = "host"  // in the phone's memory until it is switched off
 )
 
-// A Role says what a disk is for and who makes it.
+// A Role is a disk's purpose, and determines who creates it.
 type Role string
 
 // Roles of disks.
@@ -115,33 +113,34 @@ type Network struct {
 	DNS      []netip.Addr `json:"dns"`      // name servers for the guest
 	Hostname string       `json:"hostname"` // for the config disk
 	Routing  Routing      `json:"routing"`  // how a phone routes the guest's packets
-	// RoutingUnset says that the recipe does not name a way: a phone on which another version of
-	// the machine has one keeps it.
+	// RoutingUnset says that the recipe does not set a mode: the phone keeps that of a previous
+	// version.
 	RoutingUnset bool `json:"routing_unset,omitempty"`
-	// Peers are names of other machines on the same host whose guests and this one's may talk. Both
-	// have to name each other.
+	// Peers are names of other machines on the same host whose guests may communicate with this
+	// guest. Both machines must name each other.
 	Peers []string `json:"peers,omitempty"`
-	// Group names machines on the same host that are peers of each other: all that have it.
+	// Group is a group's name: all machines of the host with the same group are peers.
 	Group string `json:"group,omitempty"`
-	// After are machines of the group that are to be ready before this one is started, if they are
-	// being started too.
+	// After lists machines of the group that must be ready before this one starts, if they are also
+	// being started.
 	After []string `json:"after,omitempty"`
-	// AddressUnset says that the recipe gives no addresses: a phone chooses a pair in Pools that
-	// nothing on it uses, Host and Guest if it can, and keeps it.
+	// AddressUnset says that the recipe does not set addresses: a phone chooses and keeps an unused
+	// pair in Pools, preferably Host and Guest.
 	AddressUnset bool `json:"address_unset,omitempty"`
 	// Phone are TCP ports of the guest that the phone's apps may reach.
 	Phone []int `json:"phone,omitempty"`
-	// Egress is what the guest may reach besides the internet: EgressLAN, EgressPhone.
+	// Egress lists what the guest may reach in addition to the internet: EgressLAN, EgressPhone.
 	Egress []string `json:"egress,omitempty"`
 }
 
-// What a guest may reach besides the internet.
+// Values of Network.Egress.
 const (
 	EgressLAN   = "lan"   // private networks by the phone's uplink
 	EgressPhone = "phone" // the phone's own ports
 )
 
-// FirstHost is the host's address that a phone tries first for a machine whose recipe gives none.
+// FirstHost is the host's address that a phone tries first for a machine whose recipe does not set
+// one.
 var FirstHost = netip.MustParsePrefix("192.168.100.1/24")
 
 // Pools hold the addresses that a phone chooses from, a network of 24 bits for each machine, in the
@@ -154,18 +153,17 @@ var Pools = []netip.Prefix{netip.MustParsePrefix("192.168.96.0/19"), netip.MustP
 // and groups (RFC 5771).
 var PrivateNetworks = []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "224.0.0.0/4"}
 
-// A Routing is a way of leading a guest's packets through a phone's policy routing; see package
-// network.
+// A Routing is the mode of a phone's policy routing for a guest; see package network.
 type Routing string
 
-// Ways of routing.
+// Routing modes.
 const (
-	Auto      Routing = "auto"       // Scoped, or, where a round trip shows that only MainFirst carries, that
-	MainFirst Routing = "main-first" // every packet of the phone looks into the table main first
-	Scoped    Routing = "scoped"     // only the guest's packets are led elsewhere than Android leads them
+	Auto      Routing = "auto"       // Scoped, or MainFirst if a round trip works only with that
+	MainFirst Routing = "main-first" // all packets of the phone use the table main first
+	Scoped    Routing = "scoped"     // affects only the guest's packets
 )
 
-// Valid reports whether r is one of the ways.
+// Valid reports whether r is one of the modes.
 func (r Routing) Valid() bool { return r == Auto || r == MainFirst || r == Scoped }
 
 // Subnet is the prefix that both ends are in.
@@ -189,8 +187,8 @@ func (p Port) Transport() string { return cmp.Or(p.Protocol, guestspec.TCP) }
 // Offered is the number under which the host offers the port.
 func (p Port) Offered() int { return cmp.Or(p.HostPort, p.Port) }
 
-// String is what people and flags call the port: its service, or its number, and "/udp" behind
-// that.
+// String returns the port's name in flags and messages: its service or its number, with "/udp" for
+// UDP.
 func (p Port) String() string {
 	name := cmp.Or(p.Service, strconv.Itoa(p.Port))
 	if p.UDP() {
@@ -199,16 +197,16 @@ func (p Port) String() string {
 	return name
 }
 
-// Postgres says who logs in to the database over the network.
+// Postgres describes the roles that log in to the database over the network.
 type Postgres struct {
-	// Superuser is where the role postgres logs in from: "host" or "anywhere"; empty: anywhere, and
-	// the recipe does not say so.
+	// Superuser is where the role postgres may log in from: "host" or "anywhere"; empty means
+	// anywhere, by default.
 	Superuser string  `json:"superuser,omitempty"`
 	Logins    []Login `json:"logins,omitempty"` // besides postgres, in the recipe's order
 }
 
-// SuperuserFromHost is the value of Postgres.Superuser that shuts the role postgres out of every
-// network but the host's address.
+// SuperuserFromHost is the value of Postgres.Superuser that allows the role postgres only from the
+// host's address.
 const SuperuserFromHost = "host"
 
 // A Login is a role that logs in with a password.
@@ -218,15 +216,14 @@ type Login struct {
 	Secret   string `json:"secret"`   // the name of the secret with its password
 }
 
-// A Secret is one that services of the machine use.
+// A Secret is a secret of the machine's services.
 type Secret struct {
 	Name     string `json:"name"`
-	Generate bool   `json:"generate,omitempty"` // whoever installs or runs the machine makes it, if there is none
+	Generate bool   `json:"generate,omitempty"` // sov generates it if it does not exist
 	From     string `json:"from,omitempty"`     // MACHINE/SECRET: the value is another machine's
 }
 
-// Ready says how a starter learns that the machine is up: the status endpoint
-// on the guest's address answers that every service is ready.
+// Ready describes the check of readiness: the status endpoint reports that every service is ready.
 type Ready struct {
 	Port           int `json:"port"`            // of the status endpoint
 	TimeoutSeconds int `json:"timeout_seconds"` // after which the start counts as failed
@@ -266,8 +263,7 @@ func (s *Spec) Port(service string) (int, bool) {
 	return s.Ports[i].Port, true
 }
 
-// TCPPort returns the guest's TCP port that a person means by the name of its service or by its
-// number.
+// TCPPort returns the guest's TCP port by the name of its service or by its number.
 func (s *Spec) TCPPort(name string) (int, error) {
 	if port, ok := s.Port(name); ok && name != "" {
 		return port, nil
@@ -290,7 +286,7 @@ func (s *Spec) TCPPort(name string) (int, error) {
 	return 0, fmt.Errorf("it offers no %s; it offers: %s", name, strings.Join(known, ", "))
 }
 
-// Superuser is how the role postgres logs in.
+// Superuser is the login of the role postgres.
 var Superuser = Login{Role: "postgres", Database: "postgres", Secret: guestspec.ServicePostgres}
 
 // Logins are the roles that log in over a network: the superuser, and those of the recipe.
@@ -301,8 +297,7 @@ func (s *Spec) Logins() []Login {
 	return append([]Login{Superuser}, s.Postgres.Logins...)
 }
 
-// SuperuserScope is where the superuser logs in from; empty: the recipe does not say, and it is
-// anywhere.
+// SuperuserScope returns where the superuser may log in from; empty means anywhere, by default.
 func (s *Spec) SuperuserScope() string {
 	if s.Postgres == nil {
 		return ""
@@ -310,8 +305,8 @@ func (s *Spec) SuperuserScope() string {
 	return s.Postgres.Superuser
 }
 
-// RemoteLogin returns a role that logs in from other addresses than the host's, such as a
-// tailnet's; false: there is none.
+// RemoteLogin returns a role that can log in from other addresses than the host's, such as a
+// tailnet's, and false if there is none.
 func (s *Spec) RemoteLogin() (Login, bool) {
 	all := s.Logins()
 	if s.SuperuserScope() == SuperuserFromHost {
@@ -335,8 +330,8 @@ func (s *Spec) Encode() ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// Decode reads and validates a vm.json. Unknown keys are refused: a starter
-// that does not know a key does not know what the machine needs.
+// Decode reads and validates a vm.json. Unknown keys are an error: they may be necessary to start
+// the machine correctly.
 func Decode(src []byte) (*Spec, error) {
 	s := &Spec{}
 	if err := strictjson.Unmarshal(src, s); err != nil {
@@ -348,7 +343,7 @@ func Decode(src []byte) (*Spec, error) {
 	return s, nil
 }
 
-// Validate reports everything that is wrong with the spec.
+// Validate returns all errors of the spec.
 func (s *Spec) Validate() error {
 	var faults []error
 	require := func(ok bool, format string, args ...any) {
@@ -443,8 +438,8 @@ func (n Network) faults() []error {
 	return faults
 }
 
-// isParameter reports whether a kernel takes p as one parameter: a word, or a name with words in
-// quotes (lib/cmdline.c, next_arg).
+// isParameter reports whether the kernel parses p as one parameter: a word, or a name with a quoted
+// value (lib/cmdline.c, next_arg).
 func isParameter(p string) bool {
 	if name, value, found := strings.Cut(p, `="`); found && strings.HasSuffix(value, `"`) {
 		p = name + strings.ReplaceAll(strings.TrimSuffix(value, `"`), " ", "")

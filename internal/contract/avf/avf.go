@@ -1,6 +1,6 @@
-// Package avf is what a phone says of Android's virtualization framework (AVF), and what follows
-// from it for a machine: which hypervisor it has, what that runs, and what its build of crosvm
-// knows. The computer asks before it sends anything, the phone before it starts a machine.
+// Package avf decides whether a phone with Android's virtualization framework (AVF) can run a
+// machine, from its hypervisor, its properties, and the flags of its crosvm. The computer checks
+// before it sends a machine, the phone before it starts one.
 package avf
 
 import (
@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// A Hypervisor is one of those that crosvm knows, by its name for --hypervisor.
+// A Hypervisor is a hypervisor that crosvm supports, by its name for --hypervisor.
 type Hypervisor string
 
 // Hypervisors.
@@ -20,14 +20,13 @@ const (
 	Gunyah    Hypervisor = "gunyah"    // Qualcomm's
 )
 
-// hypervisors in the order in which crosvm looks for one (src/crosvm/sys/linux.rs,
-// get_default_hypervisor).
+// hypervisors in crosvm's order of detection (src/crosvm/sys/linux.rs, get_default_hypervisor).
 var hypervisors = []struct {
 	Hypervisor
 	device, title string
 }{{KVM, "kvm", "KVM"}, {GenieZone, "gzvm", "GenieZone"}, {Gunyah, "gunyah", "Gunyah"}}
 
-// Hypervisors are all of them, in the order in which crosvm looks for one.
+// Hypervisors returns all hypervisors, in crosvm's order of detection.
 func Hypervisors() []Hypervisor {
 	var out []Hypervisor
 	for _, h := range hypervisors {
@@ -36,7 +35,7 @@ func Hypervisors() []Hypervisor {
 	return out
 }
 
-// Device is the hypervisor's device, by its name in /dev; empty for one that is unknown.
+// Device returns the name of the hypervisor's device in /dev, or "" if it is unknown.
 func (h Hypervisor) Device() string {
 	for _, known := range hypervisors {
 		if known.Hypervisor == h {
@@ -46,7 +45,7 @@ func (h Hypervisor) Device() string {
 	return ""
 }
 
-// Title is the hypervisor's name for people.
+// Title returns the hypervisor's name for messages.
 func (h Hypervisor) Title() string {
 	for _, known := range hypervisors {
 		if known.Hypervisor == h {
@@ -56,18 +55,17 @@ func (h Hypervisor) Title() string {
 	return string(h)
 }
 
-// A Protection is what keeps the phone's own system out of a guest's memory.
+// A Protection is the protection of a guest's memory from the phone's system.
 type Protection string
 
 // Protections.
 const (
 	Unprotected     Protection = "none"
-	Protected       Protection = "protected"                  // behind the phone's own firmware for protected machines (pvmfw)
-	WithoutFirmware Protection = "protected-without-firmware" // the kernel is started as it is
+	Protected       Protection = "protected"                  // started by the phone's firmware for protected machines (pvmfw)
+	WithoutFirmware Protection = "protected-without-firmware" // the kernel is started directly
 )
 
-// Usual is the protection of a machine that says nothing of it: Gunyah refuses unprotected machines
-// on most phones.
+// Usual returns the default protection: Gunyah refuses unprotected machines on most phones.
 func (h Hypervisor) Usual() Protection {
 	if h == Gunyah {
 		return WithoutFirmware
@@ -75,12 +73,12 @@ func (h Hypervisor) Usual() Protection {
 	return Unprotected
 }
 
-// Options are what a machine says of its hypervisor. The zero value leaves all to the phone.
+// Options are a machine's options for its hypervisor. The zero value means the phone's defaults.
 type Options struct {
 	Hypervisor Hypervisor `json:"hypervisor,omitempty"`  // empty: the first that the phone has
 	Protection Protection `json:"protection,omitempty"`  // empty: the hypervisor's usual one
-	SwiotlbMiB int        `json:"swiotlb_mib,omitempty"` // memory through which a protected guest and its devices speak; 0: crosvm's choice, 64
-	Balloon    *bool      `json:"balloon,omitempty"`     // the guest gives unused memory back; nil: where it is not protected
+	SwiotlbMiB int        `json:"swiotlb_mib,omitempty"` // memory for I/O of a protected guest; 0: crosvm's default, 64
+	Balloon    *bool      `json:"balloon,omitempty"`     // the guest returns unused memory; nil: unless it is protected
 	HugePages  bool       `json:"huge_pages,omitempty"`  // the guest's memory is backed by huge pages where the kernel has them
 }
 
@@ -100,7 +98,7 @@ func (o Options) Validate() error {
 	return nil
 }
 
-// Over returns the options with what is missing taken from others.
+// Over returns the options with missing values from others.
 func (o Options) Over(others Options) Options {
 	if o.Hypervisor == "" {
 		o.Hypervisor = others.Hypervisor
@@ -118,7 +116,7 @@ func (o Options) Over(others Options) Options {
 	return o
 }
 
-// On returns the options with nothing left open, for a phone's hypervisor.
+// On returns the resolved options for a phone's hypervisor.
 func (o Options) On(h Hypervisor) Options {
 	if o.Hypervisor == "" {
 		o.Hypervisor = h
@@ -126,13 +124,13 @@ func (o Options) On(h Hypervisor) Options {
 	if o.Protection == "" {
 		o.Protection = o.Hypervisor.Usual()
 	}
-	if o.Balloon == nil { // memory that was lent to a protected guest cannot be given back
+	if o.Balloon == nil { // a protected guest cannot return memory
 		o.Balloon = new(o.Protection == Unprotected)
 	}
 	return o
 }
 
-// needs are the flags of which a crosvm must know one each, and what they are for.
+// needs lists groups of flags, of which crosvm must support one each, and their purpose.
 var needs = []struct {
 	any  []string
 	what string
@@ -164,8 +162,7 @@ func ProtectionFlag(p Protection) string {
 	return map[Protection]string{Protected: "--protected-vm", WithoutFirmware: "--protected-vm-without-firmware"}[p]
 }
 
-// Lacks names what a crosvm with these flags cannot give a machine with options that leave nothing
-// open; "" where nothing is missing.
+// Lacks returns what a crosvm with these flags lacks for a machine with resolved options, or "".
 func Lacks(flags map[string]bool, o Options) string {
 	var lacks []string
 	for _, n := range needs {
@@ -173,7 +170,7 @@ func Lacks(flags map[string]bool, o Options) string {
 			lacks = append(lacks, fmt.Sprintf("%s (%s)", n.what, strings.Join(n.any, ", ")))
 		}
 	}
-	if o.Hypervisor != "" && o.Hypervisor != KVM && !flags["--hypervisor"] { // what does not know the flag, knows KVM alone
+	if o.Hypervisor != "" && o.Hypervisor != KVM && !flags["--hypervisor"] { // without the flag, crosvm supports only KVM
 		lacks = append(lacks, fmt.Sprintf("%s (--hypervisor)", o.Hypervisor.Title()))
 	}
 	if flag := ProtectionFlag(o.Protection); flag != "" && !flags[flag] {

@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// A Phone is what a phone says of its hypervisor. What it does not say is empty.
+// A Phone has a phone's data about its hypervisor. Unknown values are empty.
 type Phone struct {
 	Devices   []string // of hypervisors, by their names in /dev
 	Version   string   // ro.boot.hypervisor.version
-	VM        string   // ro.boot.hypervisor.vm.supported: it runs machines that are not protected
+	VM        string   // ro.boot.hypervisor.vm.supported: unprotected machines are supported
 	Protected string   // ro.boot.hypervisor.protected_vm.supported
 	SoC       string   // ro.soc.model
 }
 
-// Hypervisor is the one that crosvm takes by itself; empty: the phone has none.
+// Hypervisor returns crosvm's default hypervisor, or "" if the phone does not have one.
 func (p Phone) Hypervisor() Hypervisor {
 	for _, h := range hypervisors {
 		if slices.Contains(p.Devices, h.device) {
@@ -25,36 +25,36 @@ func (p Phone) Hypervisor() Hypervisor {
 	return ""
 }
 
-// A Class is what is known of a machine on a phone.
+// A Class is the expected result of a machine on a phone.
 type Class string
 
 // Classes.
 const (
-	Runs          Class = "runs"           // the phone says so, or it was reported of its kind
-	ProtectedOnly Class = "protected only" // it runs machines, and not unprotected ones as this
+	Runs          Class = "runs"           // the phone says so, or owners of the model reported it
+	ProtectedOnly Class = "protected only" // the phone runs only protected machines, and this one is not
 	Unsupported   Class = "unsupported"
-	Untested      Class = "untested" // nothing speaks against it, and no report of it is known
+	Untested      Class = "untested" // no known obstacle and no report
 )
 
-// A Verdict says whether a machine runs on a phone, as far as is known.
+// A Verdict says whether a machine is expected to run on a phone.
 type Verdict struct {
 	Class  Class
 	Reason string
-	Advice string // what to do, where the machine does not run
+	Advice string // what to do if the machine does not run
 }
 
-// OK tells whether a start is worth trying.
+// OK reports whether to try a start.
 func (v Verdict) OK() bool { return v.Class == Runs || v.Class == Untested }
 
-// SoCs of Qualcomm's on which owners have reported how Gunyah starts a machine
-// (polygraphene/gunyah-on-sd-guide, README and PVMFW.md): with protection and without firmware, or
-// only behind firmware that wants a signed system.
+// Qualcomm SoCs for which owners have reported how Gunyah starts a machine
+// (polygraphene/gunyah-on-sd-guide, README and PVMFW.md): protected without firmware, or only with
+// firmware that requires a signed system.
 var (
 	startsWithoutFirmware = []string{"SM8750"}           // Snapdragon 8 Elite
 	wantsFirmware         = []string{"SM8550", "SM8650"} // 8 Gen 2, 8 Gen 3
 )
 
-// Judge says what becomes of a machine with these options.
+// Judge returns the verdict for a machine with these options.
 func (p Phone) Judge(o Options) Verdict {
 	usual := p.Hypervisor()
 	if usual == "" {

@@ -1,15 +1,15 @@
-// Package backup is how the databases of a machine and the data of its services travel and are
-// kept.
+// Package backup is the format of backups of a machine's databases and services: the stream and the
+// file.
 //
-// On the way from or to the guest they are a stream of frames ([Writer], [Reader]): parts, and an
-// end with the SHA-256 of all that came before. A stream without its end, or that is not as it was
-// sent, is an error at the reader, whatever broke it.
+// Between guest and host a backup is a stream of frames ([Writer], [Reader]): parts, and an end
+// with the SHA-256 of everything before. The reader returns an error for a truncated or changed
+// stream.
 //
-// On disk they are a ZIP archive ([Create], [Open]) of files that PostgreSQL's own programs read:
-// roles.sql for psql, and a file for each database in pg_dump's custom format for pg_restore. Below
-// services/ lies what services have: NAME.tar for tar, and NAME.stream for the service's own
-// program. backup.json, its last entry, names them with their digests. Nothing in it is compressed
-// by ZIP: pg_dump does that. The archive may lie in an encrypted file, see [Layer].
+// On disk a backup is a ZIP archive ([Create], [Open]) of files that PostgreSQL's programs read:
+// roles.sql for psql, and a file for each database in pg_dump's custom format for pg_restore. The
+// data of services is below services/: NAME.tar for tar, and NAME.stream for the service's own
+// program. backup.json, the last entry, lists them with their digests. ZIP does not compress them:
+// pg_dump does. The file may be encrypted, see [Layer].
 package backup
 
 // A Part is a file of a backup.
@@ -19,7 +19,7 @@ type Part struct {
 	Service  *Service  `json:"service,omitempty"`  // where Kind is KindPaths or KindStream
 }
 
-// A Kind says what a part holds.
+// A Kind is the kind of a part.
 type Kind string
 
 // Kinds of parts. Roles come first, databases follow, then services.
@@ -27,19 +27,19 @@ const (
 	KindRoles    Kind = "roles"    // SQL, as pg_dumpall --roles-only writes it
 	KindDatabase Kind = "database" // pg_dump's custom format
 	KindPaths    Kind = "paths"    // files and directories of a service, a tar of the format pax
-	KindStream   Kind = "stream"   // what a service's own program wrote
+	KindStream   Kind = "stream"   // the output of a service's own program
 )
 
-// A Service says whose data a part is.
+// A Service identifies the service of a part.
 type Service struct {
 	Name string `json:"name"`
-	// Paths are absolute, of KindPaths alone. Names in the tar are these and those below them,
-	// without the first slash. A path that the tar lacks did not exist.
+	// Paths are absolute, only for KindPaths. The tar contains these paths and those below them,
+	// without the leading slash. A path that the tar lacks did not exist.
 	Paths []string `json:"paths,omitempty"`
 }
 
-// A Database is what pg_dump leaves out of a database: how it is made, and what belongs to its
-// name.
+// A Database has the properties of a database that pg_dump leaves out: those of CREATE DATABASE and
+// of the database's name.
 type Database struct {
 	Name      string    `json:"name"`
 	Owner     string    `json:"owner"`
@@ -53,13 +53,13 @@ type Database struct {
 	Limit     int       `json:"limit"`            // of connections; -1: none
 	Comment   string    `json:"comment,omitempty"`
 	Settings  []Setting `json:"settings,omitempty"`
-	Privilege []Grant   `json:"privileges,omitempty"` // beyond the defaults, or in their place
-	Closed    bool      `json:"closed,omitempty"`     // the defaults of PUBLIC are taken away
+	Privilege []Grant   `json:"privileges,omitempty"` // in addition to the defaults, or instead of them
+	Closed    bool      `json:"closed,omitempty"`     // the default privileges of PUBLIC are revoked
 }
 
 // A Setting is one of ALTER DATABASE SET or ALTER ROLE IN DATABASE SET.
 type Setting struct {
-	Role string `json:"role,omitempty"` // empty: everybody
+	Role string `json:"role,omitempty"` // empty: all roles
 	Text string `json:"text"`           // NAME=VALUE, as pg_db_role_setting has it
 }
 
@@ -76,20 +76,20 @@ type Sum struct {
 	SHA256 string `json:"sha256"` // hexadecimal
 }
 
-// A Restoration is what a restore did.
+// A Restoration is the result of a restore.
 type Restoration struct {
-	Databases []string `json:"databases"`          // that are as in the backup now
-	Roles     []string `json:"roles"`              // that were made; those that were there stay as they were
-	Services  []string `json:"services,omitempty"` // whose data are as in the backup now
+	Databases []string `json:"databases"`          // restored databases
+	Roles     []string `json:"roles"`              // created roles; existing ones are not changed
+	Services  []string `json:"services,omitempty"` // services with restored data
 	Warnings  []string `json:"warnings,omitempty"`
 }
 
-// An Event is what the guest says, a line of JSON each, while it restores. The last one has Done or
+// An Event is a message of the guest during a restore, a line of JSON. The last one has Done or
 // Fault.
 type Event struct {
 	Progress string       `json:"progress,omitempty"`
 	Done     *Restoration `json:"done,omitempty"`
-	// Upgraded is the end of an upgrade in place of Done.
+	// Upgraded is the result of an upgrade, instead of Done.
 	Upgraded *Upgraded `json:"upgraded,omitempty"`
 	Fault    string    `json:"fault,omitempty"` // why nothing was changed
 }

@@ -17,14 +17,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// Formats of backup.json. One that holds services has the newer one, so that a sov that knows only
-// databases refuses it and says so.
+// Formats of backup.json. A backup with services has the newer format, so that versions of sov that
+// support only databases refuse it.
 const (
 	FormatDatabases = 1
 	FormatServices  = 2
 )
 
-// index is the entry that names the others.
+// index is the entry that lists the others.
 const index = "backup.json"
 
 // maxIndex bounds it, in bytes.
@@ -45,22 +45,22 @@ type File struct {
 	Sum
 }
 
-// plain are names of databases that make a name of a file.
+// plain matches names of databases that are usable as file names.
 var plain = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}$`)
 
-// A Layer lies between an archive and its file, such as an encryption. The zero Layer changes
-// nothing.
+// A Layer is a transformation between an archive and its file, such as encryption. The zero Layer
+// changes nothing.
 type Layer struct {
-	// Seal returns a writer whose Close ends what is written to the file.
+	// Seal returns a writer of the archive. Its Close completes the file.
 	Seal func(file io.Writer) (io.WriteCloser, error)
 	// Open returns the archive in a file of size bytes, and the archive's size.
 	Open func(file io.ReaderAt, size int64) (io.ReaderAt, int64, error)
 }
 
-// Create writes what a stream brings into an archive at path, which appears, or takes an older
-// one's place, when all has come and was checked. Only its owner may read it: it holds passwords'
-// verifiers. What the layer seals reaches the disk only sealed; its Open must open what its Seal
-// has made.
+// Create writes the content of a stream to an archive at path. The archive appears, or replaces an
+// older one, when the stream is complete and verified. Only its owner can read it, because it
+// contains password verifiers. With an encrypting layer no plain text is written to the disk; the
+// layer's Open must be able to read the output of its Seal.
 func Create(path string, b Backup, stream *Reader, layer Layer) (_ *Backup, err error) {
 	f, err := durable.Create(path, 0o600)
 	if err != nil {
@@ -70,7 +70,7 @@ func Create(path string, b Backup, stream *Reader, layer Layer) (_ *Backup, err 
 	if err := b.seal(f, stream, layer); err != nil {
 		return nil, err
 	}
-	again, err := Open(f.Name(), layer) // what was written is what will be read
+	again, err := Open(f.Name(), layer) // verify by reading it back
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func (b *Backup) fileName(p Part) string {
 	case p.Kind == KindRoles:
 		return "roles.sql"
 	case p.Kind == KindPaths:
-		n := 1 // a service has a part for each disk that its paths are on
+		n := 1 // a service has a part for each disk of its paths
 		for _, f := range b.Files {
 			if f.Kind == KindPaths && f.Service.Name == p.Service.Name {
 				n++
@@ -165,7 +165,7 @@ type Archive struct {
 	files map[string]*zip.File
 }
 
-// Open opens an archive and reads what it holds.
+// Open opens an archive and reads its index.
 func Open(path string, layer Layer) (_ *Archive, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -266,12 +266,12 @@ func (b *Backup) Services() []string {
 	return names
 }
 
-// A Choice says which parts of an archive are wanted.
+// A Choice selects parts of an archive.
 type Choice struct {
 	Databases, Services []string
 }
 
-// wants reports whether a part is chosen. Roles come with databases.
+// wants reports whether a part is selected. Roles are selected with databases.
 func (c Choice) wants(p Part) bool {
 	switch p.Kind {
 	case KindRoles:
@@ -282,10 +282,10 @@ func (c Choice) wants(p Part) bool {
 	return slices.Contains(c.Services, p.Service.Name)
 }
 
-// All chooses everything that the backup holds.
+// All selects everything in the backup.
 func (b *Backup) All() Choice { return Choice{b.Databases(), b.Services()} }
 
-// Verify reads all of it and compares lengths and digests.
+// Verify reads the whole archive and compares lengths and digests.
 func (a *Archive) Verify() error {
 	for _, f := range a.Files {
 		if err := a.copy(io.Discard, f); err != nil {
@@ -295,7 +295,7 @@ func (a *Archive) Verify() error {
 	return nil
 }
 
-// Send writes what is chosen of the archive as a stream.
+// Send writes the selected parts of the archive as a stream.
 func (a *Archive) Send(w *Writer, chosen Choice) error {
 	for _, f := range a.Files {
 		if !chosen.wants(f.Part) {

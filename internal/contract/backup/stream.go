@@ -20,20 +20,20 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// A stream begins with magic. Then come frames: a byte that says what it is, a length in 32 bits,
-// big-endian, and that many bytes.
+// A stream begins with magic. Frames follow: a type byte, a length in 32 bits, big-endian, and that
+// many bytes.
 const magic = "sov backup 1\n"
 
 const (
 	framePart  = 'P' // JSON, a Part: its content follows
 	frameData  = 'D' // of the part
-	frameEnd   = 'E' // nothing: the part is whole
-	frameAlive = 'A' // nothing: the sender is still at work
-	frameLast  = 'Z' // the stream is whole: SHA-256 of all that came before
-	frameFault = 'X' // text: why it is not, and will not be
+	frameEnd   = 'E' // empty: the part is complete
+	frameAlive = 'A' // empty: the sender is still working
+	frameLast  = 'Z' // the stream is complete: SHA-256 of everything before
+	frameFault = 'X' // text: why the stream is incomplete
 )
 
-// alive is how often a stream says that more is to come.
+// alive is the interval of keep-alive frames.
 const alive = 5 * time.Second
 
 const (
@@ -102,10 +102,10 @@ func (s *Writer) Write(p []byte) (int, error) {
 // End ends the part that was begun.
 func (s *Writer) End() error { return s.frame(frameEnd, nil) }
 
-// Alive tells the reader that more is to come.
+// Alive sends a keep-alive frame.
 func (s *Writer) Alive() error { return s.frame(frameAlive, nil) }
 
-// KeepAlive calls Alive every few seconds until ctx is done. An error comes back at the next write.
+// KeepAlive calls Alive every few seconds until ctx is done. The next write returns an error of it.
 func (s *Writer) KeepAlive(ctx context.Context) {
 	ticker := time.NewTicker(alive)
 	defer ticker.Stop()
@@ -119,14 +119,14 @@ func (s *Writer) KeepAlive(ctx context.Context) {
 	}
 }
 
-// Close ends the stream: it is whole.
+// Close completes the stream.
 func (s *Writer) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.frameLocked(frameLast, s.sum.Sum(nil))
 }
 
-// Fail ends the stream with the reason why it is not whole.
+// Fail ends the stream with the reason why it is incomplete.
 func (s *Writer) Fail(reason string) error {
 	return s.frame(frameFault, []byte(reason[:min(len(reason), maxFrame)]))
 }
@@ -148,8 +148,8 @@ func NewReader(r io.Reader) *Reader {
 
 var errBroken = errors.New("the backup's stream is not what was sent")
 
-// Next returns the next part and its content. At the end of a stream that is whole, bit for bit,
-// the error is io.EOF; at that of any other it is not. Until then nothing that was read is certain.
+// Next returns the next part and its content. The error is io.EOF only at the end of a complete and
+// verified stream. Until then the data that was read is not verified.
 func (s *Reader) Next() (Part, io.Reader, error) {
 	var p Part
 	if s.done {
@@ -188,7 +188,7 @@ func (s *Reader) Next() (Part, io.Reader, error) {
 	return p, s.open, nil
 }
 
-// valid reports whether a part is one that Writer was meant to write.
+// valid reports whether a part is valid.
 func (p Part) valid() bool {
 	switch p.Kind {
 	case KindRoles:
@@ -210,7 +210,7 @@ func (s *Service) valid() bool {
 	})
 }
 
-// known returns an error for a kind that a newer sov has.
+// known returns an error for an unknown kind, from a newer version of sov.
 func (p Part) known() error {
 	switch p.Kind {
 	case KindRoles, KindDatabase, KindPaths, KindStream:
@@ -235,7 +235,7 @@ func (s *Reader) begin() error {
 	return nil
 }
 
-// frame reads the next frame that says something.
+// frame reads the next frame that is not a keep-alive.
 func (s *Reader) frame() (byte, []byte, error) {
 	for {
 		var header [5]byte
@@ -264,7 +264,7 @@ func (s *Reader) frame() (byte, []byte, error) {
 	}
 }
 
-// cut makes an end of file an error: a stream has an end of its own.
+// cut converts io.EOF to an error: a stream ends with its own frame.
 func cut(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF
@@ -276,7 +276,7 @@ func cut(err error) error {
 type content struct {
 	s    *Reader
 	rest []byte
-	err  error // io.EOF: the part's end has come
+	err  error // io.EOF at the end of the part
 }
 
 // Read implements io.Reader.

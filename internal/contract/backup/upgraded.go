@@ -5,8 +5,7 @@ import (
 	"strings"
 )
 
-// Upgraded is what an upgrade of PostgreSQL's cluster did, or what was done with one that was
-// upgraded before.
+// Upgraded is the result of an upgrade of PostgreSQL's cluster, or of a later operation on it.
 type Upgraded struct {
 	From     string   `json:"from,omitempty"`      // major version
 	To       string   `json:"to,omitempty"`        //
@@ -17,7 +16,7 @@ type Upgraded struct {
 	Checksums bool `json:"checksums,omitempty"`
 }
 
-// String says in a sentence what was done.
+// String describes the result in a sentence.
 func (u *Upgraded) String() string {
 	switch {
 	case u.To != "":

@@ -1,8 +1,7 @@
-// Package configdisk reads and writes the config disk: the few KiB by which whoever starts a
-// guest tells it what no image can know, namely its addresses, the time, its secrets and the
-// token of its endpoint.
+// Package configdisk reads and writes the config disk: a few KiB with a guest's configuration for
+// one start, namely its addresses, the time, its secrets and the token of its endpoint.
 //
-// The disk is attached read-only and written anew for every start. Its layout, all integers
+// The disk is attached read-only and written for every start. Its layout, all integers
 // little-endian:
 //
 //	offset  size  what
@@ -13,9 +12,9 @@
 //	48      n     JSON of Config
 //	48+n          zeros up to a multiple of 512, the sector of a virtio disk
 //
-// Whoever can read the disk knows every secret of the guest: it is to be in memory ([InMemory]),
-// and where it has to be a file, that is to be made with mode 0600. No error of this package holds
-// a byte of the JSON, and a [Config] prints without its secrets whatever the verb.
+// The disk contains every secret of the guest, so it should be in memory ([InMemory]); if it must
+// be a file, its mode must be 0600. Errors of this package never contain a byte of the JSON, and a
+// [Config] prints without its secrets with every verb.
 package configdisk
 
 import (
@@ -35,9 +34,9 @@ import (
 )
 
 const (
-	// Magic is what a config disk begins with; a guest finds its disk by it.
+	// Magic is the start of a config disk, by which a guest finds it.
 	Magic = "SOVCONF\n"
-	// MaxJSON bounds the JSON, in bytes.
+	// MaxJSON is the largest JSON, in bytes.
 	MaxJSON = 1 << 20
 
 	version    = 1
@@ -45,54 +44,52 @@ const (
 	sectorSize = 512
 )
 
-// ErrNotConfigDisk says that what was read does not begin with Magic.
+// ErrNotConfigDisk says that the data does not begin with Magic.
 var ErrNotConfigDisk = errors.New("not a config disk")
 
-// Config is what a guest is told at each start.
+// Config is a guest's configuration for one start.
 type Config struct {
-	Hostname string  `json:"hostname,omitempty"` // one DNS label; empty leaves the image's
+	Hostname string  `json:"hostname,omitempty"` // one DNS label; empty: the image's
 	Network  Network `json:"network"`
-	// Time is the wall clock of whoever wrote the disk, just before the start. The guest sets its
-	// clock by it before anything else.
+	// Time is the host's wall-clock time just before the start. The guest sets its clock to it
+	// before anything else.
 	Time time.Time `json:"time"`
-	// TimeServers are SNTP servers of whoever wrote the disk, in order of preference, at most
-	// MaxTimeServers. A machine with a TimePort needs none.
+	// TimeServers are SNTP servers of the host, in order of preference, at most MaxTimeServers. A
+	// machine with a TimePort does not need them.
 	TimeServers []netip.AddrPort `json:"time_servers,omitempty"`
 	// Secrets by name (see guestspec.ValidSecretName); values are any UTF-8 text of up to
 	// guestspec.MaxSecret bytes.
 	Secrets map[string]string `json:"secrets,omitempty"`
-	// Host tells the phone or computer that starts the guest from others, so that the guest notices
-	// when its data disk was copied elsewhere: up to MaxHost printable ASCII characters; empty:
-	// unknown.
+	// Host is an ID of the phone or computer that starts the guest, by which the guest detects a
+	// copied data disk: up to MaxHost printable ASCII characters; empty if unknown.
 	Host string `json:"host,omitempty"`
-	// Token admits to the guest's endpoint for as long as the guest runs: at least MinToken
-	// printable ASCII characters. Without one the endpoint does not listen.
+	// Token is the access token of the guest's endpoint for this boot: at least MinToken printable
+	// ASCII characters. Without it the endpoint does not listen.
 	Token string `json:"token,omitempty"`
 }
 
-// TimePort is the name of the virtio-serial port at whose other end an SNTP server is, in a machine
-// that has one: packets of 48 bytes (RFC 4330, section 4), each way one after another.
+// TimePort is the name of the virtio-serial port of the host's SNTP server, if the machine has one:
+// packets of 48 bytes (RFC 4330, section 4), without framing.
 const TimePort = "sov.time"
 
-// MaxTimeServers bounds Config.TimeServers.
+// MaxTimeServers is the maximum length of Config.TimeServers.
 const MaxTimeServers = 4
 
-// MaxHost bounds Config.Host, in bytes.
+// MaxHost is the maximum length of Config.Host, in bytes.
 const MaxHost = 64
 
-// MinToken is the least length of a token: 32 hexadecimal digits are 128 bits.
+// MinToken is the minimum length of a token: 32 hexadecimal digits are 128 bits.
 const MinToken = 32
 
 // Network is the guest's side of its one network interface.
 type Network struct {
-	// Address with the length of its prefix, such as 192.168.100.2/24. The zero value leaves the
-	// interface alone.
+	// Address is the address with its prefix length, such as 192.168.100.2/24. With the zero value
+	// the interface is not configured.
 	Address netip.Prefix `json:"address"`
 	Gateway netip.Addr   `json:"gateway"`       // of the default route; zero: none
 	DNS     []netip.Addr `json:"dns,omitempty"` // in order of preference, at most 3 as in resolv.conf(5)
 	MTU     int          `json:"mtu,omitempty"` // bytes; 0 leaves the interface's
-	// Hosts are names that the guest resolves by itself, for as long as the host does not give it
-	// others.
+	// Hosts are the initial names in the guest's /etc/hosts; the host may replace them later.
 	Hosts []Host `json:"hosts,omitempty"`
 }
 
@@ -102,13 +99,13 @@ type Host struct {
 	Address netip.Addr `json:"address"`
 }
 
-// Domain is behind a machine's name in the names of Hosts. ICANN reserves it for private use.
+// Domain is the suffix of machines' names in Hosts. ICANN reserves it for private use.
 const Domain = ".internal"
 
 // MaxHosts bounds Hosts.
 const MaxHosts = 256
 
-// CheckHosts reports the first thing wrong with names for a guest.
+// CheckHosts returns the first error in names for a guest.
 func CheckHosts(hosts []Host) error {
 	if len(hosts) > MaxHosts {
 		return fmt.Errorf("%d names of hosts, at most %d can be used", len(hosts), MaxHosts)
@@ -121,15 +118,15 @@ func CheckHosts(hosts []Host) error {
 	return nil
 }
 
-// Format prints the parts of c that are no secret, whatever the verb: a config must not leak
-// through a stray %v.
+// Format prints only the parts of c that are not secret, with every verb, so that a %v cannot leak
+// secrets.
 func (c Config) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "configdisk.Config{Hostname:%q Network:{%s via %s dns %s mtu %d} Time:%s Secrets:%d Token:%t}",
 		c.Hostname, c.Network.Address, c.Network.Gateway, c.Network.DNS, c.Network.MTU,
 		c.Time.UTC().Format(time.RFC3339), len(c.Secrets), c.Token != "")
 }
 
-// Validate reports the first thing wrong with c, without quoting anything of it that is secret.
+// Validate returns the first error in c, without quoting secrets.
 func (c Config) Validate() error {
 	if c.Hostname != "" && !guestspec.ValidHostname(c.Hostname) {
 		return errors.New("config disk: the host name is not a DNS label of up to 63 letters, digits and dashes")
@@ -195,14 +192,14 @@ func (n Network) validate() error {
 	if err := CheckHosts(n.Hosts); err != nil {
 		return fmt.Errorf("config disk: %w", err)
 	}
-	// 68 is IPv4's least (RFC 791); 65535 the most that a virtio interface takes.
+	// 68 is IPv4's minimum (RFC 791), 65535 the maximum of a virtio interface.
 	if n.MTU != 0 && (n.MTU < 68 || n.MTU > 65535) {
 		return fmt.Errorf("config disk: the MTU %d is not in 68..65535", n.MTU)
 	}
 	return nil
 }
 
-// Encode returns the bytes of a config disk that says c.
+// Encode returns the bytes of a config disk with c.
 func Encode(c Config) ([]byte, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -225,7 +222,7 @@ func Encode(c Config) ([]byte, error) {
 	return disk, nil
 }
 
-// checksum covers the header before it as well as the JSON, so that no flipped bit goes unseen.
+// checksum covers the header and the JSON, so that every flipped bit is detected.
 func checksum(header, body []byte) [sha256.Size]byte {
 	h := sha256.New()
 	h.Write(header)
@@ -233,8 +230,8 @@ func checksum(header, body []byte) [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// Decode reads the config disk in the first size bytes of r. It returns an error that wraps
-// ErrNotConfigDisk when they do not begin with Magic.
+// Decode reads the config disk in the first size bytes of r. The error wraps ErrNotConfigDisk if
+// they do not begin with Magic.
 func Decode(r io.ReaderAt, size int64) (Config, error) {
 	header := make([]byte, headerSize)
 	if size < headerSize {
@@ -270,8 +267,8 @@ func Decode(r io.ReaderAt, size int64) (Config, error) {
 	return c, nil
 }
 
-// describeJSON says where the JSON is wrong and nothing else: the errors of encoding/json quote
-// what they read, which may be part of a secret.
+// describeJSON returns only the position of a JSON error: the errors of encoding/json quote the
+// input, which may contain a secret.
 func describeJSON(err error) error {
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError

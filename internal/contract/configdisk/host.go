@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// HostOf returns the value of Config.Host for a serial number, or another text that one host alone
-// has: a digest, since the text may be nobody else's business. It is empty for an empty text.
+// HostOf returns the value of Config.Host for a serial number or another unique text of a host. It
+// is a digest, because the text may be private. It is empty for an empty text.
 func HostOf(serial string) string {
 	if serial = strings.TrimSpace(serial); serial == "" {
 		return ""
@@ -17,8 +17,8 @@ func HostOf(serial string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// ThisHost is the value of Config.Host for the Linux system that this program runs on; empty
-// elsewhere (machine-id(5)).
+// ThisHost returns the value of Config.Host for this Linux system (machine-id(5)), or "" on other
+// systems.
 func ThisHost() string {
 	text, err := os.ReadFile("/etc/machine-id")
 	if err != nil {

@@ -8,8 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// InMemory puts an encoded disk into a file of the kernel's memory (memfd_create(2)), which no file
-// system has.
+// InMemory writes an encoded disk to an anonymous file in memory (memfd_create(2)).
 func InMemory(disk []byte) (*Memory, error) {
 	fd, err := unix.MemfdCreate("sov-config", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -18,7 +17,7 @@ func InMemory(disk []byte) (*Memory, error) {
 	m := &Memory{file: os.NewFile(uintptr(fd), "memfd:sov-config"), size: len(disk)}
 	_, err = m.file.Write(disk)
 	if err == nil {
-		var again *os.File // whether policy allows it is not known before
+		var again *os.File // SELinux may refuse it
 		if again, err = m.Open(); err == nil {
 			err = again.Close()
 		}

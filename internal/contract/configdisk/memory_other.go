@@ -4,5 +4,5 @@ package configdisk
 
 import "errors"
 
-// InMemory is an error: only Linux has files that are in no file system.
+// InMemory returns an error: only Linux has memfd_create.
 func InMemory([]byte) (*Memory, error) { return nil, errors.ErrUnsupported }

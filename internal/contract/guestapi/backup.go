@@ -14,7 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/backup"
 )
 
-// open makes a request whose body and answer go on for as long as they do: only ctx bounds it.
+// open sends a request with a body and a response of any length: only ctx limits its time.
 func (c *Client) open(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
 	request, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
@@ -38,12 +38,12 @@ func (c *Client) open(ctx context.Context, method, path string, body io.Reader) 
 	return nil, err
 }
 
-// QueryIdentity is the key of the query for PathBackup by which the machine's node on its tailnet
-// is saved too. A guest that does not know it leaves the node out.
+// QueryIdentity is the query key for PathBackup that includes the machine's tailnet node in the
+// backup. Older guests ignore it.
 const QueryIdentity = "identity"
 
-// Backup writes the databases' stream to w as it comes; whoever reads it learns whether it is
-// whole. With identity the machine's node is part of it.
+// Backup copies the backup stream to w. The reader of the stream must verify that it is complete.
+// With identity it includes the machine's tailnet node.
 func (c *Client) Backup(ctx context.Context, w io.Writer, identity bool) error {
 	path := PathBackup
 	if identity {
@@ -60,11 +60,11 @@ func (c *Client) Backup(ctx context.Context, w io.Writer, identity bool) error {
 	return nil
 }
 
-// maxEvent bounds an event, in bytes.
+// maxEvent is the largest event, in bytes.
 const maxEvent = 4 << 20
 
-// Restore sends a stream and calls event for each of the guest's. The error is nil when the last
-// one says that it is done.
+// Restore sends a stream and calls event for each event of the guest. The error is nil if the last
+// one reports success.
 func (c *Client) Restore(ctx context.Context, r io.Reader, event func(backup.Event)) error {
 	body, err := c.open(ctx, http.MethodPost, PathRestore, io.NopCloser(r))
 	if err != nil {
@@ -73,9 +73,8 @@ func (c *Client) Restore(ctx context.Context, r io.Reader, event func(backup.Eve
 	return follow("restore", body, event)
 }
 
-// Upgrade has the guest do to PostgreSQL's cluster what do names (guestspec.DoUpgrade and its
-// like), and calls event for each of its events. The error is nil when the last one says that it is
-// done.
+// Upgrade runs the operation do (guestspec.DoUpgrade and others) on PostgreSQL's cluster, and calls
+// event for each event of the guest. The error is nil if the last one reports success.
 func (c *Client) Upgrade(ctx context.Context, do string, event func(backup.Event)) error {
 	body, err := c.open(ctx, http.MethodPost, PathUpgrade+"?"+url.Values{QueryDo: {do}}.Encode(), nil)
 	if err != nil {
@@ -84,7 +83,7 @@ func (c *Client) Upgrade(ctx context.Context, do string, event func(backup.Event
 	return follow(do, body, event)
 }
 
-// follow reads events until one says that all is done, or what went wrong.
+// follow reads events until the one with the result or the error.
 func follow(what string, body io.ReadCloser, event func(backup.Event)) error {
 	defer body.Close()
 	lines := bufio.NewScanner(body)

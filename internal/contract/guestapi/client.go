@@ -14,40 +14,42 @@ import (
 )
 
 const (
-	// requestTimeout bounds one request, of which a status is the slowest.
+	// requestTimeout is the timeout of a request; a status is the slowest.
 	requestTimeout = 10 * time.Second
-	// maxAnswer bounds what is read of an answer, in bytes: far above any real status.
+	// maxAnswer is the largest response, in bytes, far above any real status.
 	maxAnswer = 4 << 20
 )
 
-// maxHeader bounds the header of an answer, and maxComplaint what an error quotes, in bytes.
+// maxHeader is the largest header of a response, maxComplaint how much of a response an error
+// quotes, in bytes.
 const (
 	maxHeader    = 64 << 10
 	maxComplaint = 1 << 10
 )
 
-// stay keeps a guest from having the phone's root, which asks, ask another server, with the token.
+// stay refuses redirects: a guest must not make the client, which is root on the phone, send the
+// token to another server.
 func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// complaint is what an answer says that is not the one expected.
+// complaint returns the text of an error response.
 func complaint(body []byte) string {
 	return strings.TrimSpace(string(body[:min(len(body), maxComplaint)]))
 }
 
-// A Client asks one guest, for as long as it runs.
+// A Client is a client of one guest's endpoint, for one boot.
 type Client struct {
 	base   string
 	token  string
 	http   *http.Client
-	stream *http.Client // without a bound on an answer's time
+	stream *http.Client // without a timeout
 }
 
-// NewClient returns a client for the endpoint at address, which admits holders of token.
+// NewClient returns a client for the endpoint at address with the access token.
 func NewClient(address netip.AddrPort, token string) *Client {
 	return &Client{
 		base:  "http://" + address.String(),
 		token: token,
-		// The guest is on this machine's own link: no proxy of the environment may see the token.
+		// The guest is on this host's own link: proxies of the environment must not see the token.
 		http: &http.Client{Timeout: requestTimeout, CheckRedirect: stay, Transport: &http.Transport{
 			Proxy: nil, DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeader, DisableCompression: true, DialContext: dial,
 		}},
@@ -58,7 +60,7 @@ func NewClient(address netip.AddrPort, token string) *Client {
 	}
 }
 
-// Status asks how the guest is.
+// Status requests the guest's status.
 func (c *Client) Status(ctx context.Context) (*Status, error) {
 	body, err := c.do(ctx, http.MethodGet, PathStatus, http.StatusOK)
 	if err != nil {
@@ -71,20 +73,20 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return status, nil
 }
 
-// Metrics asks for the status in Prometheus' text format.
+// Metrics requests the status in Prometheus' text format.
 func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
 	return c.do(ctx, http.MethodGet, PathMetrics, http.StatusOK)
 }
 
-// A LogQuery says which part of the guest's log is wanted.
+// A LogQuery selects a part of the guest's log.
 type LogQuery struct {
 	Service string // empty: all of them
 	Lines   int    // from the end
-	Follow  bool   // and what comes, until the context is done
+	Follow  bool   // also new lines, until the context is done
 }
 
-// Logs copies lines of the guest's log to w, each "TIME LEVEL SERVICE: TEXT". A log that is
-// followed ends with ctx, which is no error.
+// Logs copies lines of the guest's log to w, each "TIME LEVEL SERVICE: TEXT". With Follow it ends
+// with ctx, without an error.
 func (c *Client) Logs(ctx context.Context, q LogQuery, w io.Writer) error {
 	query := url.Values{QueryLines: {strconv.Itoa(q.Lines)}, QueryFollow: {strconv.FormatBool(q.Follow)}}
 	if q.Service != "" {
@@ -106,8 +108,8 @@ func (c *Client) Logs(ctx context.Context, q LogQuery, w io.Writer) error {
 	return nil
 }
 
-// LookAtClock makes the guest compare its clock with the best source that answers, and correct it,
-// now: for a host that knows that it slept, or that its own clock was set.
+// LookAtClock makes the guest compare its clock with the best source now and correct it, for
+// example after a suspend or a change of the host's clock.
 func (c *Client) LookAtClock(ctx context.Context) (*Clock, error) {
 	body, err := c.do(ctx, http.MethodPost, PathClock, http.StatusOK)
 	if err != nil {
@@ -120,7 +122,8 @@ func (c *Client) LookAtClock(ctx context.Context) (*Clock, error) {
 	return clock, nil
 }
 
-// Shutdown asks for an orderly end and returns when the guest has agreed to it, before it is done.
+// Shutdown requests a clean shutdown and returns when the guest has accepted the request, before
+// the shutdown is complete.
 func (c *Client) Shutdown(ctx context.Context) error {
 	_, err := c.do(ctx, http.MethodPost, PathShutdown, http.StatusAccepted)
 	return err

@@ -5,9 +5,8 @@ import (
 	"strings"
 )
 
-// Describe says how those services are whose state is one of states, and why, for people: with the
-// reason and, where a service has ended by itself, the last line that it printed. It is empty where
-// there are none.
+// Describe describes the services in one of the states: with the reason and, if a service has
+// ended, its last line of output. It returns "" if there are none.
 func (s *Status) Describe(states ...string) string {
 	var lines []string
 	for _, service := range s.Services {
@@ -18,7 +17,7 @@ func (s *Status) Describe(states ...string) string {
 	return strings.Join(lines, "; ")
 }
 
-// String says what the file holds, for people.
+// String describes the file's content.
 func (a SettingsAside) String() string {
 	if len(a.Settings) == 0 {
 		return "a damaged file, kept as " + a.File
@@ -26,7 +25,7 @@ func (a SettingsAside) String() string {
 	return strings.Join(a.Settings, ", ") + ", kept in " + a.File
 }
 
-// Summary is the service's state and, where it runs at its times, how it ran last.
+// Summary returns the service's state and, for a scheduled service, the result of the last run.
 func (s Service) Summary() string {
 	text := s.State
 	if s.Schedule == nil {
@@ -43,10 +42,10 @@ func (s Service) Summary() string {
 	return text + ", next " + s.Schedule.Next.UTC().Format(scheduleTime)
 }
 
-// scheduleTime is how times of a schedule, which are UTC, are printed.
+// scheduleTime is the format of times of a schedule, which are UTC.
 const scheduleTime = "2006-01-02 15:04 UTC"
 
-// Describe says how the service is and why, as Status.Describe does.
+// Describe describes the service like Status.Describe.
 func (s Service) Describe() string {
 	line := s.Name + " is " + s.State
 	switch s.State {
@@ -64,7 +63,7 @@ func (s Service) Describe() string {
 	return line
 }
 
-// LastLine is the last line that the service printed, unless Reason quotes a line of it already.
+// LastLine returns the last line of the service's output, or "" if Reason already quotes a line.
 func (s Service) LastLine() string {
 	last := ""
 	for _, line := range s.LastOutput {

@@ -13,17 +13,17 @@ import (
 // ip_unprivileged_port_start).
 const FirstUnprivileged = 1024
 
-// firstDialed is the first port from which this package connects; rresvport(3) takes the same ones.
+// firstDialed is the first local port that this package uses, the same as rresvport(3).
 const firstDialed = 512
 
-// dial connects to a guest. Root connects from a privileged port: a guest whose endpoint is flooded
-// by other users of the host answers root all the same.
+// dial connects to a guest. Root uses a privileged local port, so that the guest still answers root
+// while other users of the host flood the endpoint.
 func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: requestTimeout}
 	if os.Geteuid() != 0 {
 		return dialer.DialContext(ctx, network, address)
 	}
-	const attempts = 8 // ports of recent connections are taken for a minute
+	const attempts = 8 // ports of recent connections stay in use for a minute
 	for range attempts {
 		dialer.LocalAddr = &net.TCPAddr{Port: firstDialed + rand.IntN(FirstUnprivileged-firstDialed)}
 		conn, err := dialer.DialContext(ctx, network, address)

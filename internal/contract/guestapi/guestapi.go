@@ -1,6 +1,6 @@
-// Package guestapi is the guest's HTTP endpoint as both ends see it: the paths and JSON that
-// sov-init answers with (package guest), and the client for whoever runs the machine (sov run, the
-// runner on a phone).
+// Package guestapi is the API of the guest's HTTP endpoint: the paths and JSON formats, which
+// sov-init implements (package guest), and the client for the programs that run a machine (sov run,
+// the runner on a phone).
 //
 // The endpoint listens on the guest's own address only, and every request carries the token of this
 // boot:
@@ -16,9 +16,9 @@
 //	POST /restore    200, takes such a stream and answers with its events, a line of JSON each
 //	POST /session    101, and a shell or a command in frames of package session, as its Upgrade header asks for
 //
-// A missing or wrong token is answered with 401, and where there are many of them with 429. Where
-// there is nothing to save, the database is not ready, or another backup or restore is under way,
-// the answer is 409 and says so.
+// Requests with a missing or wrong token get 401, or 429 if there are many of them. The status is
+// 409, with the reason, if there is nothing to back up, the database is not ready, or another
+// backup or restore is running.
 package guestapi
 
 import (
@@ -26,8 +26,8 @@ import (
 	"time"
 )
 
-// StatusTime bounds how long the guest takes for a status: a service that has not answered it by
-// then is told as not answering. Whoever asks waits longer.
+// StatusTime is how long the guest waits for services to compose a status; services that take
+// longer are reported as not answering. Clients must wait longer.
 const StatusTime = 2 * time.Second
 
 // Paths of the endpoint.
@@ -44,14 +44,13 @@ const (
 	PathHosts    = "/hosts"
 )
 
-// NoShell is the answer to PathSession, with status 404, of a guest whose image has no sessions.
+// NoShell is the response to PathSession, with status 404, of a guest without sessions.
 const NoShell = "its recipe leaves shells out (vm.shell: false)"
 
-// The guest's second console, hvc1, takes lines. It is the way to the guest that does not need its
-// network.
+// The guest's second console, hvc1, accepts requests as lines, without the network.
 const (
 	ConsoleDevice   = "/dev/hvc1" // in the guest
-	ConsoleShutdown = "shutdown"  // the line that asks for what PathShutdown does
+	ConsoleShutdown = "shutdown"  // the line with the effect of PathShutdown
 )
 
 // Keys of the query for PathLogs.
@@ -61,30 +60,30 @@ const (
 	QueryFollow  = "follow"
 )
 
-// QueryDo is the key of the query for PathUpgrade: guestspec.DoUpgrade and its like.
+// QueryDo is the query key for PathUpgrade: guestspec.DoUpgrade and others.
 const QueryDo = "do"
 
-// A Status is how the guest is.
+// A Status is the guest's status.
 type Status struct {
 	Image    string    `json:"image"`              // the recipe's name
 	Version  string    `json:"version"`            // of the image
 	Hostname string    `json:"hostname"`           //
-	BootID   string    `json:"boot_id"`            // /proc/sys/kernel/random/boot_id: another one is another boot
+	BootID   string    `json:"boot_id"`            // /proc/sys/kernel/random/boot_id, different for each boot
 	Kernel   string    `json:"kernel"`             // release, as uname -r
 	Time     time.Time `json:"time"`               // the guest's clock when it answered
 	Uptime   float64   `json:"uptime"`             // seconds since the kernel started
-	Ready    bool      `json:"ready"`              // every service is ready, done if it runs once, scheduled or off
+	Ready    bool      `json:"ready"`              // every service is ready, done, scheduled or off
 	Stopping bool      `json:"stopping"`           // a shutdown is under way
 	Data     Data      `json:"data"`               //
 	Volumes  []Volume  `json:"volumes,omitempty"`  // in the recipe's order
 	Services []Service `json:"services"`           // in order of name
 	Memory   Memory    `json:"memory"`             //
-	Problems []string  `json:"problems,omitempty"` // what went wrong at boot and keeps the guest from part of its work
-	Orphans  int       `json:"orphans"`            // processes reaped that no service had started itself
-	Network  *Network  `json:"network,omitempty"`  // nil: this guest does not tell
-	Clock    *Clock    `json:"clock,omitempty"`    // nil: nothing keeps this guest's clock
-	Tailnet  *Tailnet  `json:"tailnet,omitempty"`  // nil: the image has no Tailscale
-	Postgres *Postgres `json:"postgres,omitempty"` // nil: the image has no PostgreSQL
+	Problems []string  `json:"problems,omitempty"` // errors at boot that impair the guest
+	Orphans  int       `json:"orphans"`            // reaped orphans
+	Network  *Network  `json:"network,omitempty"`  // nil: unknown
+	Clock    *Clock    `json:"clock,omitempty"`    // nil: the clock is not synchronized
+	Tailnet  *Tailnet  `json:"tailnet,omitempty"`  // nil: the image does not have Tailscale
+	Postgres *Postgres `json:"postgres,omitempty"` // nil: the image does not have PostgreSQL
 }
 
 // Network is the guest's end of the link to its host.
@@ -96,7 +95,7 @@ type Network struct {
 	Fault     string `json:"fault,omitempty"`   // in a person's words
 }
 
-// Clock says who keeps the guest's clock and how well.
+// Clock is the state of the guest's clock.
 type Clock struct {
 	Source string `json:"source"` // "ptp", "port" (the host's server, without a network), "sntp" (the same, by network), "pool" (public ones) or, until a first answer, "config disk"
 	Server string `json:"server,omitempty"`
@@ -104,33 +103,33 @@ type Clock struct {
 	// behind.
 	Offset   float64   `json:"offset"`
 	LastSync time.Time `json:"last_sync,omitzero"`
-	Fault    string    `json:"fault,omitempty"` // why it is not kept, in a person's words
+	Fault    string    `json:"fault,omitempty"` // why it is not synchronized, as a text
 }
 
-// Tailnet is the node's place on its tailnet.
+// Tailnet is the node's state on its tailnet.
 type Tailnet struct {
 	// State is tailscaled's: "NoState", "NeedsLogin", "NeedsMachineAuth", "Stopped", "Starting",
-	// "Running"; or TailnetOff where there is neither a key nor a state to start from.
+	// "Running"; or TailnetOff if there is neither a key nor a state.
 	State     string    `json:"state"`
-	Hostname  string    `json:"hostname,omitempty"` // name on the tailnet, which may carry a suffix
-	ID        string    `json:"id,omitempty"`       // what the tailnet's administration calls the node; empty before it has joined
+	Hostname  string    `json:"hostname,omitempty"` // name on the tailnet, possibly with a suffix
+	ID        string    `json:"id,omitempty"`       // the node's ID in the tailnet; empty before it has joined
 	Addresses []string  `json:"addresses,omitempty"`
 	KeyExpiry time.Time `json:"key_expiry,omitzero"` // zero: never
-	Online    bool      `json:"online"`              // the control server was heard of lately
-	Fault     string    `json:"fault,omitempty"`     // in a person's words, with what to do
-	// Old is the node that the machine was until its state was lost, and that no other machine is.
+	Online    bool      `json:"online"`              // the control server has answered recently
+	Fault     string    `json:"fault,omitempty"`     // as a text, with what to do
+	// Old is the machine's previous node, if its state was lost and no other machine is that node.
 	Old *TailnetNode `json:"old_node,omitempty"`
-	// Warning is what a person has to know of a node that is on its tailnet, with what to do.
+	// Warning is a warning about a node that is on its tailnet, with what to do.
 	Warning string `json:"warning,omitempty"`
 }
 
-// A TailnetNode is a node as the tailnet's administration lists it.
+// A TailnetNode is a node in the list of the tailnet's nodes.
 type TailnetNode struct {
 	ID   string `json:"id"`   // such as n5SUKe8CNTRL
 	Name string `json:"name"` // without the tailnet's domain
 }
 
-// Node returns the node that the machine is; nil before it has joined.
+// Node returns the machine's node, or nil before it has joined.
 func (t *Tailnet) Node() *TailnetNode {
 	if t == nil || t.ID == "" {
 		return nil
@@ -146,10 +145,10 @@ func (t *Tailnet) Warn(text string) {
 	t.Warning += text
 }
 
-// TailnetOff is the state of a node that was given no key.
+// TailnetOff is the state of a node without a key.
 const TailnetOff = "Off"
 
-// Postgres is the database as a client of its own socket sees it.
+// Postgres is the database's state, read through its own socket.
 type Postgres struct {
 	Ready       bool   `json:"ready"`
 	Version     string `json:"version,omitempty"` // server_version
@@ -158,13 +157,13 @@ type Postgres struct {
 	// Aside are settings of ALTER SYSTEM that were put aside, because the server did not start with
 	// them.
 	Aside []SettingsAside `json:"aside,omitempty"`
-	// Ignored are settings of ALTER SYSTEM that have no effect: the machine itself sets them, on
-	// the server's command line.
+	// Ignored are ALTER SYSTEM settings without effect: the machine sets them on the server's
+	// command line.
 	Ignored []string `json:"ignored,omitempty"`
-	// Kept are the databases from before upgrades, until somebody removes them.
+	// Kept are the databases from before upgrades, until the user removes them.
 	Kept []KeptCluster `json:"kept,omitempty"`
-	// Authority is the certificate of the machine's own authority, in PEM, which has signed the
-	// server's; empty: the server shows none of it.
+	// Authority is the machine's CA certificate, in PEM, which has signed the server's; empty if
+	// the server uses another certificate or none.
 	Authority string `json:"authority,omitempty"`
 	// Public is set where the server is to show the certificate for the node's name on its tailnet.
 	Public *PublicCertificate `json:"public_certificate,omitempty"`
@@ -194,13 +193,13 @@ type KeptCluster struct {
 // Memory is the machine's, in bytes.
 type Memory struct {
 	Total     int64 `json:"total"`
-	Available int64 `json:"available"` // could be had without swapping
+	Available int64 `json:"available"` // available without swapping
 }
 
-// LUKS2 is what Data.Encryption says of disks that cryptsetup has encrypted.
+// LUKS2 is the value of Data.Encryption for disks that cryptsetup has encrypted.
 const LUKS2 = "luks2"
 
-// Data is the use of the data disk, or of a volume.
+// Data is the state of the data disk, or of a volume.
 type Data struct {
 	Path  string `json:"path"`            // where it is mounted
 	Size  int64  `json:"size"`            // bytes of the file system
@@ -210,12 +209,11 @@ type Data struct {
 	Encryption string `json:"encryption,omitempty"`
 	// OldKey says that the disk's old key still opens it, because the change to the new one failed.
 	OldKey bool `json:"old_key,omitempty"`
-	// Warning says that there is little room left, and what to do; it comes before PostgreSQL has
-	// to stop.
+	// Warning says that little space is left, and what to do, before PostgreSQL has to stop.
 	Warning string `json:"warning,omitempty"`
 }
 
-// A Volume is the use of one of the recipe's volumes.
+// A Volume is the state of one of the recipe's volumes.
 type Volume struct {
 	Name string `json:"name"`
 	Data
@@ -225,18 +223,18 @@ type Volume struct {
 type Service struct {
 	Name       string    `json:"name"`
 	State      string    `json:"state"`                 // one of the State constants
-	Reason     string    `json:"reason,omitempty"`      // in a person's words, where State is not StateReady
+	Reason     string    `json:"reason,omitempty"`      // as a text, if State is not StateReady
 	PID        int       `json:"pid,omitempty"`         // of the main process
 	Restarts   int       `json:"restarts"`              // since boot
 	ReadyIn    float64   `json:"ready_in,omitempty"`    // seconds from the kernel's start to the first time it was ready
 	Since      time.Time `json:"since,omitzero"`        // when it entered State
-	Failures   int       `json:"failures,omitempty"`    // ends in a row that nobody asked for
-	LastOutput []string  `json:"last_output,omitempty"` // the last lines it printed, where State is not StateReady
-	Schedule   *Schedule `json:"schedule,omitempty"`    // absent: it is kept running
-	Backup     bool      `json:"backup,omitempty"`      // its data are part of backups
+	Failures   int       `json:"failures,omitempty"`    // consecutive unrequested ends
+	LastOutput []string  `json:"last_output,omitempty"` // the last lines of output, if State is not StateReady
+	Schedule   *Schedule `json:"schedule,omitempty"`    // absent: it runs continuously
+	Backup     bool      `json:"backup,omitempty"`      // backups include its data
 }
 
-// A Schedule says when a service that is not kept running ran last and runs next.
+// A Schedule has the last and the next run of a scheduled service.
 type Schedule struct {
 	LastStart time.Time `json:"last_start,omitzero"` // zero: it has not run since boot
 	LastEnd   time.Time `json:"last_end,omitzero"`
@@ -250,17 +248,17 @@ const (
 	StateWaiting   = "waiting"  // for the services it comes after
 	StateStarting  = "starting" // preparing, or running and not ready yet
 	StateReady     = "ready"
-	StateDone      = "done"       // ran once, as it should
+	StateDone      = "done"       // ran once, successfully
 	StateBackoff   = "backoff"    // ended; will be started again
 	StateLooping   = "crash-loop" // ends again and again; still tried, rarely
-	StateOff       = "off"        // lacks what it is started for, such as a key: nothing waits for it
-	StateFailed    = "failed"     // starting it again cannot help: a person has to look
-	StateScheduled = "scheduled"  // runs at its times, or right now
+	StateOff       = "off"        // not started, for example without a key; other services do not wait for it
+	StateFailed    = "failed"     // a restart cannot help: the user has to act
+	StateScheduled = "scheduled"  // waits for its next run, or is running
 	StateStopped   = "stopped"
 )
 
-// Ready reports whether nothing needs to wait for the service: it is ready, has done what it runs
-// once for, or is not kept running.
+// Ready reports whether other services need not wait for the service: it is ready, done, off or
+// scheduled.
 func (s Service) Ready() bool {
 	return slices.Contains([]string{StateReady, StateDone, StateOff, StateScheduled}, s.State)
 }

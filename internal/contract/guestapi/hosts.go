@@ -14,7 +14,7 @@ import (
 // queryHost is the key of the query for PathHosts: NAME=ADDRESS, once for each name.
 const queryHost = "host"
 
-// SetHosts replaces the names that the config disk or an earlier call gave the guest.
+// SetHosts replaces the guest's names from the config disk or an earlier call.
 func (c *Client) SetHosts(ctx context.Context, hosts []configdisk.Host) error {
 	query := url.Values{}
 	for _, h := range hosts {

@@ -24,30 +24,31 @@ const (
 	// RepairSettings restarts PostgreSQL without the settings of ALTER SYSTEM that have changed
 	// since it was ready; without all of them, if none have.
 	RepairSettings = "settings"
-	// RepairForget removes the files with settings that were put aside.
+	// RepairForget removes the files with settings that are put aside.
 	RepairForget = "forget"
-	// RepairTailnetNew lets the machine join its tailnet as a new node by the auth key that it has.
+	// RepairTailnetNew allows the machine to join its tailnet as a new node with its auth key.
 	RepairTailnetNew = "tailnet-new"
-	// RepairTailnetSame gives the machine the node's state back that was put aside as another
-	// phone's.
+	// RepairTailnetSame restores the node's state that was put aside because it is from another
+	// phone.
 	RepairTailnetSame = "tailnet-same"
-	// RepairTailnetLogout takes the node off its tailnet for ever.
+	// RepairTailnetLogout permanently removes the node from its tailnet.
 	RepairTailnetLogout = "tailnet-logout"
 )
 
-// Repairs are all of them.
+// Repairs lists all repairs.
 var Repairs = []string{RepairSettings, RepairForget, RepairTailnetNew, RepairTailnetSame, RepairTailnetLogout}
 
-// RepairTime bounds a repair: PostgreSQL has a minute to stop, and replays its log when it starts.
+// RepairTime is the timeout of a repair: PostgreSQL has a minute to stop, and replays its WAL when
+// it starts.
 const RepairTime = 5 * time.Minute
 
-// A Repair is what a repair did.
+// A Repair is the result of a repair.
 type Repair struct {
-	Done  []string `json:"done"`            // in a person's words
-	Fault string   `json:"fault,omitempty"` // why it failed, after what was done
+	Done  []string `json:"done"`            // what was done, as texts
+	Fault string   `json:"fault,omitempty"` // why it failed, after Done
 }
 
-// Repair makes a repair and waits for its end. What was done is returned with an error too.
+// Repair performs a repair and waits for its end. The result is also returned with an error.
 func (c *Client) Repair(ctx context.Context, what string) (*Repair, error) {
 	if !slices.Contains(Repairs, what) {
 		return nil, fmt.Errorf("%q is not a repair: must be %s", what, strings.Join(Repairs, ", "))

@@ -11,7 +11,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/session"
 )
 
-// ErrNoSessions is that the version that runs is older than shells in the guest.
+// ErrNoSessions says that the running version does not support sessions yet.
 var ErrNoSessions = errors.New("this version has no shell")
 
 // Session opens a connection that carries the frames of package session. The caller closes it.

@@ -1,16 +1,15 @@
 package guestspec
 
-// Of a disk image (see package stages/disk), whose kernel starts sov-init from a boot partition.
+// Paths in a disk image (see package stages/disk), whose kernel starts sov-init from a boot
+// partition.
 const (
-	// InitPath is where sov-init is, in the boot partition and in the root file system.
+	// InitPath is the path of sov-init, in the boot partition and in the root file system.
 	InitPath = "/sbin/sov-init"
-	// RootMappingPath is a file of the boot partition, which no root file system has: how the
-	// device mapper makes the root file system out of its partition, in one line of dm_table's
-	// format ("0 SECTORS verity ...").
+	// RootMappingPath is a file of the boot partition only: the device mapper table line of the
+	// root file system ("0 SECTORS verity ...").
 	RootMappingPath = "/etc/sov/root.mapping"
 	// NewRoot is a directory of the boot partition, on which the root file system is mounted.
 	NewRoot = "/root"
-	// StandaloneDir holds files that stand for those of the same path below it when a guest is
-	// given no config disk.
+	// StandaloneDir has files that replace those of the same path in a guest without a config disk.
 	StandaloneDir = "/etc/sov/standalone"
 )

@@ -1,11 +1,11 @@
-// Package guestspec describes a guest to its init: what PID 1 mounts, which services it runs and
-// how it looks after them.
+// Package guestspec describes a guest to its init: what PID 1 mounts, and which services it runs
+// and how.
 //
 // A build writes one [Config] to [ConfigPath] and one [Service] per file into [ServicesDir];
-// sov-init reads them back with [Load]. What is only known when the machine starts (addresses,
-// time, secrets) is not here but on the config disk, see package configdisk.
+// sov-init reads them back with [Load]. What is known only at the machine's start (addresses, time,
+// secrets) is on the config disk, see package configdisk.
 //
-// The package holds data only and builds on every system, so that the build, the runner and the
+// The package has only data types and builds on every system, so that the build, the runner and the
 // guest share one definition.
 package guestspec
 
@@ -30,90 +30,90 @@ const (
 	ServicesDir = "/etc/sov/services"
 	// EndpointPort is the TCP port of the status endpoint unless Config says otherwise.
 	EndpointPort = 8377
-	// DataLabel is the ext4 label by which the data disk is found.
+	// DataLabel is the ext4 label of the data disk.
 	DataLabel = "sov-data"
 	// DataPath is where the data disk is mounted.
 	DataPath = "/data"
-	// ServicePostgres and ServiceTailscale are the names of the two services whose state the
-	// endpoint tells in more detail.
+	// ServicePostgres and ServiceTailscale are the names of the services with details in the
+	// status.
 	ServicePostgres, ServiceTailscale = "postgres", "tailscale"
 	// ServicePooler is the name of the service that pools connections to PostgreSQL.
 	ServicePooler = "pgbouncer"
-	// DefaultPath is PATH for every process of the guest; the kernel gives PID 1 none.
+	// DefaultPath is PATH for every process of the guest; the kernel does not set it for PID 1.
 	DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	// ExitPermanent is the exit status (EX_CONFIG of sysexits.h) by which a step or a service says
-	// that starting it again cannot help: a person has to look. Its last line of output is shown
-	// as the reason in the guest's status.
+	// ExitPermanent is the exit status (EX_CONFIG of sysexits.h) of a step or a service that a
+	// restart cannot help: the user has to act. The guest's status shows its last line of output as
+	// the reason.
 	ExitPermanent = 78
-	// HostFile holds what the config disk says of the phone or computer that has started the guest.
+	// HostFile has the host's ID from the config disk.
 	HostFile = "/run/sov-host"
-	// MaxSecret bounds a secret, in bytes.
+	// MaxSecret is the largest secret, in bytes.
 	MaxSecret = 64 << 10
-	// SecretDataKey is the name of the secret that opens an encrypted data disk, and
-	// SecretOldDataKey that of the one before: a disk that only the old key opens is changed over
-	// to the new one.
+	// SecretDataKey is the secret that opens an encrypted data disk, SecretOldDataKey the previous
+	// one: a disk that only the old key opens is changed to the new key.
 	SecretDataKey, SecretOldDataKey = "data-key", "data-key-old"
 )
 
-// Config is the whole of what the image tells its init.
+// Config is the image's configuration of its init.
 type Config struct {
 	Format int   `json:"format"` // always the constant Format
 	Image  Image `json:"image"`  // what was built; reported by the status endpoint
-	// Hostname is used unless the config disk names another.
+	// Hostname is the default if the config disk does not set one.
 	Hostname string `json:"hostname"`
 	// Path is PATH for every process; empty means DefaultPath.
 	Path string `json:"path,omitempty"`
 	Data Data   `json:"data"`
-	// ConfigDisk is the device looked at first for the config disk, such as /dev/vdc. A disk
-	// with the config disk's magic is found wherever it is attached.
+	// ConfigDisk is the device that is checked first for the config disk, such as /dev/vdc. Other
+	// devices are checked too.
 	ConfigDisk string  `json:"config_disk,omitempty"`
 	Network    Network `json:"network"`
-	// Endpoint is where status is answered: this port, on the address from the config disk.
+	// Endpoint is the HTTP endpoint, on the address from the config disk.
 	Endpoint Endpoint `json:"endpoint"`
-	// Firewall is what the guest lets in besides.
+	// Firewall lists additional incoming connections.
 	Firewall Firewall `json:"firewall,omitzero"`
-	// TimeServers are public NTP servers, by name or address, for when the host tells no time.
+	// TimeServers are public NTP servers, by name or address, for guests whose host does not serve
+	// the time.
 	TimeServers []string `json:"time_servers,omitempty"`
-	// Sysctls are settings of the kernel that the recipe wants besides sov-init's.
+	// Sysctls are the recipe's kernel settings, in addition to sov-init's.
 	Sysctls map[string]string `json:"sysctls,omitempty"`
-	// Tmpfs are mounted at boot, besides /run, /tmp and /dev/shm which every guest has.
+	// Tmpfs are mounted at boot, in addition to /run, /tmp and /dev/shm, which every guest has.
 	Tmpfs []Tmpfs `json:"tmpfs,omitempty"`
-	// OnFatal says what PID 1 does when it cannot continue; empty means PowerOff.
+	// OnFatal says what PID 1 does after a fatal error; empty means PowerOff.
 	OnFatal OnFatal `json:"on_fatal,omitempty"`
-	// Volumes are further disks, see Volume.
+	// Volumes are additional disks, see Volume.
 	Volumes []Volume `json:"volumes,omitempty"`
-	// Services may stand here or, one a file, in ServicesDir.
+	// Services may be here or in ServicesDir, one per file.
 	Services []Service `json:"services,omitempty"`
 }
 
 // Image names the build that the guest runs.
 type Image struct {
 	Name    string `json:"name"`    // the recipe, such as "sql"
-	Version string `json:"version"` // shown in status; compared with the manifest by whoever updates
+	Version string `json:"version"` // shown in the status; updates compare it with the manifest
 }
 
-// Data describes the data disk. The guest checks and mounts it. It formats none but an encrypted
-// one that carries NewDiskMark.
+// Data describes the data disk. The guest checks and mounts it. It formats only an encrypted disk
+// with the NewDiskMark.
 type Data struct {
-	// Label is the ext4 label looked for on every block device; empty means DataLabel.
+	// Label is the ext4 label of the disk; empty means DataLabel.
 	Label string `json:"label,omitempty"`
-	// Device is taken when it holds ext4 and no disk carries the label; empty means /dev/vdb. A
-	// Volume has none.
+	// Device is used if it has ext4 and no disk has the label; empty means /dev/vdb. A Volume does
+	// not have it.
 	Device string `json:"device,omitempty"`
 	// Path is the mount point; empty means DataPath.
 	Path string `json:"path,omitempty"`
 	// Wait is how long the device may take to appear; 0 means 5 s.
 	Wait Duration `json:"wait,omitempty"`
-	// Encrypted data disks hold LUKS2, which the secret SecretDataKey opens, and the file system in
-	// it. No other disk is taken then.
+	// Encrypted says that the disk has LUKS2, which the secret SecretDataKey opens. Other disks are
+	// not used then.
 	Encrypted bool `json:"encrypted,omitempty"`
 }
 
 // Network says which interface gets the address from the config disk.
 type Network struct {
-	// Driver is the kernel driver of the interface, whatever its name; empty means virtio_net.
+	// Driver is the kernel driver of the interface; empty means virtio_net.
 	Driver string `json:"driver,omitempty"`
-	// Interface, when set, names the interface and Driver is not looked at.
+	// Interface, if set, is the name of the interface; Driver is ignored then.
 	Interface string `json:"interface,omitempty"`
 	// Wait is how long the interface may take to appear; 0 means 5 s.
 	Wait Duration `json:"wait,omitempty"`
@@ -122,53 +122,53 @@ type Network struct {
 // Endpoint describes the guest's HTTP endpoint.
 type Endpoint struct {
 	Port  uint16 `json:"port,omitempty"`  // 0 means EndpointPort
-	Shell bool   `json:"shell,omitempty"` // it also starts shells and commands for its callers
+	Shell bool   `json:"shell,omitempty"` // clients may start shells and commands
 }
 
-// Firewall is what the guest lets in besides answers to its own questions, ICMP, whatever comes
-// from itself, and the endpoint's port from the gateway. All else is dropped.
+// Firewall lists the accepted connections in addition to responses, ICMP, loopback traffic, and the
+// endpoint's port from the gateway. Everything else is dropped.
 type Firewall struct {
 	Open []Opening `json:"open,omitempty"`
 }
 
-// An Opening lets one port's traffic in.
+// An Opening accepts connections to one port.
 type Opening struct {
 	Protocol string `json:"protocol"` // TCP or UDP
 	Port     uint16 `json:"port"`
 	On       string `json:"on"` // OnLink or OnTailnet
-	// From are the prefixes that may come in, or FromSubnet; none means anybody.
+	// From lists the accepted source prefixes, or FromSubnet; empty means all sources.
 	From []string `json:"from,omitempty"`
-	// PerSecond bounds the new connections that are let in each second from anywhere but the
-	// gateway, after OpeningBurst at once; more of them wait, as TCP repeats what was dropped. 0:
-	// no bound.
+	// PerSecond limits the new connections per second from other sources than the gateway, after a
+	// burst of OpeningBurst. More are dropped, and TCP retries them. 0: no limit.
 	PerSecond uint32 `json:"per_second,omitempty"`
-	// Service is what listens there, for people; empty: the recipe does not say.
+	// Service is the name of the listening service for messages; may be empty.
 	Service string `json:"service,omitempty"`
 }
 
-// OpeningBurst is how many connections an Opening with a bound lets in at once, after a pause.
+// OpeningBurst is the burst of connections of a limited Opening.
 const OpeningBurst = 10
 
-// What the fields of an Opening hold.
+// Values of the fields of an Opening.
 const (
 	TCP, UDP = "tcp", "udp"
-	// OnLink is the interface from Network, OnTailnet the one that Tailscale makes.
+	// OnLink is the interface from Network, OnTailnet that of Tailscale.
 	OnLink, OnTailnet = "link", "tailnet"
 	// FromSubnet is the subnet of the address from the config disk.
 	FromSubnet = "subnet"
 )
 
-// TailnetInterface is what tailscaled calls its interface.
+// TailnetInterface is the name of tailscaled's interface.
 const TailnetInterface = "tailscale0"
 
-// OnFatal is what PID 1 does, after syncing the disks and saying why, when it cannot continue.
+// OnFatal is what PID 1 does after a fatal error, after it has logged the reason and synced the
+// disks.
 type OnFatal string
 
-// What a fatal error leads to.
+// Values of OnFatal.
 const (
-	PowerOff OnFatal = "poweroff" // switch the machine off, so that whoever runs it notices
+	PowerOff OnFatal = "poweroff" // power off, so that the host notices
 	Reboot   OnFatal = "reboot"   // start over
-	Wait     OnFatal = "wait"     // stand still, for a person to read the console
+	Wait     OnFatal = "wait"     // stop, so that the console can be read
 )
 
 // Tmpfs is a file system in memory.
@@ -178,13 +178,13 @@ type Tmpfs struct {
 	Mode  string `json:"mode,omitempty"`
 	User  string `json:"user,omitempty"`  // owner of its root; empty means root
 	Group string `json:"group,omitempty"` // empty means the user's own group
-	// Size bounds it: bytes, or a percentage of the machine's memory such as "25%"; empty means
+	// Size is its limit: bytes, or a percentage of the machine's memory such as "25%"; empty means
 	// the kernel's default, half of the memory.
 	Size string `json:"size,omitempty"`
 }
 
-// Directory is made (with missing parents, those owned by root, mode 0755) before a service is
-// prepared. One that exists gets this owner and mode; what is in it is left alone.
+// Directory is created before a service is prepared, with missing parents (owned by root, mode
+// 0755). An existing directory gets this owner and mode; its content is not changed.
 type Directory struct {
 	Path  string `json:"path"`
 	Mode  string `json:"mode,omitempty"` // four octal digits; empty means "0755"
@@ -192,51 +192,51 @@ type Directory struct {
 	Group string `json:"group,omitempty"`
 }
 
-// Service is a process that the init keeps running.
+// Service is a process that the init supervises.
 //
-// Its life: wait for After, make Directories, run Prepare, mount Tmpfs, start Command, wait for
-// Ready, run PostReady; it is ready then, and Alive is looked at. When the process ends, or Alive
-// fails, whatever it left running is killed and Restart decides. All but After is repeated at each
-// start.
+// A start consists of these steps: wait for After, create Directories, run Prepare, mount Tmpfs,
+// start Command, wait for Ready, run PostReady. Then the service is ready and Alive is checked.
+// When the process ends or Alive fails, its remaining processes are killed and Restart decides. A
+// restart repeats all steps except After.
 type Service struct {
-	// Name is lower-case letters, digits and dashes, and appears in logs and status.
+	// Name consists of lower-case letters, digits and dashes. Logs and the status show it.
 	Name    string   `json:"name"`
 	Command []string `json:"command"` // program (absolute path) and arguments; no shell
 	User    string   `json:"user,omitempty"`
 	Group   string   `json:"group,omitempty"` // empty means the user's own group
 	// Env is added to PATH, HOME, USER, LOGNAME and SHELL, which every service has.
 	Env map[string]string `json:"env,omitempty"`
-	// SecretEnv is added too: the value of each variable is the secret of that name.
+	// SecretEnv is also added: the value of each variable is the named secret.
 	SecretEnv map[string]string `json:"secret_env,omitempty"`
 	Dir       string            `json:"dir,omitempty"` // working directory; empty means /
-	// After names services that must be ready (or, with restart policy never, have ended well)
-	// before the first start. They are stopped after this one.
+	// After lists services that must be ready (or, with restart policy never, have ended
+	// successfully) before the first start. They are stopped after this one.
 	After []string `json:"after,omitempty"`
-	// StartIf, when set, is looked at once, before the first start: a service for which it does
-	// not hold is off, and what comes after it does not wait for it.
+	// StartIf, if set, is checked once, before the first start: if it does not hold, the service is
+	// off, and other services do not wait for it.
 	StartIf     *StartIf    `json:"start_if,omitempty"`
 	Directories []Directory `json:"directories,omitempty"`
-	// Secrets are written to files in memory once, before any service starts. A service of which
-	// one is not on the config disk fails.
+	// Secrets are written to files in memory once, before any service starts. A service fails if
+	// one of its secrets is not on the config disk.
 	Secrets []SecretFile `json:"secrets,omitempty"`
-	// Certificate is a file in memory, in a directory of its own below SecretsRoot, that holds the
-	// machine's certificate and its key in PEM, for the service's user alone. It is there before
+	// Certificate is the path of a file in memory, in its own directory below SecretsRoot, with the
+	// machine's certificate and key in PEM. Only the service's user can read it. It exists before
 	// any service starts. The service gets SIGHUP when it is replaced.
 	Certificate string `json:"certificate,omitempty"`
-	// TailnetCertificate has that file hold the certificate for the node's name that tailscaled
-	// orders, while there is one.
+	// TailnetCertificate makes that file hold the certificate that tailscaled orders for the node's
+	// name, while there is one.
 	TailnetCertificate bool   `json:"tailnet_certificate,omitempty"`
 	Prepare            []Step `json:"prepare,omitempty"` // in order; a failing one counts as a failed start
-	// Tmpfs are mounted after Prepare and stay mounted over restarts.
+	// Tmpfs are mounted after Prepare and stay mounted across restarts.
 	Tmpfs []Tmpfs `json:"tmpfs,omitempty"`
 	Ready Ready   `json:"ready"`
-	// PostReady runs in order once Ready holds; failing steps are tried again for as long as the
-	// service lives, which is not ready before they succeed.
+	// PostReady runs in order after Ready holds. Failing steps are repeated while the service runs;
+	// the service is ready only after they succeed.
 	PostReady []Step `json:"post_ready,omitempty"`
-	// Alive is looked at while the service is ready; nil: never.
+	// Alive is checked while the service is ready; may be nil.
 	Alive *Alive `json:"alive,omitempty"`
-	// Schedule, as package schedule reads it, makes the service one that runs at those times, to
-	// its end. It has neither Ready nor PostReady nor Alive, and Restart is not looked at.
+	// Schedule (see package schedule) makes the service run to its end at these times. It then has
+	// neither Ready nor PostReady nor Alive, and Restart is ignored.
 	Schedule    string  `json:"schedule,omitempty"`
 	LogSize     int64   `json:"log_size,omitempty"` // of its log on the data disk, in bytes; 0 means 2 MiB
 	Restart     Restart `json:"restart"`
@@ -244,35 +244,35 @@ type Service struct {
 	OOMScoreAdj int     `json:"oom_score_adj,omitempty"` // -1000 (never killed) to 1000 (first)
 	Rights      Rights  `json:"rights,omitzero"`
 	Limits      Limits  `json:"limits,omitzero"`
-	Backup      *Backup `json:"backup,omitempty"` // nil: none of its data is saved
-	// Upgrade is StepUpgrade, without --do: a program and its arguments, which run as root. Only of
+	Backup      *Backup `json:"backup,omitempty"` // nil: backups do not include its data
+	// Upgrade is the command of StepUpgrade without --do, which runs as root. Only for
 	// ServicePostgres.
 	Upgrade []string `json:"upgrade,omitempty"`
 }
 
-// Backup is what a backup saves of a service. Its programs run as the service's user, confined as
-// the service is.
+// Backup describes the data of a service in backups. Its programs run with the service's user and
+// confinement.
 type Backup struct {
 	Command []string `json:"command,omitempty"` // writes the data to its standard output while the service runs
 	Restore []string `json:"restore,omitempty"` // reads what Command wrote from its standard input, likewise
 	// Paths are files and directories on the data disk and the volumes, none inside another.
-	// Without Command the service is stopped while they are read. It always is while they are
-	// replaced.
+	// Without Command the service is stopped while they are read. It is always stopped while they
+	// are replaced.
 	Paths []string `json:"paths,omitempty"`
-	// Asked has its data saved only where the caller asks for the machine's identity: they are not
-	// to be in two places.
+	// Asked includes the data only if the caller requests the machine's identity, which must not
+	// exist twice.
 	Asked bool `json:"asked,omitempty"`
 }
 
-// RestoreDir is the directory on the data disk and on each volume, below one of Config.Roots, in
-// which what a restore brings waits for its place.
+// RestoreDir is the directory for staged data of a restore, on the data disk and on each volume,
+// below one of Config.Roots.
 const RestoreDir = ".sov-restore"
 
 // CertificateDir is the directory on the data disk, below Data.Path, with the machine's certificate
 // authority.
 const CertificateDir = ".sov-tls"
 
-// SecretFile is a secret of the config disk in a file that other services do not see.
+// SecretFile is a secret of the config disk in a file that is hidden from other services.
 type SecretFile struct {
 	Secret string `json:"secret"`
 	Path   string `json:"path"`           // below SecretsRoot, outside every service's Directories
@@ -280,89 +280,90 @@ type SecretFile struct {
 	User   string `json:"user,omitempty"` // empty means the service's user
 }
 
-// SecretsRoot is in memory. Only root may make files in it.
+// SecretsRoot is in memory. Only root can create files in it.
 const SecretsRoot = "/run/"
 
-// StartIf holds when any of what it names is there.
+// StartIf holds if one of its conditions does.
 type StartIf struct {
 	Secret string `json:"secret,omitempty"` // on the config disk
 	File   string `json:"file,omitempty"`   // exists and is not empty
 }
 
-// Step is a command that runs to its end around a service's start.
+// Step is a command that runs to its end before or after a service's start.
 type Step struct {
 	Command []string `json:"command"`
 	User    string   `json:"user,omitempty"` // empty means the service's user
-	// Secret names a secret of the config disk, whose bytes the step gets on its standard input
-	// (nothing else ever carries it). A step whose secret is not on the disk is skipped, or, with
-	// SecretOptional, finds its standard input empty.
+	// Secret names a secret of the config disk, which the step reads from its standard input (never
+	// from arguments or the environment). If the disk does not have the secret, the step is skipped
+	// or, with SecretOptional, its standard input is empty.
 	Secret         string   `json:"secret,omitempty"`
 	SecretOptional bool     `json:"secret_optional,omitempty"`
 	Timeout        Duration `json:"timeout,omitempty"` // 0 means 5 min; the step is killed then
 	// Unconfined steps have the rights of sov-init, others those of their service. Only programs
-	// that the build put into the image itself run so.
+	// that the build itself adds to the image may be unconfined.
 	Unconfined bool `json:"unconfined,omitempty"`
 }
 
-// Ready says how to tell that a started service does its work. At most one of the first five is
-// set; with none, a service is ready once it has run for as long as the pause before its next start
-// would be, so that one which ends at once never is, and one with restart policy never only once it
-// has ended well.
+// Ready describes the readiness check of a started service. At most one of the first five fields is
+// set. Without one, a service is ready after it has run as long as the pause before its next start
+// would be, so that one that exits at once is never ready; a service with restart policy never is
+// ready after it has ended successfully.
 type Ready struct {
-	// HTTP is a URL that answers a GET with a status from 200 to 399. Redirections are not
-	// followed, and certificates not checked: the service is asked on its own machine.
+	// HTTP is a URL that answers a GET with a status from 200 to 399. Redirects are not followed,
+	// and certificates are not verified, because the service runs on the same machine.
 	HTTP string `json:"http,omitempty"`
 	TCP  string `json:"tcp,omitempty"`  // HOST:PORT accepts a connection
 	Unix string `json:"unix,omitempty"` // the socket at this path accepts a connection
 	// Postgres is HOST:PORT, or the path of a socket, where a PostgreSQL server answers a startup
-	// message with anything but "the database system is starting up". Through its socket a server
-	// is not asked before its postmaster.pid says that it is ready, so that it logs no such answer.
+	// message with anything but "the database system is starting up". With a socket, the server is
+	// not probed before its postmaster.pid says that it is ready, so that it does not log that
+	// response.
 	Postgres string   `json:"postgres,omitempty"`
 	Command  []string `json:"command,omitempty"` // exits 0, run as the service's user
-	// Timeout is when a service that is not ready is reported as late; 0 means 60 s. It is not
-	// killed: a database that replays a long log would never come up.
+	// Timeout is the time after which a service that is not ready is reported as late; 0 means 60
+	// s. It is not killed: otherwise a database that replays a long WAL could never start.
 	Timeout Duration `json:"timeout,omitempty"`
-	// Interval is the time between looks; 0 means 20 ms at first and 250 ms at last.
+	// Interval is the time between checks; 0 means from 20 ms to 250 ms.
 	Interval Duration `json:"interval,omitempty"`
 }
 
-// Checks reports whether r looks at anything.
+// Checks reports whether r has a check.
 func (r Ready) Checks() bool {
 	return r.HTTP != "" || r.TCP != "" || r.Unix != "" || r.Postgres != "" || len(r.Command) > 0
 }
 
-// Alive is a check of a service that is ready: one of the first five fields of Ready, whose Timeout
-// is that of each look and whose Interval is the time between them.
+// Alive is a check of a ready service: one of the first five fields of Ready. Timeout is that of
+// each check, Interval the time between them.
 type Alive struct {
 	Ready
-	Failures int `json:"failures"` // in a row after which the service is stopped, as if it had ended with an error
+	Failures int `json:"failures"` // consecutive failures after which the service is stopped, as if it had failed
 }
 
-// RestartPolicy says which ends of a service are followed by another start.
+// RestartPolicy says after which ends a service is restarted.
 type RestartPolicy string
 
 // Restart policies. Whatever the policy, nothing is restarted during shutdown or after
 // ExitPermanent.
 const (
 	Always    RestartPolicy = "always"
-	OnFailure RestartPolicy = "on-failure" // any end but exit status 0
+	OnFailure RestartPolicy = "on-failure" // any end except exit status 0
 	Never     RestartPolicy = "never"      // a task that runs once each boot
 )
 
-// Restart is how a service that ended comes back: after Backoff, which doubles with each failure
-// in a row up to MaxBackoff. Having been ready for Reset starts the count afresh.
+// Restart describes how an ended service is restarted: after Backoff, which doubles with each
+// consecutive failure up to MaxBackoff. Being ready for Reset resets the count.
 type Restart struct {
 	Policy     RestartPolicy `json:"policy,omitempty"`      // empty means Always
 	Backoff    Duration      `json:"backoff,omitempty"`     // 0 means 0.5 s
 	MaxBackoff Duration      `json:"max_backoff,omitempty"` // 0 means 30 s
 	Reset      Duration      `json:"reset,omitempty"`       // 0 means 60 s
-	// Limit is the number of failures in a row from which the service is reported as
-	// crash-looping (it is still tried, with pauses up to MaxBackoff); 0 means 5.
+	// Limit is the number of consecutive failures after which the service is reported as
+	// crash-looping (it is still restarted, with pauses up to MaxBackoff); 0 means 5.
 	Limit int `json:"limit,omitempty"`
 }
 
-// Stop is how a service ends: Signal to its main process, and SIGKILL to all that is left of it
-// when Timeout has passed.
+// Stop describes how a service is stopped: Signal to its main process, and after Timeout SIGKILL to
+// all its processes.
 type Stop struct {
 	Signal  string   `json:"signal,omitempty"`  // such as "SIGINT"; empty means SIGTERM
 	Timeout Duration `json:"timeout,omitempty"` // 0 means 10 s
@@ -395,11 +396,11 @@ func (d Duration) Or(fallback time.Duration) time.Duration {
 	return time.Duration(d)
 }
 
-// maxFile bounds a specification file: far above any real one, far below what would hurt.
+// maxFile is the largest specification file, in bytes, far above any real one.
 const maxFile = 1 << 20
 
-// Load reads ConfigPath and all of ServicesDir from the root file system root, fills in defaults
-// and validates the whole. Unknown fields are errors: they are mistakes of whoever wrote the file.
+// Load reads ConfigPath and all files in ServicesDir from the root file system root, sets defaults
+// and validates the result. Unknown fields are errors.
 func Load(root fs.FS) (Config, error) {
 	var c Config
 	if err := readJSON(root, ConfigPath, &c); err != nil {

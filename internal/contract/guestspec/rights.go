@@ -6,39 +6,39 @@ import (
 	"strings"
 )
 
-// Rights are what a service may do besides what its user may with files. The zero value is the
-// least: the image and the devices that every program needs, to read; its own Directories and
-// Tmpfs, to write; no capability, and no way to gain one.
+// Rights are a service's rights in addition to the file permissions of its user. The zero value is
+// the minimum: read access to the image and the standard devices, write access to its own
+// Directories and Tmpfs, no capabilities, and no way to gain one.
 type Rights struct {
 	// Capabilities are kept, by the names of capabilities(7) in lower case without "cap_", such as
-	// "net_bind_service". All others are dropped for good.
+	// "net_bind_service". All others are dropped permanently.
 	Capabilities []string `json:"capabilities,omitempty"`
 	// Devices are paths in /dev besides null, zero, full, random and urandom.
 	Devices []string `json:"devices,omitempty"`
-	// Write are files and directories that the service may write besides Directories and Tmpfs.
-	// One that does not exist when the service starts stays out of its reach.
+	// Write are files and directories that the service may write in addition to Directories and
+	// Tmpfs. A path that does not exist when the service starts is not accessible.
 	Write []string `json:"write,omitempty"`
 }
 
-// Limits bound what all processes of a service take of the machine together.
+// Limits are the resource limits of all processes of a service together.
 type Limits struct {
-	// Memory is bytes, or a percentage of the machine's memory such as "50%": beyond it, the
-	// kernel ends a process of the service (memory.max of cgroup v2). Empty means no limit.
+	// Memory is bytes, or a percentage of the machine's memory such as "50%": beyond it, the kernel
+	// kills a process of the service (memory.max of cgroup v2). Empty means no limit.
 	Memory    string `json:"memory,omitempty"`
 	Processes int    `json:"processes,omitempty"` // processes and threads (pids.max); 0 means no limit
 	CPU       int    `json:"cpu,omitempty"`       // percent of one processor (cpu.max); 0 means no limit
 	Files     int    `json:"files,omitempty"`     // open files of each process (RLIMIT_NOFILE); 0 means as sov-init
-	// Keeps is memory, written as Memory, of which nothing is taken back for other services while
-	// they have some themselves (memory.low). Weight is the share of a processor for which services
-	// wait, from 1 to 10000 (cpu.weight); 0 means 100.
+	// Keeps is memory, in the format of Memory, that the kernel does not reclaim for other services
+	// while they have reclaimable memory (memory.low). Weight is the service's share of contended
+	// processors, from 1 to 10000 (cpu.weight); 0 means 100.
 	Keeps  string `json:"keeps,omitempty"`
 	Weight int    `json:"weight,omitempty"`
 	// Rlimits are further limits of each process, in bytes, by the names of RlimitNames.
 	Rlimits map[string]int64 `json:"rlimits,omitempty"`
 }
 
-// OwnWeight is that of the services that the machine is there for. A service of a recipe that takes
-// all processors leaves them ten shares of eleven.
+// OwnWeight is the weight of the machine's own services. A recipe's service that uses all
+// processors leaves them ten shares of eleven.
 const OwnWeight = 1000
 
 // RlimitNames are the limits of setrlimit(2) that are sizes, in lower case without RLIMIT_; Memory
@@ -82,9 +82,9 @@ func (s Service) Writable() []string {
 	return outer
 }
 
-// Hidden are the paths that s must not see, sorted: those in roots, as Config.Roots lists them,
-// that another service of list names as its own, and in which s has none itself, and the files with
-// another's secrets.
+// Hidden returns the sorted paths that are hidden from s: directories in roots (see Config.Roots)
+// of other services in list in which s does not have its own, and the files with secrets of other
+// services.
 func (s Service) Hidden(list []Service, roots []string) []string {
 	own := s.writes()
 	var hidden []string

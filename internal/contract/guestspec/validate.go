@@ -26,10 +26,10 @@ var (
 	envName     = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 )
 
-// stopSignals are the signals by which a service may ask to be stopped.
+// stopSignals are the valid signals for stopping a service.
 var stopSignals = []string{"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGPWR", "SIGKILL"}
 
-// ValidHostname reports whether name is one DNS label, as a guest's host name has to be.
+// ValidHostname reports whether name is a DNS label, as a guest's host name must be.
 func ValidHostname(name string) bool { return hostLabel.MatchString(name) }
 
 // ValidServer reports whether name can be looked up: an address, or DNS labels.
@@ -48,8 +48,8 @@ func ValidServiceName(name string) bool { return serviceName.MatchString(name) }
 // underscores and dashes, the first a letter or a digit.
 func ValidSecretName(name string) bool { return secretName.MatchString(name) }
 
-// Validate reports everything that is wrong with c, joined, each with where it stands. A field
-// left empty counts as its default.
+// Validate returns all errors in c, joined, each with its position. An empty field counts as its
+// default.
 func (c Config) Validate() error {
 	c.Services = slices.Clone(c.Services)
 	c.setDefaultsOnCopy()
@@ -103,7 +103,7 @@ func (c *Config) setDefaultsOnCopy() {
 	c.setDefaults()
 }
 
-// problems collects what is wrong, in the order of the file.
+// problems collects errors, in the order of the file.
 type problems []error
 
 func (p *problems) add(at, format string, args ...any) {
@@ -116,13 +116,13 @@ func (p *problems) check(ok bool, at, format string, args ...any) {
 	}
 }
 
-// absolute wants a clean absolute path that is not the root itself.
+// absolute requires a clean absolute path that is not the root itself.
 func (p *problems) absolute(at, name string) {
 	p.check(path.IsAbs(name) && path.Clean(name) == name && name != "/" && !strings.ContainsRune(name, 0),
 		at, "%q is not a clean absolute path", name)
 }
 
-// command wants a program's absolute path and arguments that execve can carry.
+// command requires a program's absolute path and arguments that execve can pass.
 func (p *problems) command(at string, argv []string) {
 	if len(argv) == 0 {
 		p.add(at, "is empty")
@@ -285,14 +285,14 @@ func (p *problems) hostPort(at, address string) {
 func (p *problems) restart(at string, r Restart) {
 	p.check(slices.Contains([]RestartPolicy{Always, OnFailure, Never}, r.Policy), at+".policy",
 		"%q must be always, on-failure or never", r.Policy)
-	// Below a millisecond a crashing service would take a processor for itself.
+	// Below a millisecond a crashing service would use a whole processor.
 	p.check(r.Backoff >= Duration(time.Millisecond), at+".backoff", "%s is less than 1ms", r.Backoff)
 	p.check(r.MaxBackoff >= r.Backoff, at+".max_backoff", "%s is less than backoff", r.MaxBackoff)
 	p.check(r.Reset > 0, at+".reset", "is not positive")
 	p.check(r.Limit > 0, at+".limit", "is not positive")
 }
 
-// order wants unique names, and After to name other services without going in circles.
+// order requires unique names, and After to name other services without cycles.
 func (p *problems) order(services []Service) {
 	byName := map[string]Service{}
 	for _, s := range services {

@@ -6,12 +6,11 @@ import (
 	"slices"
 )
 
-// MaxVolumes is how many Volumes a guest has at most.
+// MaxVolumes is the maximum number of volumes of a guest.
 const MaxVolumes = 8
 
-// A Volume is a disk besides the data disk on which services keep data. The guest finds it by its
-// label, never by its place among the disks, and checks, mounts and enlarges it as it does the data
-// disk.
+// A Volume is an additional disk with data of services. The guest finds it by its label, never by
+// its position among the disks, and checks, mounts and enlarges it like the data disk.
 type Volume struct {
 	Name      string `json:"name"` // see ValidVolumeName
 	Encrypted bool   `json:"encrypted,omitempty"`
@@ -21,20 +20,20 @@ type Volume struct {
 
 var volumeName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,11}$`)
 
-// ValidVolumeName reports whether name can be a volume's: up to 12 lower-case letters, digits and
-// dashes, so that VolumeLabel fits into the 16 bytes of ext4's label.
+// ValidVolumeName reports whether name is valid for a volume: up to 12 lower-case letters, digits
+// and dashes, so that VolumeLabel fits into the 16 bytes of ext4's label.
 func ValidVolumeName(name string) bool { return volumeName.MatchString(name) }
 
 // VolumeLabel is the label of a volume's file system and LUKS2 header.
 func VolumeLabel(name string) string { return "vol-" + name }
 
-// Data describes the volume as a disk that is found by its label alone.
+// Data describes the volume as a disk that is found only by its label.
 func (v Volume) Data(wait Duration) Data {
 	return Data{Label: VolumeLabel(v.Name), Path: v.Path, Wait: wait, Encrypted: v.Encrypted}
 }
 
-// Roots are the directories in which services keep data: where the data disk and the volumes are
-// mounted, the data disk first.
+// Roots returns the directories in which services store data: the mount points of the data disk and
+// the volumes, the data disk first.
 func (c Config) Roots() []string {
 	roots := []string{c.Data.Path}
 	for _, v := range c.Volumes {
@@ -48,7 +47,7 @@ func (c Config) Encrypts() bool {
 	return c.Data.Encrypted || slices.ContainsFunc(c.Volumes, func(v Volume) bool { return v.Encrypted })
 }
 
-// Root returns that of roots which the path name is or lies in, or "".
+// Root returns the one of roots that contains the path name, or "".
 func Root(roots []string, name string) string {
 	for _, root := range roots {
 		if within(name, root) {
@@ -58,12 +57,12 @@ func Root(roots []string, name string) string {
 	return ""
 }
 
-// NewDiskOffset is where the mark of a new disk stands, in bytes: behind the header of LUKS2, which
-// takes 16 MiB, so that the mark outlives a header of which only a part is written.
+// NewDiskOffset is the offset of the mark of a new disk, in bytes: after the header of LUKS2, which
+// has 16 MiB, so that a partly written header does not overwrite the mark.
 const NewDiskOffset = 16 << 20
 
-// NewDiskMark returns the mark of a disk that is to be encrypted and get a label, and was just
-// made: the guest encrypts and formats only a disk that carries it.
+// NewDiskMark returns the mark of a new disk that must be encrypted and get a label: the guest
+// encrypts and formats only a disk with the mark.
 func NewDiskMark(label string) string {
 	if label == DataLabel {
 		return "sov: a new data disk, to be encrypted at its first start\n"

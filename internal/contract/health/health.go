@@ -1,7 +1,7 @@
-// Package health is the one model of a machine's health: its phase, layers, services, disks,
-// database, backup, certificate, network and power. `sov status`, `sov test` and `sov diagnose`
-// print it, with --json as it is; the guest's metrics are a view of it. docs/health.schema.json is
-// its JSON Schema.
+// Package health is the model of a machine's health: its phase, layers, services, disks, database,
+// backup, certificate, network and power. `sov status`, `sov test` and `sov diagnose` print it,
+// with --json unchanged; the guest's metrics are derived from it. docs/health.schema.json is its
+// JSON Schema.
 package health
 
 import (
@@ -20,11 +20,11 @@ const Format = 2
 
 // A Machine is the health of one machine on a phone.
 type Machine struct {
-	// State is what the machine's daemon wrote last; its fields are those of the object itself.
-	// Where the daemon was killed, phase and reason say what is the case now.
+	// State is the last state that the machine's daemon wrote; its fields are embedded in the
+	// object. If the daemon was killed, phase and reason are corrected.
 	runnerapi.State
 	Format      int              `json:"format"`          // Format
-	Asked       time.Time        `json:"asked,omitzero"`  // the phone's clock when the machine was looked at
+	Asked       time.Time        `json:"asked,omitzero"`  // the phone's time of the request
 	Slots       []runnerapi.Slot `json:"slots,omitempty"` // both, a and b
 	DaemonAlive bool             `json:"daemon_alive"`
 	CrosvmAlive bool             `json:"crosvm_alive"`
@@ -33,13 +33,13 @@ type Machine struct {
 	GuestFault  string             `json:"guest_fault,omitempty"` // why the guest did not answer
 	Services    []guestapi.Service `json:"services,omitempty"`    // in order of name
 	Disks       []Disk             `json:"disks,omitempty"`
-	Database    *Database          `json:"database,omitempty"`    // absent: the machine has no PostgreSQL, or the guest did not answer
-	Tailnet     *guestapi.Tailnet  `json:"tailnet,omitempty"`     // absent: the image has no Tailscale, or the guest did not answer
+	Database    *Database          `json:"database,omitempty"`    // absent: the machine does not have PostgreSQL, or the guest did not answer
+	Tailnet     *guestapi.Tailnet  `json:"tailnet,omitempty"`     // absent: the image does not have Tailscale, or the guest did not answer
 	Backup      *Backup            `json:"backup,omitempty"`      // the last one; absent: none is known on this phone
-	Certificate *Certificate       `json:"certificate,omitempty"` // of the database's port; absent: it does not offer TLS
-	Power       *Power             `json:"power,omitempty"`       // absent: the phone does not say
-	Thermal     []Zone             `json:"thermal,omitempty"`     // as the phone's kernel shows them
-	Phone       *Phone             `json:"phone,omitempty"`       // what the machine runs on
+	Certificate *Certificate       `json:"certificate,omitempty"` // of the database; absent: it does not offer TLS
+	Power       *Power             `json:"power,omitempty"`       // absent: unknown
+	Thermal     []Zone             `json:"thermal,omitempty"`     // the temperatures of the phone's kernel
+	Phone       *Phone             `json:"phone,omitempty"`       // the phone
 
 	Layers []finding.Finding `json:"layers,omitempty"` // what diagnose and test found: the nine layers in their order
 	Cause  string            `json:"cause,omitempty"`  // the check of the first failed layer; absent: none failed
@@ -47,7 +47,7 @@ type Machine struct {
 	Fixed  []string          `json:"fixed,omitempty"`  // what diagnose --fix did
 }
 
-// A Guest is what the guest says of itself.
+// A Guest is the guest's own status.
 type Guest struct {
 	Image    string            `json:"image"`              // the recipe's name
 	Version  string            `json:"version"`            // of the image
@@ -59,20 +59,20 @@ type Guest struct {
 	Ready    bool              `json:"ready"`              // every service is ready (or, if it runs once, done)
 	Stopping bool              `json:"stopping"`           // a shutdown is under way
 	Memory   guestapi.Memory   `json:"memory"`             //
-	Problems []string          `json:"problems,omitempty"` // what went wrong at boot and keeps the guest from part of its work
-	Orphans  int               `json:"orphans"`            // processes reaped that no service had started itself
+	Problems []string          `json:"problems,omitempty"` // errors at boot that impair the guest
+	Orphans  int               `json:"orphans"`            // reaped orphans
 	Network  *guestapi.Network `json:"network,omitempty"`  // the guest's end of the link
-	Clock    *guestapi.Clock   `json:"clock,omitempty"`    // absent: nothing keeps the guest's clock
+	Clock    *guestapi.Clock   `json:"clock,omitempty"`    // absent: the clock is not synchronized
 }
 
 // DataDisk is the name of the data disk, which no volume has.
 const DataDisk = "data"
 
-// A Disk is a disk on which the machine keeps data.
+// A Disk is a disk with the machine's data.
 type Disk struct {
 	Name string `json:"name"` // DataDisk, or that of a volume
 	guestapi.Data
-	// Allocated is the space that the disk's file takes on the phone, in bytes. 0: unknown.
+	// Allocated is the disk space of the disk's file on the phone, in bytes. 0: unknown.
 	Allocated int64 `json:"allocated,omitempty"`
 }
 
@@ -91,7 +91,7 @@ type Backup struct {
 	Services  []string  `json:"services,omitempty"` // whose data it holds
 }
 
-// Holds says in a few words what the backup holds.
+// Holds describes the content of the backup.
 func (b *Backup) Holds() string {
 	var text []string
 	switch n := len(b.Databases); {
@@ -110,39 +110,39 @@ func (b *Backup) Holds() string {
 	return strings.Join(text, ", ")
 }
 
-// A Certificate is what a server shows to its clients.
+// A Certificate describes a server's certificate.
 type Certificate struct {
 	Subject   string    `json:"subject"` // as RFC 2253 writes it
 	NotBefore time.Time `json:"not_before"`
 	NotAfter  time.Time `json:"not_after"`
 }
 
-// Power is the phone's supply.
+// Power is the phone's power supply.
 type Power struct {
 	Battery  int  `json:"battery"`  // charge in percent
 	Charging bool `json:"charging"` // on an external supply: the battery charges, or is full
 }
 
-// A Zone is one of the temperatures that the phone's kernel shows.
+// A Zone is a temperature of the phone's kernel.
 type Zone struct {
 	Type string `json:"type"` // the vendor's name for the zone
-	Temp string `json:"temp"` // as it is shown; its unit is the vendor's
+	Temp string `json:"temp"` // unchanged; the unit depends on the vendor
 }
 
-// A Phone is what the machine runs on, as far as the phone says.
+// A Phone describes the phone.
 type Phone struct {
 	Android     string   `json:"android,omitempty"`      // release, such as "15"; absent: another Linux
 	Kernel      string   `json:"kernel"`                 // release, as uname -r prints it
-	RootManager []string `json:"root_manager,omitempty"` // those whose programs are there: "Magisk", "KernelSU", "APatch"
+	RootManager []string `json:"root_manager,omitempty"` // installed ones: "Magisk", "KernelSU", "APatch"
 	Hypervisor  string   `json:"hypervisor,omitempty"`   // ro.boot.hypervisor.version
 }
 
-// New returns the health of a machine of which nothing is known yet.
+// New returns an empty health of a machine.
 func New(name string) *Machine {
 	return &Machine{State: runnerapi.State{Name: name}, Format: Format}
 }
 
-// AddGuest puts a guest's answer into the model.
+// AddGuest adds a guest's status to the model.
 func (m *Machine) AddGuest(s *guestapi.Status) {
 	m.Guest = &Guest{
 		Image: s.Image, Version: s.Version, Hostname: s.Hostname, BootID: s.BootID, Kernel: s.Kernel, Time: s.Time, Uptime: s.Uptime,

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Kinds of things that an entry pins, in the order in which Diff names them.
+// Kinds of pins, in the order of Diff's result.
 const (
 	KindImage     = "image"
 	KindKernel    = "kernel"
@@ -19,12 +19,12 @@ const (
 // A Change is one pin in which two entries differ.
 type Change struct {
 	Kind string `json:"kind"`
-	Name string `json:"name"`           // the package's, or what the kind is about
-	From string `json:"from,omitempty"` // version or digest; empty: it was not there
-	To   string `json:"to,omitempty"`   // empty: it goes away
+	Name string `json:"name"`           // of the package, or a description
+	From string `json:"from,omitempty"` // version or digest; empty: added
+	To   string `json:"to,omitempty"`   // empty: removed
 }
 
-// String is the change as a line for people, beginning with +, - or ~.
+// String returns the change as a line, beginning with +, - or ~.
 func (c Change) String() string {
 	what := c.Kind + " " + c.Name
 	switch {
@@ -56,7 +56,7 @@ func Diff(from, to *Entry) []Change {
 	}
 	a, b := from.Kernel.pin(), to.Kernel.pin()
 	if a != "" && b != "" && from.Kernel.Version != to.Kernel.Version {
-		a, b = from.Kernel.Version, to.Kernel.Version // the versions say it
+		a, b = from.Kernel.Version, to.Kernel.Version // the versions are more readable
 	}
 	note(KindKernel, "linux", a, b)
 	note(KindTailscale, "tailscale.com", from.Tailscale, to.Tailscale)
@@ -91,7 +91,7 @@ func (e *Entry) copied(reference string) string {
 	return ""
 }
 
-// pin is a kernel's source as far as it tells one from another.
+// pin returns what identifies a kernel's source.
 func (k *Kernel) pin() string {
 	if k == nil {
 		return ""
@@ -115,7 +115,7 @@ func diffPackages(from, to []Package) []Change {
 		}
 		a, sumA, _ := strings.Cut(pin[0], "\x00")
 		b, sumB, _ := strings.Cut(pin[1], "\x00")
-		if a == b { // the same version, built again
+		if a == b { // the same version, rebuilt
 			a, b = a+" ("+sumA+")", b+" ("+sumB+")"
 		}
 		out = append(out, Change{KindPackage, name, a, b})

@@ -1,11 +1,9 @@
-// Package lock holds what a recipe's loose words came to: which image digest,
-// which package versions, which kernel source and which Tailscale release.
+// Package lock stores the resolved inputs of a recipe: the image digest, package versions, the
+// kernel source and the Tailscale release.
 //
-// A lock file (sov.lock) has one entry per recipe and architecture. An entry
-// records both what was asked (Inputs) and what it was resolved to, so that a
-// build can tell that its lock no longer answers its recipe instead of quietly
-// building something else. The package only reads, compares and writes locks;
-// resolving is the work of package stages.
+// A lock file (sov.lock) has one entry per recipe and architecture. An entry has both the request
+// (Inputs) and its resolution, so that a build detects a lock that does not match its recipe any
+// more. The package reads, compares and writes locks; package stages/resolve resolves recipes.
 package lock
 
 import (
@@ -17,7 +15,7 @@ import (
 	"strings"
 )
 
-// Version is the format written by File.Write and the only one Read takes.
+// Version is the format that is written, and the only one that is accepted.
 const Version = 1
 
 // A File is the content of a lock file.
@@ -26,7 +24,7 @@ type File struct {
 	Builds  []Entry `yaml:"builds"`
 }
 
-// An Entry pins everything one recipe takes from outside for one architecture.
+// An Entry pins all external inputs of a recipe for one architecture.
 type Entry struct {
 	Recipe    string       `yaml:"recipe"` // the recipe's name
 	Arch      string       `yaml:"arch"`   // "arm64" or "amd64"
@@ -34,19 +32,18 @@ type Entry struct {
 	Image     Image        `yaml:"image"`
 	Copied    []Image      `yaml:"copied"`    // images that files are copied from, as the recipe lists them
 	Packages  []Package    `yaml:"packages"`  // in the order in which they are installed
-	Files     []RecipeFile `yaml:"files"`     // of the recipe's files, those whose content it does not have itself
-	Removed   []string     `yaml:"removed"`   // "name-version" of the base image's packages that go away
-	Kernel    *Kernel      `yaml:"kernel"`    // nil when the build was given a finished kernel
-	Tailscale string       `yaml:"tailscale"` // module version, "v1.102.5"; empty when the recipe has it off
+	Files     []RecipeFile `yaml:"files"`     // the recipe's files whose content is not in the recipe
+	Removed   []string     `yaml:"removed"`   // "name-version" of the base image's packages to remove
+	Kernel    *Kernel      `yaml:"kernel"`    // nil with a finished kernel
+	Tailscale string       `yaml:"tailscale"` // module version, "v1.102.5"; empty if the recipe does not enable it
 }
 
-// Inputs are the words of the recipe, and of the flags that override it, which
-// the entry answers.
+// Inputs are the values of the recipe, and of flags that override it, that the entry resolves.
 type Inputs struct {
 	Image        string   `yaml:"image"`        // reference as written
 	Repositories []string `yaml:"repositories"` // package repositories, in order
-	Packages     []string `yaml:"packages"`     // packages asked for, constraints included
-	Kernel       string   `yaml:"kernel"`       // kernel source asked for; empty for the default order
+	Packages     []string `yaml:"packages"`     // requested packages, with constraints
+	Kernel       string   `yaml:"kernel"`       // requested kernel source; empty for the default order
 }
 
 // An Image is an image for one platform.
@@ -64,7 +61,7 @@ type Package struct {
 	Repository string `yaml:"repository"` // the repository the file is fetched from
 
 	// Both are 64 hexadecimal digits. They are empty in locks of older versions, and in a lock
-	// whose packages have not been fetched yet; Complete fills them in.
+	// whose packages have not been fetched yet; Complete adds them.
 	SHA256 string `yaml:"sha256"` // of the control and data members: of the file without its signature
 	Files  string `yaml:"files"`  // SHA-256 of the uncompressed data member, a tar
 }
@@ -76,7 +73,7 @@ type RecipeFile struct {
 	SHA256 string `yaml:"sha256"` // 64 hexadecimal digits; of a Go program the checksum of its module
 }
 
-// GoPrefix begins the source of a Go program: "go:example.org/app@v1.2.3", "go:./app".
+// GoPrefix is the prefix of a Go program's source: "go:example.org/app@v1.2.3", "go:./app".
 const GoPrefix = "go:"
 
 // IsGo reports whether the file is a Go program, compiled from its source.
@@ -102,8 +99,7 @@ func ServerMajor(name string) int {
 	return 0
 }
 
-// PostgresMajor returns the major version of the newest PostgreSQL among the packages; 0: there is
-// none.
+// PostgresMajor returns the major version of the newest PostgreSQL among the packages, or 0.
 func (e *Entry) PostgresMajor() (major int) {
 	for _, p := range e.Packages {
 		major = max(major, ServerMajor(p.Name))
@@ -138,14 +134,14 @@ func (f *File) Put(e Entry) {
 	})
 }
 
-// A StaleError says that an entry was made for other inputs than the build has.
+// A StaleError says that an entry does not match the inputs of the build.
 type StaleError struct {
 	Path      string   // the lock file
 	Recipe    string   // the entry's recipe
 	Arch      string   // the entry's architecture
 	Changes   []string // one sentence each
 	FilesOnly bool     // all changes are of the recipe's files
-	Offline   bool     // the build may not use the network, and so cannot bring the lock up to date
+	Offline   bool     // the build may not use the network, so it cannot update the lock
 }
 
 func (e *StaleError) Error() string {
@@ -159,19 +155,18 @@ func (e *StaleError) Error() string {
 	return fmt.Sprintf("%s is stale for recipe %q on %s: %s: %s", e.Path, e.Recipe, e.Arch, strings.Join(e.Changes, "; "), advice)
 }
 
-// A Want is what a build needs of an entry.
+// A Want is a build's requirements for an entry.
 type Want struct {
 	Inputs
 	Copied       []string // references of images that files are copied from
 	Files        []RecipeFile
 	Postgres     int    // major version that the recipe asks for; 0: any
-	KernelSource bool   // a kernel is to be built; otherwise nothing about kernels counts
-	Tailscale    string // the module version that this sov builds; empty: none is wanted
+	KernelSource bool   // a kernel will be built; otherwise the kernel is not compared
+	Tailscale    string // the module version that this sov builds; empty if not needed
 }
 
-// Check compares what the entry was resolved from with what the build at hand
-// wants and returns a *StaleError when it does not answer that. path is the
-// lock file's name, for the message.
+// Check compares the entry's inputs with the build's requirements and returns a *StaleError if they
+// differ. path is the lock file's name, for the message.
 func (e *Entry) Check(path string, want Want) error {
 	var changes []string
 	note := func(differs bool, format string, args ...any) {
@@ -251,7 +246,7 @@ func orDefault(s string) string {
 	return s
 }
 
-// setChange describes how a list differs, or returns "" when it does not.
+// setChange describes how a list differs, or returns "".
 func setChange(what string, was, now []string) string {
 	if slices.Equal(was, now) {
 		return ""

@@ -12,10 +12,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// maxFile bounds a lock, in bytes: a build of a thousand packages has 300 KiB.
+// maxFile is the largest lock, in bytes: a build of a thousand packages has 300 KiB.
 const maxFile = 64 << 20
 
-// Load reads the lock file at path. A file that is not there is an empty lock.
+// Load reads the lock file at path. A missing file is an empty lock.
 func Load(path string) (*File, error) {
 	src, err := bound.ReadFile(path, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -53,8 +53,7 @@ func Parse(name string, src []byte) (*File, error) {
 	return f, nil
 }
 
-// A checker makes sure that what a lock says can be used as it stands, in paths
-// and URLs above all.
+// A checker validates the values of a lock, mainly for their use in paths and URLs.
 type checker struct{ doc *strictyaml.Document }
 
 func (c checker) require(ok bool, path, format string, args ...any) {

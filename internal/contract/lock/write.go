@@ -17,8 +17,8 @@ const heading = `# What sov takes for its recipes, down to the byte. Written by 
 # sov build RECIPE --update-lock resolves anew.
 `
 
-// Encode returns the content of a lock file: YAML with one line for each pin, so
-// that a change of one package is a change of one line.
+// Encode returns the content of a lock file: YAML with one line for each pin, so that a change of a
+// package changes one line.
 func (f *File) Encode() []byte {
 	var b bytes.Buffer
 	b.WriteString(heading)
@@ -34,8 +34,8 @@ func (f *File) Encode() []byte {
 	return b.Bytes()
 }
 
-// quote writes a string as YAML does between double quotes, where JSON's rules
-// hold too: versions like 1.10 must not be read as numbers.
+// quote returns a string in double quotes, with JSON's rules, which YAML accepts: versions like
+// 1.10 must not be parsed as numbers.
 func quote(s string) string { return strconv.Quote(s) }
 
 func (e *Entry) encode(b *bytes.Buffer) {
@@ -94,16 +94,15 @@ func list(b *bytes.Buffer, indent, key string, words []string) {
 	}
 }
 
-// Update puts an entry into the lock file at path, which need not be there yet,
-// and leaves the others as they are. The file is replaced as a whole or not at
-// all, and builds that update it at the same time wait for each other. It
-// reports whether the content changed.
+// Update adds or replaces an entry in the lock file at path, which need not exist, and keeps the
+// others. It replaces the file atomically, and locks it against concurrent updates. It reports
+// whether the content changed.
 func Update(path string, e Entry) (changed bool, err error) {
 	return update(path, func(f *File) { f.Put(e) })
 }
 
-// Complete adds the digests of packages that e has to the same packages of the entry in the lock
-// file at path. No pin changes: what the file says stays as it is.
+// Complete adds the digests of e's packages to the same packages of the entry in the lock file at
+// path. It does not change pins.
 func Complete(path string, e Entry) (changed bool, err error) {
 	return update(path, func(f *File) {
 		if old, ok := f.Find(e.Recipe, e.Arch); ok {
@@ -112,7 +111,7 @@ func Complete(path string, e Entry) (changed bool, err error) {
 	})
 }
 
-// complete fills the digests of packages in that another list has of the same packages.
+// complete copies the digests of the same packages from another list.
 func (e *Entry) complete(from []Package) {
 	for i, p := range e.Packages {
 		for _, q := range from {

@@ -1,16 +1,13 @@
-// Package offline is the format of bundles: one file with everything that a
-// locked build reads from outside, so that it can be made where there is no
-// network, or no longer what the lock names.
+// Package offline is the format of bundles: one file with all external inputs of a locked build,
+// for building without a network, or after the inputs have disappeared from their servers.
 //
-// A bundle is a tar. Its first member, sov-bundle.json, lists the items, each
-// with its kind, a name that is unique among them, size and SHA-256; the others
-// are the items' contents, blobs/SHA256, in the order of the list and each once.
-// There is no time, owner or compression in it: the same items make the same
-// file.
+// A bundle is a tar. Its first member, sov-bundle.json, lists the items, each with its kind, a name
+// that is unique among them, size and SHA-256; the others are the items' contents, blobs/SHA256, in
+// the order of the list and each once. It has no times, owners or compression: the same items give
+// the same file.
 //
-// Every item is compared with its SHA-256 while it is read. Whether an item is
-// what the lock asks for is for its reader to check, as if it had come over the
-// network: a bundle is a place to fetch from and no more trusted than any other.
+// Every item is compared with its SHA-256 while it is read. The reader must compare it with the
+// lock, as if it came from the network: a bundle is not trusted more than any other source.
 package offline
 
 import (
@@ -35,7 +32,7 @@ const Format = 1
 // IndexName is the first member of the tar.
 const IndexName = "sov-bundle.json"
 
-// A Kind says what an item is, and what its name means.
+// A Kind is the kind of an item, and determines the meaning of its name.
 type Kind string
 
 // Kinds of items.
@@ -47,7 +44,7 @@ const (
 	Layer         Kind = "layer"          // a layer's uncompressed tar; the name is its diff ID
 	Package       Kind = "package"        // an Alpine package; the name is its checksum, as the lock has it
 	KernelSource  Kind = "kernel-source"  // an archive; the name is its SHA-256
-	File          Kind = "file"           // that the recipe puts into the image; the name is its SHA-256
+	File          Kind = "file"           // a file of the recipe; the name is its SHA-256
 	Module        Kind = "module"         // a file of a Go module; the name is its path below a module proxy
 )
 
@@ -70,11 +67,11 @@ type Index struct {
 	Items  []Item `json:"items"`
 }
 
-// Bounds on what is read.
+// Limits of what is read.
 const (
 	maxIndex = 16 << 20
 	maxItems = 100_000
-	maxSmall = 64 << 20 // what Bytes returns
+	maxSmall = 64 << 20 // largest result of Bytes
 )
 
 // Find returns an item.
@@ -104,7 +101,7 @@ func (x *Index) validate() error {
 		if size, ok := sizes[i.SHA256]; ok && size != i.Size {
 			return fmt.Errorf("item %s %.80q has another size than one of the same SHA-256", i.Kind, i.Name)
 		}
-		// It becomes a path below a folder of the build's.
+		// The name becomes a path below a folder of the build.
 		if i.Kind == Module && (!fs.ValidPath(i.Name) || strings.ContainsAny(i.Name, "\\\x00") || strings.HasPrefix(path.Base(i.Name), ".")) {
 			return fmt.Errorf("module file %.80q is not a path below a folder", i.Name)
 		}
@@ -118,8 +115,8 @@ func (x *Index) validate() error {
 
 func blobName(sum string) string { return "blobs/" + sum }
 
-// Write writes a bundle. open returns an item's content, which has to be what
-// the item says.
+// Write writes a bundle. open returns an item's content, which must match the item's size and
+// digest.
 func Write(w io.Writer, x *Index, open func(Item) (io.ReadCloser, error)) error {
 	if err := x.validate(); err != nil {
 		return fmt.Errorf("write bundle: %w", err)
@@ -168,15 +165,15 @@ func member(t *tar.Writer, name string, size int64, r io.Reader) error {
 	return err
 }
 
-// A Bundle is an open bundle. Of a nil one, nothing is to be had.
+// A Bundle is an open bundle. A nil Bundle is empty.
 type Bundle struct {
 	Index
 	f       *os.File
-	text    []byte           // the index as it stands in the file
+	text    []byte           // the exact bytes of the index
 	offsets map[string]int64 // of contents, by SHA-256
 }
 
-// Open opens a bundle and checks that everything it lists is there.
+// Open opens a bundle and checks that it has everything that its index lists.
 func Open(name string) (*Bundle, error) {
 	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -193,7 +190,7 @@ func Open(name string) (*Bundle, error) {
 	return b, nil
 }
 
-// errNoBundle is what a file that begins otherwise gets.
+// errNoBundle is the error for a file with another first member.
 var errNoBundle = errors.New("it is not a bundle: its first member is not " + IndexName + ": `sov bundle RECIPE -o FILE` writes one")
 
 func read(f *os.File) (*Bundle, error) {
@@ -222,8 +219,8 @@ func read(f *os.File) (*Bundle, error) {
 	return b, b.locate(t, info.Size())
 }
 
-// locate notes where each content begins: the tar reader leaves the file's
-// offset there. Members have to come in the order of the list.
+// locate records the offset of each content: after reading a header, the file's offset is there.
+// Members must be in the order of the index.
 func (b *Bundle) locate(t *tar.Reader, size int64) error {
 	end, err := b.f.Seek(0, io.SeekCurrent)
 	if err != nil {
@@ -274,9 +271,8 @@ func (b *Bundle) Close() error {
 	return b.f.Close()
 }
 
-// Open opens an item. Reading it to its end fails if it is not what its
-// SHA-256 says. An item that is not there is an error that matches
-// fs.ErrNotExist. Items may be read side by side.
+// Open opens an item. Reading it to its end fails if its SHA-256 does not match. The error for a
+// missing item matches fs.ErrNotExist. Several items may be read at once.
 func (b *Bundle) Open(kind Kind, name string) (io.ReadCloser, int64, error) {
 	if b == nil {
 		return nil, 0, fs.ErrNotExist
@@ -301,7 +297,7 @@ func (b *Bundle) Bytes(kind Kind, name string) ([]byte, error) {
 	return io.ReadAll(r)
 }
 
-// A verifier ends with an error if what it has read is not an item's content.
+// A verifier returns an error at the end if the content does not match the item.
 type verifier struct {
 	r    io.Reader
 	item Item

@@ -11,12 +11,11 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// PayloadType is what is signed: the text of sov-bundle.json, which has the SHA-256 of everything
-// else in a bundle.
+// PayloadType is the type of the signed payload: the text of sov-bundle.json, which has the SHA-256
+// of everything else in a bundle.
 const PayloadType = "application/vnd.sov.bundle.v1+json"
 
-// SignatureOf returns the name of the file with a bundle's signature, a DSSE envelope, which lies
-// beside the bundle.
+// SignatureOf returns the name of a bundle's signature file, a DSSE envelope in the same folder.
 func SignatureOf(bundle string) string { return bundle + ".dsse.json" }
 
 // Sign signs the bundle in a file. The same key and bundle give the same signature.
@@ -36,9 +35,9 @@ func Sign(name string, key dsse.PrivateKey) error {
 	return nil
 }
 
-// OpenSigned opens a bundle that key has signed. A nil key demands no signature. What is read of
-// the bundle afterwards is what was signed, even if the file changes. The error of a bundle that is
-// not signed, or otherwise, wraps dsse.ErrRefused.
+// OpenSigned opens a bundle with a signature by key. If key is nil, no signature is required.
+// Everything read afterwards matches the signature, even if the file changes. The error for a
+// missing or wrong signature wraps dsse.ErrRefused.
 func OpenSigned(name string, key dsse.PublicKey) (*Bundle, error) {
 	b, err := Open(name)
 	if err != nil || key == nil {

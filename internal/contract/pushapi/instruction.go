@@ -9,28 +9,28 @@ import (
 	"math"
 )
 
-// An Instruction makes the next bytes of a file. A stream of them makes the offer's files in their
-// order, each with its size in bytes: a file ends where it has them.
+// An Instruction produces the next bytes of a file. A stream of instructions produces the offer's
+// files in order; a file ends when it has its size.
 type Instruction struct {
 	Op     Op
-	Base   int   // of Copy: which of the phone's bases, counted from 0
-	Offset int64 // of Copy: where in it
-	Length int64 // bytes that it makes; at least 1
+	Base   int   // of Copy: index of the phone's base, from 0
+	Offset int64 // of Copy: offset in the base
+	Length int64 // number of bytes, at least 1
 }
 
-// An Op is what an instruction does.
+// An Op is the operation of an instruction.
 type Op byte
 
 // Ops. An instruction is encoded as its Op and, as unsigned varints (encoding/binary), Base and
 // Offset for Copy, and Length; the bytes of Data follow.
 const (
-	Keep Op = 'k' // what has come of the file in an earlier push, from its beginning; only as a file's first
+	Keep Op = 'k' // the start of the file from an earlier push; only as the first instruction of a file
 	Copy Op = 'c' // bytes of a base
 	Zero Op = 'z' // zeros, as a hole
-	Data Op = 'd' // the bytes that follow
+	Data Op = 'd' // the following bytes
 )
 
-// MaxData bounds the bytes of one Data instruction.
+// MaxData is the maximum number of bytes of a Data instruction.
 const MaxData = 1 << 20
 
 // Append encodes an instruction, without the bytes of Data.
@@ -43,8 +43,8 @@ func (i Instruction) Append(b []byte) []byte {
 	return binary.AppendUvarint(b, uint64(i.Length))
 }
 
-// ReadInstruction reads an instruction that may make at most left bytes. What a Copy names is the
-// caller's to check.
+// ReadInstruction reads an instruction of at most left bytes. The caller must check the base and
+// offset of a Copy.
 func ReadInstruction(r *bufio.Reader, left int64) (Instruction, error) {
 	op, err := r.ReadByte()
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package pushapi is what `sov push` and `sov-runner receive` say to each other, over one stream
-// each way:
+// Package pushapi is the protocol between `sov push` and `sov-runner receive`, over one stream in
+// each direction:
 //
 //	phone     hello    who it is, what it has installed, how much room there is
 //	computer  offer    the new version's manifest.json, vm.json and signature, and how much of its files is not zeros
@@ -9,12 +9,12 @@
 //	phone     done, or refusal
 //
 // Each message is a frame: a byte for its kind, four for its length, big-endian, and its payload,
-// of at most MaxFrame bytes. Before the first, each side sends Magic, so that what a shell says in
-// between is recognised. Neither side waits for the other to close the stream, and the phone acts
-// on nothing but what it has verified against manifest.json.
+// of at most MaxFrame bytes. Before the first frame, each side sends Magic, so that the output of a
+// shell is recognised. Neither side waits for the other to close the stream, and the phone only
+// uses data that it has verified against manifest.json.
 //
-// Version changes with everything here that an older program would misunderstand. Nothing is
-// negotiated: `sov push` sends the runner that it brings along first.
+// Version changes with every incompatible change. There is no negotiation: `sov push` first
+// installs its own runner on the phone.
 package pushapi
 
 import (
@@ -30,16 +30,16 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 )
 
-// Version is this protocol's.
+// Version is the protocol's version.
 const Version = 1
 
-// Magic begins each direction.
+// Magic is sent first in each direction.
 const Magic = "sov-push"
 
-// MaxFrame bounds a frame's payload, in bytes.
+// MaxFrame is the largest payload of a frame, in bytes.
 const MaxFrame = 1 << 20
 
-// A Kind is what a frame holds.
+// A Kind is the type of a frame.
 type Kind byte
 
 // Kinds of frames.
@@ -48,7 +48,7 @@ const (
 	KindOffer    Kind = 'o'
 	KindBase     Kind = 'b'
 	KindList     Kind = 'l' // a part of a base's list of chunks
-	KindBases    Kind = 'B' // there are no more
+	KindBases    Kind = 'B' // the end of the bases
 	KindData     Kind = 'd'
 	KindEnd      Kind = 'e'
 	KindProgress Kind = 'p'
@@ -56,7 +56,7 @@ const (
 	KindRefusal  Kind = 'r'
 )
 
-// Hello is who the phone is.
+// Hello describes the phone.
 type Hello struct {
 	Protocol int              `json:"protocol"`
 	Chunks   int              `json:"chunks"`   // chunk.Version
@@ -72,57 +72,56 @@ type Hello struct {
 type Offer struct {
 	Manifest []byte  `json:"manifest"`         // manifest.json as it is
 	Spec     []byte  `json:"spec"`             // vm.json as it is
-	Data     []int64 `json:"data"`             // of each of its files, see slots.Files: how many bytes are in chunks that are not zeros
-	Fresh    bool    `json:"fresh"`            // what the phone has noted of its files is not to be believed
+	Data     []int64 `json:"data"`             // for each of its files, see installed.Files: bytes in chunks that are not zero
+	Fresh    bool    `json:"fresh"`            // ignore the phone's notes about its files
 	Signed   []byte  `json:"signed,omitempty"` // provenance.dsse.json; absent: the version is not signed
-	// AllowDowngrade accepts a signed version whose serial is lower than one before.
+	// AllowDowngrade accepts a signed version with a lower serial than a previous one.
 	AllowDowngrade bool `json:"allow_downgrade,omitempty"`
 }
 
-// Base is a file that the phone can copy from. Its list of chunks follows in as many frames as it
-// takes.
+// Base is a file that the phone can copy from. Its list of chunks follows in one or more frames.
 type Base struct {
-	Name string `json:"name"` // for people
+	Name string `json:"name"` // for messages
 	Size int64  `json:"size"`
-	// Part is, where it is what has come of a file of this offer in an earlier push, that file's
-	// place in the offer, counted from 1. Writing may go on in it.
+	// Part, if not 0, says that the base is a partial file of an earlier push. It is the file's
+	// index in this offer, from 1; the transfer may continue it.
 	Part int `json:"part,omitempty"`
 }
 
-// Progress is how far the phone is.
+// Progress is the phone's progress.
 type Progress struct {
 	Written  int64 `json:"written"`  // bytes of the files, holes included
-	Verified int64 `json:"verified"` // bytes that were read back
+	Verified int64 `json:"verified"` // bytes read back
 }
 
-// Done is what came of it.
+// Done is the result of a push.
 type Done struct {
 	Slot      string  `json:"slot"`
-	Unchanged bool    `json:"unchanged"` // the phone had this version, whole, as its current one
-	CPU       float64 `json:"cpu"`       // seconds of the phone's processors that this took there
+	Unchanged bool    `json:"unchanged"` // this version was already the phone's current one, intact
+	CPU       float64 `json:"cpu"`       // CPU time on the phone, in seconds
 }
 
-// A Refusal is why the phone does not go on. What is current stays as it is.
+// A Refusal says why the phone refuses the version. The current version does not change.
 type Refusal struct {
 	Code string `json:"code"`
 	Text string `json:"text"`
 }
 
-// Codes of refusals that the computer acts on.
+// Codes of refusals that the computer handles.
 const (
 	CodeFailed  = "failed"  // anything else
-	CodeSpace   = "space"   // there is not enough room
-	CodeDigest  = "digest"  // what was put together is not what manifest.json says: a base is not what its list says
-	CodeVersion = "version" // the two programs do not fit together
-	CodeBusy    = "busy"    // another push is under way
+	CodeSpace   = "space"   // not enough space
+	CodeDigest  = "digest"  // the assembled files do not match manifest.json: a base differs from its list
+	CodeVersion = "version" // the versions of the two programs are incompatible
+	CodeBusy    = "busy"    // another push is running
 
-	CodeUntrusted = "untrusted" // the phone takes only versions that are signed with keys that it trusts
-	CodeDowngrade = "downgrade" // the phone has had a version with a higher serial
+	CodeUntrusted = "untrusted" // the version is not signed with a key that the phone trusts
+	CodeDowngrade = "downgrade" // the phone has accepted a version with a higher serial
 )
 
 func (r *Refusal) Error() string { return r.Text }
 
-// A Conn is one side of the conversation.
+// A Conn is one side of the connection.
 type Conn struct {
 	r io.Reader
 	w io.Writer
@@ -137,8 +136,8 @@ func (c *Conn) Open() error {
 	return err
 }
 
-// Accept reads the other side's Magic. Something else in its place is in the error: it is what a
-// shell says of a program that it cannot run.
+// Accept reads the other side's Magic. The error quotes anything else, such as a shell's error
+// about a program that it cannot run.
 func (c *Conn) Accept() error {
 	var got [len(Magic)]byte
 	n, err := io.ReadFull(c.r, got[:])
@@ -200,7 +199,7 @@ func (c *Conn) Send(k Kind, message any) error {
 	return c.WriteFrame(k, text)
 }
 
-// Receive reads a frame that has to be of a kind, into message. A Refusal in its place is the
+// Receive reads a frame of the given kind into message. A received Refusal is returned as the
 // error.
 func (c *Conn) Receive(k Kind, message any) error {
 	got, payload, err := c.ReadFrame()
@@ -221,8 +220,7 @@ func Decode(payload []byte, message any) error {
 	return nil
 }
 
-// Unexpected returns the error of a frame that another was expected in place of: a Refusal's is
-// what it says.
+// Unexpected returns the error for an unexpected frame. A Refusal is returned itself.
 func Unexpected(k Kind, payload []byte) error {
 	if k != KindRefusal {
 		return fmt.Errorf("a frame of kind %q was not expected here", byte(k))
@@ -234,7 +232,8 @@ func Unexpected(k Kind, payload []byte) error {
 	return r
 }
 
-// maxOffer bounds an offer's JSON: two texts of slots.MaxText and a signature in base64.
+// maxOffer is the largest JSON of an offer, in bytes: two texts of installed.MaxText and a
+// signature, in base64.
 const maxOffer = 16 << 20
 
 // SendOffer sends an offer.
@@ -299,7 +298,8 @@ type frameReader struct {
 	err  error
 }
 
-// Reader returns a reader of what frames of kind k hold, to a frame of kind end, which is read too.
+// Reader returns a reader of the payloads of frames of kind k, up to and including a frame of kind
+// end.
 func (c *Conn) Reader(k, end Kind) io.Reader { return &frameReader{c: c, k: k, end: end} }
 
 func (r *frameReader) Read(b []byte) (int, error) {

@@ -8,7 +8,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 )
 
-// completeAddress fills in the link's ends, and joins the recipe's group.
+// completeAddress sets missing addresses of the link, and joins the recipe's group.
 func (r *Recipe) completeAddress() {
 	n := &r.Network
 	setDefault(&n.TAP, tapOf(r.Name))
@@ -22,8 +22,8 @@ func (r *Recipe) completeAddress() {
 	}
 }
 
-// Join makes a machine of the recipe one of a group, which is started after some of its machines,
-// and whose machines may log in to its database.
+// Join adds the recipe's machine to a group. It starts after some machines of the group, and the
+// group's machines may log in to its database.
 func (r *Recipe) Join(group string, after []string) {
 	r.Network.Group, r.Network.After = group, after
 	if r.Postgres.Enabled {
@@ -34,8 +34,8 @@ func (r *Recipe) Join(group string, after []string) {
 // maxInterface is the longest name of an interface (IFNAMSIZ of the kernel, without the NUL).
 const maxInterface = 15
 
-// tapOf is the TAP interface of a machine whose recipe gives none. A long name is cut, and has a
-// digest in place of its end.
+// tapOf returns the default TAP interface of a machine. A long name is shortened and ends with a
+// digest.
 func tapOf(name string) string {
 	tap := "vm_" + name
 	if len(tap) <= maxInterface {

@@ -8,7 +8,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// A Backup is what `sov backup` saves of a service, and how `sov restore` brings it back.
+// A Backup describes how `sov backup` saves a service's data, and how `sov restore` restores it.
 type Backup struct {
 	Command []string `yaml:"command"` // writes the data to its standard output while the service runs
 	Restore []string `yaml:"restore"` // reads what Command wrote from its standard input, likewise
@@ -16,7 +16,7 @@ type Backup struct {
 	Paths []string `yaml:"paths"`
 }
 
-// backup checks what a service says of its backup.
+// backup checks the backup key of a service.
 func (c *checker) backup(at string, i int) {
 	s := c.Services[i]
 	b := s.Backup
@@ -35,7 +35,7 @@ func (c *checker) backup(at string, i int) {
 			c.doc.Faultf(at, "%q is not a clean absolute path", name)
 			continue
 		}
-		// The directories of an image are known once it was read.
+		// The directories of an image are known only after it was read.
 		own := s.Command.OfImage() && s.Directories == nil
 		for _, d := range s.Directories {
 			own = own || c.outlives(d.Path) && below(name, d.Path)

@@ -17,11 +17,11 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// Words that Postgres.Networks takes besides prefixes.
+// Words in Postgres.Networks, in addition to prefixes.
 const (
 	NetworkTAP     = "tap"     // the subnet of network.host
 	NetworkTailnet = "tailnet" // guestspec.Tailnet4 and Tailnet6
-	NetworkPeers   = "peers"   // vmspec.Pools, of which the phone lets in the peers' networks alone
+	NetworkPeers   = "peers"   // vmspec.Pools; the phone admits only the peers' networks
 )
 
 var (
@@ -32,11 +32,10 @@ var (
 // maxLabel is the size of s_volume_name in ext4's superblock, in bytes.
 const maxLabel = 16
 
-// mountpoints are where the guest mounts over the root file system, so that
-// what the image holds below them is never seen.
+// mountpoints are the guest's mount points, which hide the image's files below them.
 var mountpoints = []string{"/data", "/dev", "/proc", "/run", "/sys", "/tmp"}
 
-// check records the faults of meaning in doc.
+// check records the semantic errors in doc.
 func check(r *Recipe, doc *strictyaml.Document) {
 	c := checker{r, doc}
 	c.identity()
@@ -69,7 +68,7 @@ func (c *checker) require(ok bool, path, format string, args ...any) {
 	}
 }
 
-// check records err, if any, as a fault of the value at path.
+// check records err, if not nil, as a fault of the value at path.
 func (c *checker) check(path string, err error) {
 	if err != nil {
 		c.doc.Faultf(path, "%v", err)
@@ -109,7 +108,7 @@ func (c *checker) packages() {
 	}
 }
 
-// CheckRepository reports what keeps a string from naming a package repository.
+// CheckRepository returns an error if a string is not valid as a package repository.
 func CheckRepository(repository string) error {
 	tag, repository := RepositoryTag(repository)
 	if tag != "" && !tagOfRepository.MatchString(tag) {
@@ -149,11 +148,11 @@ func (c *checker) copies() {
 	}
 }
 
-// ofBuild are what the build itself puts into the image for sov-init.
+// ofBuild lists the paths in the image that the build writes for sov-init.
 var ofBuild = []string{"/sbin/sov-init", path.Dir(guestspec.ConfigPath)}
 
-// placed checks where a recipe puts a file: where files may be, in no place that was seen, in none
-// of the build's.
+// placed checks the path of a file of the recipe: it must be allowed, unique, and not one of the
+// build's.
 func (c *checker) placed(at, name string, seen map[string]bool, twice string) {
 	c.destination(at, name)
 	c.require(!seen[name], at, "%q is %s", name, twice)
@@ -188,7 +187,7 @@ func (c *checker) files() {
 
 var sha256Form = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// destination checks where something is put into the root file system.
+// destination checks a path in the root file system.
 func (c *checker) destination(at, to string) {
 	c.require(cleanAbsolute(to), at, "%q is not a clean absolute path", to)
 	if m := MountedOver(to); m != "" {
@@ -245,14 +244,14 @@ func (c *checker) machine() {
 		at := strictyaml.Index("kernel.parameters", i)
 		key, _, _ := strings.Cut(parameter, "=")
 		c.require(parameter != "" && plain(parameter) && !strings.ContainsAny(parameter, " \""), at, "%q must be a single parameter, without spaces or quotes", parameter)
-		key = strings.ReplaceAll(key, "_", "-") // the kernel takes either
+		key = strings.ReplaceAll(key, "_", "-") // the kernel accepts both
 		c.require(!slices.Contains([]string{"root", "ro", "rw", "rootfstype", "init", "dm-mod.create"}, key), at, "%s is set by the build", key)
 	}
 }
 
 func (c *checker) network() {
 	n := c.Network
-	// A host name that follows from another key has been judged there.
+	// A host name that is derived from another key was checked there.
 	c.require(n.Hostname == hostnameOf(c.Name) || guestspec.ValidHostname(n.Hostname), "network.hostname", "%q is not a host name: letters, digits and hyphens, at most 63", n.Hostname)
 	c.check("network.tap", artifact.CheckInterface(n.TAP))
 	c.require(n.MTU >= 1280 && n.MTU <= 65521, "network.mtu", "%d is not between 1280 and 65521", n.MTU)
@@ -290,7 +289,7 @@ func (c *checker) network() {
 	}
 }
 
-// vulnerabilityForm is what a vulnerability is called: CVE-2026-1, GO-2026-1, GHSA-x,
+// vulnerabilityForm matches IDs of vulnerabilities: CVE-2026-1, GO-2026-1, GHSA-x,
 // ALPINE-CVE-2026-1.
 var vulnerabilityForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
@@ -313,7 +312,7 @@ func plain(s string) bool {
 
 func validPort(port int) bool { return port >= 1 && port <= math.MaxUint16 }
 
-// validID leaves out the all-ones id, which chown(2) reads as "unchanged".
+// validID excludes the all-ones id, which means "unchanged" for chown(2).
 func validID(id int) bool { return id >= 0 && int64(id) < math.MaxUint32 }
 
 func cleanAbsolute(p string) bool {

@@ -11,15 +11,14 @@ import (
 )
 
 var (
-	// roleForm leaves room for "role-" in the name of a secret.
+	// roleForm limits the length so that "role-" and the name fit into the name of a secret.
 	roleForm     = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,58}$`)
 	databaseForm = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,62}$`)
 )
 
 var settingForm = regexp.MustCompile(`^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$`)
 
-// pinned are the settings that have one acceptable value, and what another
-// would do.
+// pinned are the settings with only one accepted value, and the consequence of another.
 var pinned = map[string]struct {
 	values []string
 	why    string
@@ -34,7 +33,7 @@ var pinned = map[string]struct {
 // yes lists the spellings of PostgreSQL's true.
 var yes = []string{"on", "true", "yes", "1"}
 
-// owned are the settings that the build writes from other keys or for itself.
+// owned are the settings that the build derives from other keys or sets itself.
 var owned = map[string]string{
 	"listen_addresses":        "set postgres.listen instead",
 	"port":                    "set postgres.port instead",

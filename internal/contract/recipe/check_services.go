@@ -32,7 +32,7 @@ func (c *checker) service(at string, s Service) {
 	c.require(guestspec.ValidServiceName(s.Name), at+".name",
 		"%q is not the name of a service; use 1 to 32 lower-case letters, digits and hyphens, the first a letter or a digit", s.Name)
 	c.require(s.Name != "init" && s.Name != "kernel", at+".name", "%q is what the log calls the guest's own messages", s.Name)
-	ofImage := s.Command.OfImage() // then WithImage fills in what is missing
+	ofImage := s.Command.OfImage() // then WithImage adds what is missing
 	c.require(ofImage || len(s.Command) > 0 && path.IsAbs(s.Command[0]), at+".command", "must begin with the absolute path of a program")
 	c.require(ofImage && s.Directory == "" || path.IsAbs(s.Directory), at+".directory", "%q is not an absolute path", s.Directory)
 	for name := range s.Environment {
@@ -68,8 +68,8 @@ func (c *checker) service(at string, s Service) {
 
 var stopSignals = []string{"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"}
 
-// cycle returns services that wait for each other, or nil: those left when
-// all that wait for nothing left are taken away again and again.
+// cycle returns services that wait for each other, or nil: those that remain after repeatedly
+// removing all services that do not wait for a remaining one.
 func (c *checker) cycle() []string {
 	left := map[string][]string{}
 	for _, s := range c.Services {

@@ -10,9 +10,9 @@ import (
 
 var tagOfRepository = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
 
-// RepositoryTag splits a repository as /etc/apk/repositories has it, "@edge https://…", into the
-// tag, which may be empty, and the place. Packages of a repository with a tag are taken where an
-// item of install names the tag ("nginx@edge"), and what these depend on.
+// RepositoryTag splits a repository in the format of /etc/apk/repositories, "@edge https://…", into
+// the tag, which may be empty, and the location. Packages of a tagged repository are used only for
+// items of install with the tag ("nginx@edge") and their dependencies.
 func RepositoryTag(repository string) (tag, place string) {
 	rest, tagged := strings.CutPrefix(repository, "@")
 	if !tagged {

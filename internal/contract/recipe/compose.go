@@ -17,22 +17,22 @@ import (
 type Source struct {
 	Name string // in messages
 	Text []byte
-	Dir  string // the folder of the file, for what is relative to it; empty: it is not a file
+	Dir  string // the folder of the file, for relative paths; empty if it is not a file
 }
 
-// A Variant says which recipe is made of a source.
+// A Variant selects a variant of a recipe.
 type Variant struct {
-	Arch     string   // whose by_arch counts; empty: that of none
-	Profiles []string // laid over each other in this order
+	Arch     string   // selects by_arch; empty: none
+	Profiles []string // applied in this order
 	Set      []string // KEY=VALUE, see set
 }
 
-// maxBases bounds how many recipes extend each other.
+// maxBases is the maximum length of a chain of extends.
 const maxBases = 8
 
-// Compose reads a recipe with all that it extends, in the variant that is meant, as Parse does.
-// base reads the recipe that another one names in extends. The text is that of the whole recipe:
-// the source itself when nothing was laid over anything, so that it can be parsed without others.
+// Compose reads a recipe and the recipes that it extends, and applies the variant. base reads the
+// recipe that another one names in extends. The returned text is that of the composed recipe, which
+// Parse can read without other files; if nothing was composed, it is the source itself.
 func Compose(src Source, v Variant, base func(from Source, name string) (Source, error)) (*Recipe, []byte, error) {
 	files, err := chain(src, base)
 	if err != nil {
@@ -64,7 +64,7 @@ func Compose(src Source, v Variant, base func(from Source, name string) (Source,
 	return r, text, nil
 }
 
-// overlays are parts of recipes, which are laid over the rest of their file.
+// overlays are named parts of recipes that override the rest of their file.
 type overlays map[string]*strictyaml.Node
 
 // Names are the names of the parts, in order.
@@ -77,8 +77,7 @@ func (o *overlays) add(more overlays) {
 	maps.Copy(*o, more)
 }
 
-// A part is one file of a recipe. Its Recipe has nothing but the keys that say how files become
-// one.
+// A part is one file of a recipe. Its Recipe has only the keys for composing.
 type part struct {
 	Recipe
 	body *strictyaml.Node // all other keys
@@ -88,7 +87,7 @@ var compositionKeys = []string{"extends", "by_arch", "profiles"}
 
 func (p part) varies() bool { return len(p.ByArch)+len(p.Profiles) > 0 }
 
-// chain returns a file and those that it extends, the one that extends none first.
+// chain returns a file and the files that it extends, the base first.
 func chain(src Source, base func(Source, string) (Source, error)) ([]part, error) {
 	var files []part
 	seen := []string{}
@@ -121,7 +120,7 @@ func chain(src Source, base func(Source, string) (Source, error)) ([]part, error
 
 func values(o overlays) []*strictyaml.Node { return slices.Collect(maps.Values(o)) }
 
-// split reads one file, and returns where extends stands.
+// split reads one file, and returns the position of extends.
 func split(src Source) (part, strictyaml.Place, error) {
 	node, err := strictyaml.Parse(src.Name, src.Text)
 	var place strictyaml.Place
@@ -166,7 +165,7 @@ func split(src Source) (part, strictyaml.Place, error) {
 	return p, place, doc.Err()
 }
 
-// overlay records the faults of a part of a recipe that can be seen without the rest.
+// overlay records the faults of a part that can be checked alone.
 func overlay(doc *strictyaml.Document, at string, n *strictyaml.Node) {
 	if n.Kind != strictyaml.Mapping {
 		doc.Fault(n.Place, at+": must be a mapping with keys of a recipe")
@@ -190,7 +189,7 @@ func overlay(doc *strictyaml.Document, at string, n *strictyaml.Node) {
 	}
 }
 
-// relocate makes the sources of a file in one folder relative to another.
+// relocate converts the relative sources of a file to another folder.
 func relocate(n *strictyaml.Node, to, from string) {
 	if to == from || from == "" {
 		return
@@ -213,7 +212,7 @@ func relocate(n *strictyaml.Node, to, from string) {
 	}
 }
 
-// lay lays everything over each other.
+// lay merges all parts.
 func lay(name string, files []part, v Variant) (node *strictyaml.Node, err error) {
 	over := func(n *strictyaml.Node) {
 		if err == nil && n != nil {
@@ -250,7 +249,7 @@ func lay(name string, files []part, v Variant) (node *strictyaml.Node, err error
 	return node, nil
 }
 
-// unknownName says that something named does not exist, and what was probably meant.
+// unknownName returns the error for an unknown name, with a suggestion.
 func unknownName(what, name string, known []string) error {
 	if near := strictyaml.Nearest(name, known); near != "" {
 		return fmt.Errorf("%s %q does not exist; did you mean %q?", what, name, near)

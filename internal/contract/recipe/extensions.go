@@ -8,27 +8,27 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// An Extension is created in databases, and updated when the image brings another version. A name
-// stands for Name.
+// An Extension is created in databases, and updated when the image has another version. A scalar is
+// short for Name.
 type Extension struct {
 	Name    string `yaml:"name"`    // as CREATE EXTENSION has it, or a name of knownExtensions
-	Package string `yaml:"package"` // that brings it; empty: what knownExtensions say, else what the recipe installs anyway
+	Package string `yaml:"package"` // the package that has it; empty: that of knownExtensions, or none
 	// Databases are those of the roles, and postgres. Empty: those of the roles; without any,
 	// postgres.
 	Databases []string `yaml:"databases"`
-	Schema    string   `yaml:"schema"`  // made if it is not there; empty: what the extension says, else public
+	Schema    string   `yaml:"schema"`  // created if it does not exist; empty: that of the extension, else public
 	Version   string   `yaml:"version"` // empty: the newest that the image has
-	// Preload is the library that the server has to load for it; empty: none.
+	// Preload is the library that the server must preload; may be empty.
 	Preload string `yaml:"preload"`
 }
 
 // Short implements strictyaml.Abbreviated.
 func (e *Extension) Short() any { return &e.Name }
 
-// contrib stands for Alpine's package with the extensions that come with PostgreSQL.
+// contrib is Alpine's package with PostgreSQL's contrib extensions.
 const contrib = "postgresql-contrib"
 
-// knownExtensions are what Alpine's packages bring: aports, community/postgresql-pgvector,
+// knownExtensions are the extensions of Alpine's packages: aports, community/postgresql-pgvector,
 // community/postgis and the like, and contrib's folders of PostgreSQL itself (main/postgresql17,
 // subpackage contrib).
 var knownExtensions = func() map[string]Extension {
@@ -54,8 +54,8 @@ var knownExtensions = func() map[string]Extension {
 	return known
 }()
 
-// completeExtensions fills in what knownExtensions say, and adds the packages. A recipe without
-// repositories takes all of its base image.
+// completeExtensions applies knownExtensions, and adds the packages. A recipe without repositories
+// takes everything from its base image.
 func (r *Recipe) completeExtensions() {
 	for i := range r.Postgres.Extensions {
 		e := &r.Postgres.Extensions[i]
@@ -81,7 +81,7 @@ func (r *Recipe) completeExtensions() {
 // majorForm is a package of the server, or of what goes with it, of one major version.
 var majorForm = regexp.MustCompile(`^(postgresql[0-9]+)(-[a-z0-9-]+)?([<>=~@].*)?$`)
 
-// ofMajor is contrib's package of the major version that the recipe installs, if it says which.
+// ofMajor returns contrib's package of the major version that the recipe installs, if it names one.
 func (p *Packages) ofMajor(name string) string {
 	if name != contrib {
 		return name

@@ -13,7 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// An ImageConfig is what a base image says of the program that it is for (OCI image specification,
+// An ImageConfig is a base image's configuration of its program (OCI image specification,
 // config.md).
 type ImageConfig struct {
 	Entrypoint   []string
@@ -26,27 +26,26 @@ type ImageConfig struct {
 	Volumes      []string
 }
 
-// Command is what the image runs: its entrypoint with its command as arguments.
+// Command returns the image's entrypoint with its command as arguments.
 func (c ImageConfig) Command() []string { return slices.Concat(c.Entrypoint, c.Cmd) }
 
 // An ImageTree answers questions about the files of the base image.
 type ImageTree interface {
-	// Program returns the absolute path of a program that a command names, found as a shell in dir
-	// finds it.
+	// Program returns the absolute path of a command's program, found like a shell in dir.
 	Program(name, dir, searchPath string) (string, error)
 	// UserOf and GroupOf return the names of ids; "" if the image has none.
 	UserOf(uid int) (string, error)
 	GroupOf(gid int) (string, error)
 }
 
-// OfImage reports whether a service runs what the base image says.
+// OfImage reports whether a service runs the base image's command.
 func (r *Recipe) OfImage() bool {
 	return slices.ContainsFunc(r.Services, func(s Service) bool { return s.Command.OfImage() })
 }
 
-// WithImage returns the recipe with all that its services leave to the base image, and warnings
-// about what a machine does otherwise than a container. What the recipe says itself counts before
-// what the image says. The recipe is left as it is.
+// WithImage returns a copy of the recipe completed with the base image's configuration, and
+// warnings about differences between a machine and a container. Values in the recipe take
+// precedence over the image's.
 func (r *Recipe) WithImage(config ImageConfig, files ImageTree) (*Recipe, []string, error) {
 	out := *r
 	out.Services, out.Users, out.Groups = slices.Clone(r.Services), slices.Clone(r.Users), slices.Clone(r.Groups)
@@ -73,7 +72,7 @@ func (r *Recipe) WithImage(config ImageConfig, files ImageTree) (*Recipe, []stri
 	return &out, i.warnings, err
 }
 
-// An imageReader fills a recipe in.
+// An imageReader completes a recipe with an image's configuration.
 type imageReader struct {
 	ImageConfig
 	files    ImageTree
@@ -118,7 +117,7 @@ func (i *imageReader) service(s *Service) error {
 	return i.volumes(s)
 }
 
-// user gives the service the image's user. An id that the image has no name for gets one.
+// user sets the service's user to the image's. An id without a name gets one.
 func (i *imageReader) user(s *Service) error {
 	user, group, _ := strings.Cut(i.ImageConfig.User, ":")
 	gid := -1
@@ -143,8 +142,8 @@ func (i *imageReader) user(s *Service) error {
 	if s.User, err = i.files.UserOf(uid); s.User != "" || err != nil {
 		return err
 	}
-	// Docker takes group 0 for an id without an account. A service is not to have root's group
-	// unasked.
+	// Docker uses group 0 for an id without an account. A service must not have root's group by
+	// default.
 	if gid < 0 {
 		gid = uid
 	}
@@ -186,7 +185,7 @@ func signalName(text string) (string, error) {
 	return name, nil
 }
 
-// volumes puts what the image keeps apart from its root file system onto the data disk.
+// volumes puts the image's volumes onto the data disk.
 func (i *imageReader) volumes(s *Service) error {
 	for _, volume := range slices.Sorted(slices.Values(i.Volumes)) {
 		volume = path.Join("/", volume)
@@ -212,8 +211,8 @@ func (i *imageReader) volumes(s *Service) error {
 	return nil
 }
 
-// ports publishes the ports that the image exposes, as those of the first service that runs what
-// the image says.
+// ports publishes the ports that the image exposes, as ports of the first service with the image's
+// command.
 func (i *imageReader) ports(r *Recipe) error {
 	service := r.Services[slices.IndexFunc(r.Services, func(s Service) bool { return s.Command.OfImage() })].Name
 	for _, exposed := range slices.Sorted(slices.Values(i.ExposedPorts)) {

@@ -23,8 +23,8 @@ type Step struct {
 // Short implements strictyaml.Abbreviated.
 func (s *Step) Short() any { return &s.Command }
 
-// Alive is a check of a service that was ready; the service is restarted when it fails. At most one
-// of the first four is set.
+// Alive is a check of a ready service; the service is restarted when it fails. At most one of the
+// first four fields is set.
 type Alive struct {
 	HTTP     string   `yaml:"http"` // a URL that answers with a status from 200 to 399
 	TCP      string   `yaml:"tcp"`
@@ -32,15 +32,15 @@ type Alive struct {
 	Command  []string `yaml:"command"`
 	Interval Duration `yaml:"interval"` // between checks; absent: 30s
 	Timeout  Duration `yaml:"timeout"`  // of each check; absent: 5s
-	Failures int      `yaml:"failures"` // in a row after which the service is restarted; absent: 3
+	Failures int      `yaml:"failures"` // consecutive failures after which the service is restarted; absent: 3
 }
 
-// Log is what is kept of a service's output.
+// Log configures the log of a service's output.
 type Log struct {
 	Size Size `yaml:"size"` // on the data disk; absent: 2MiB
 }
 
-// MachineReady says how long a start of the machine may take.
+// MachineReady limits the start of the machine.
 type MachineReady struct {
 	Timeout Duration `yaml:"timeout"` // absent: 5m
 }
@@ -50,13 +50,13 @@ const (
 	aliveInterval = Duration(30 * time.Second)
 	aliveTimeout  = Duration(5 * time.Second)
 	aliveFailures = 3
-	// An emulated first start with initdb takes some ten seconds, a crash recovery of a full
-	// write-ahead log on a slow phone minutes.
+	// An emulated first start with initdb takes about ten seconds, a crash recovery of a full WAL
+	// on a slow phone minutes.
 	machineTimeout = Duration(5 * time.Minute)
 	leastInterval  = Duration(100 * time.Millisecond)
 )
 
-// completeLife fills in what a service leaves out of its life.
+// completeLife sets the defaults of a service's checks and restarts.
 func (s *Service) completeLife() {
 	if a := s.Alive; a != nil {
 		setDefault(&a.Interval, aliveInterval)
@@ -65,7 +65,7 @@ func (s *Service) completeLife() {
 	}
 }
 
-// life checks what a service says of its life besides its start.
+// life checks the keys of a service's checks and restarts.
 func (c *checker) life(at string, s Service) {
 	for key, steps := range map[string][]Step{"prepare": s.Prepare, "post_ready": s.PostReady} {
 		for i, step := range steps {
@@ -97,7 +97,7 @@ func (c *checker) life(at string, s Service) {
 	c.require(len(s.PostReady) == 0, at+".post_ready", "does not go with schedule: the service is not kept running")
 }
 
-// oneOf wants at most one kind of check, and returns how many are given.
+// oneOf requires at most one kind of check, and returns how many are given.
 func (c *checker) oneOf(at, http, tcp, unix string, command []string) (given int) {
 	for _, is := range []bool{http != "", tcp != "", unix != "", len(command) > 0} {
 		if is {
@@ -117,7 +117,7 @@ func (c *checker) httpURL(at, text string) {
 }
 
 // sysctlForm are the settings of the kernel that a recipe may change: those of its network, memory,
-// files and shared memory. Those that keep services apart are sov-init's.
+// files and shared memory. Settings that isolate services belong to sov-init.
 var sysctlForm = regexp.MustCompile(`^(net\.(core|ipv4|ipv6|netfilter|unix)(\.[a-z0-9_-]+)+|vm\.[a-z0-9_]+|` +
 	`fs\.(file-max|nr_open|aio-max-nr|pipe-[a-z-]+|inotify\.[a-z_]+|mqueue\.[a-z_]+)|` +
 	`kernel\.(shm[a-z_]+|msg[a-z_]+|sem|pid_max|threads-max|sched_[a-z_]+))$`)

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Parse reads a recipe, fills in what it leaves out and checks it. name stands
-// in messages. The error, if any, is of type strictyaml.Errors and has every
-// fault found; when the YAML itself is at fault its meaning is not checked.
+// Parse reads a recipe, sets defaults and validates it. name is used in messages. The error is of
+// type strictyaml.Errors and has all faults; after YAML syntax errors the semantics are not
+// checked.
 func Parse(name string, src []byte) (*Recipe, error) {
 	r, _, err := Compose(Source{Name: name, Text: src}, Variant{}, func(Source, string) (Source, error) {
 		return Source{}, errors.New("a recipe that is not in a file cannot extend another one")
@@ -18,15 +18,15 @@ func Parse(name string, src []byte) (*Recipe, error) {
 	return r, err
 }
 
-// serviceOOMScore lets a service go before PostgreSQL's sessions, which are at 0, unless one of
-// them takes a fifth of the machine's memory more.
+// serviceOOMScore makes the kernel kill a service before PostgreSQL's sessions, which are at 0,
+// unless a session uses a fifth of the machine's memory more.
 const serviceOOMScore = 200
 
-// serviceProcesses is far more than a server needs, and far less than what the machine's other
-// services would notice.
+// serviceProcesses is far more than a server needs, and too few to affect the machine's other
+// services.
 const serviceProcesses = 512
 
-// defaults returns a recipe with the values of keys that are not given.
+// defaults returns a recipe with the default values.
 func defaults() *Recipe {
 	return &Recipe{
 		Version: "0",
@@ -37,8 +37,8 @@ func defaults() *Recipe {
 			Port:      5432,
 			Collation: CollationAuto,
 			Networks:  []string{NetworkTAP, NetworkTailnet},
-			// With authentication_timeout, those that say nothing and those that guess leave slots
-			// of max_connections to the host: see docs/security.md.
+			// With authentication_timeout, idle and password-guessing clients leave slots of
+			// max_connections for the host: see docs/security.md.
 			ConnectRate: 3,
 		},
 		VM: VM{Memory: GiB, CPUs: 2, Data: 8 * GiB, Awake: "always", Shell: true, Ready: MachineReady{machineTimeout}},
@@ -50,7 +50,7 @@ func defaults() *Recipe {
 	}
 }
 
-// complete fills in the values that follow from others.
+// complete sets the values that are derived from others.
 func (r *Recipe) complete() {
 	setDefault(&r.Network.Hostname, hostnameOf(r.Name))
 	setDefault(&r.Tailscale.Hostname, r.Network.Hostname)
@@ -99,7 +99,7 @@ func (r *Recipe) complete() {
 		}
 		s.completeLife()
 		if s.Command.OfImage() {
-			continue // what is not given is the image's
+			continue // missing values come from the image
 		}
 		setDefault(&s.User, "root")
 		setDefault(&s.Directory, "/")
@@ -115,10 +115,10 @@ func (r *Recipe) complete() {
 	}
 }
 
-// encryptionPackages have what sov-init encrypts and formats a data disk with.
+// encryptionPackages have the programs with which sov-init encrypts and formats a data disk.
 var encryptionPackages = []string{"cryptsetup", "e2fsprogs"}
 
-// require adds packages unless the recipe names them, with whatever version.
+// require adds packages unless the recipe lists them, with any version.
 func (p *Packages) require(names []string) {
 	for _, name := range names {
 		named := func(listed string) bool {
@@ -130,8 +130,8 @@ func (p *Packages) require(names []string) {
 	}
 }
 
-// hostnameOf is the host name of a machine whose recipe gives none. A DNS label does not end with a
-// hyphen, a machine's name may.
+// hostnameOf returns the default host name of a machine. A DNS label must not end with a hyphen,
+// but a machine's name may.
 func hostnameOf(name string) string { return strings.TrimRight(name, "-") }
 
 func setDefault[T comparable](v *T, otherwise T) {

@@ -6,10 +6,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// A Pooler shares few sessions of the server among many clients. A word stands for Program.
+// A Pooler shares few sessions of the server among many clients. A scalar is short for Program.
 type Pooler struct {
 	Program string `yaml:"program"` // PgBouncer; empty: none
-	Mode    string `yaml:"mode"`    // "session", "transaction" or "statement": after what a session goes to another client
+	Mode    string `yaml:"mode"`    // "session", "transaction" or "statement": after which a session may serve another client
 	Size    int    `yaml:"size"`    // sessions of the server for each role and database
 	Clients int    `yaml:"clients"` // connections of clients
 	Port    int    `yaml:"port"`
@@ -21,7 +21,7 @@ func (p *Pooler) Short() any { return &p.Program }
 // PgBouncer is the pooler, its service, its package, its user and its role in the database.
 const PgBouncer = guestspec.ServicePooler
 
-// pgBouncerID is the user's and its group's, far from those of Alpine's packages.
+// pgBouncerID is the id of the user and its group, not used by Alpine's packages.
 const pgBouncerID = 6432
 
 // completePooler fills in the pooler's defaults, and adds what the machine needs for it.
@@ -36,7 +36,7 @@ func (r *Recipe) completePooler() {
 	setDefault(&p.Port, 6432)
 	if len(r.Packages.Repositories) > 0 {
 		r.Packages.require([]string{PgBouncer})
-		r.Packages.Scripts = append(r.Packages.Scripts, PgBouncer) // it makes the user
+		r.Packages.Scripts = append(r.Packages.Scripts, PgBouncer) // the recipe creates the user instead
 	}
 	if !slices.ContainsFunc(r.Users, func(u User) bool { return u.Name == PgBouncer }) {
 		r.Users = append(r.Users, User{Name: PgBouncer, UID: pgBouncerID, GID: pgBouncerID})

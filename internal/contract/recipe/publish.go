@@ -8,8 +8,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// A Publish is a port of the guest that others reach. A plain number stands for the TCP port of
-// that number.
+// A Publish is a published port of the guest. A number is short for that TCP port.
 type Publish struct {
 	Port     int    `yaml:"port"`      // of the guest
 	Service  string `yaml:"service"`   // what listens there; empty: postgres at its port, else the recipe's only service

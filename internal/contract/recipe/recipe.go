@@ -1,12 +1,9 @@
-// Package recipe reads the YAML file that says what a virtual machine is made
-// of: base image, packages, users, services, PostgreSQL's settings, memory,
-// network. docs/recipe.md is the schema for people; the types here are the
-// schema for the program.
+// Package recipe reads the YAML file that describes a virtual machine: base image, packages, users,
+// services, PostgreSQL's settings, memory, network. docs/recipe.md documents the keys.
 //
-// Reading is strict, and every fault is reported with its line and column. A
-// Recipe returned without an error is complete: defaults are filled in, and
-// stages need not check it again. The package knows nothing of how a recipe is
-// built.
+// Reading is strict, and every fault is reported with its line and column. A Recipe returned
+// without an error is complete: it has all defaults, and stages need not check it again. The
+// package does not know how a recipe is built.
 package recipe
 
 import (
@@ -39,26 +36,26 @@ type Recipe struct {
 	Kernel      Kernel      `yaml:"kernel"`
 	Rootfs      Rootfs      `yaml:"rootfs"`
 	CVEs        CVEs        `yaml:"cves"`
-	// Declared are secrets that follow from no other key; Secrets lists all.
+	// Declared lists the secrets that are not derived from other keys; Secrets returns all.
 	Declared []Secret `yaml:"secrets"`
 
-	// What Compose makes one recipe of. Afterwards Extends is empty, and ByArch and Profiles are
-	// those of all files.
-	Extends  string   `yaml:"extends"`  // a built-in recipe, or a path relative to this one's folder
-	ByArch   overlays `yaml:"by_arch"`  // what is laid over the recipe for an architecture
-	Profiles overlays `yaml:"profiles"` // what is laid over the recipe where it is asked for
+	// Keys that Compose resolves. Afterwards Extends is empty, and ByArch and Profiles have the
+	// keys of all files.
+	Extends  string   `yaml:"extends"`  // a built-in recipe, or a path relative to the file's folder
+	ByArch   overlays `yaml:"by_arch"`  // overrides for an architecture
+	Profiles overlays `yaml:"profiles"` // optional overrides
 
-	// Dir is the folder of the recipe's file, which its relative sources are in; empty for a recipe
-	// without a file.
+	// Dir is the folder of the recipe's file, for relative sources; empty for a recipe without a
+	// file.
 	Dir string `yaml:"-"`
-	// Links are what WithImage makes of the image's volumes.
+	// Links are the links that WithImage makes for the image's volumes.
 	Links []Link `yaml:"-"`
 
-	doc *strictyaml.Document // where its values stand; nil: it was not read from a text
+	doc *strictyaml.Document // for the positions of values; nil if it was not parsed
 }
 
-// Errorf returns an error about the value at path, such as "vm.memory", that says where it stands,
-// as the errors of Parse do.
+// Errorf returns an error about the value at path, such as "vm.memory", with its position, like the
+// errors of Parse.
 func (r *Recipe) Errorf(path, format string, args ...any) error {
 	if r.doc == nil {
 		return fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...))
@@ -66,11 +63,10 @@ func (r *Recipe) Errorf(path, format string, args ...any) error {
 	return r.doc.Errorf(path, format, args...)
 }
 
-// A Link is a symbolic link in the root file system, in the place of a directory that is empty
-// there.
+// A Link is a symbolic link in the root file system that replaces an empty directory.
 type Link struct{ Path, Target string }
 
-// Base is where the file system starts.
+// Base is the base image.
 type Base struct {
 	// Image is a reference of package oci: in a registry by tag or digest, an OCI
 	// layout, or a tarball.
@@ -82,12 +78,12 @@ type Packages struct {
 	Repositories []string          `yaml:"repositories"` // URLs or paths that hold ARCH/APKINDEX.tar.gz
 	Keys         map[string]string `yaml:"keys"`         // more trusted keys: file name to PEM public key
 	Install      []string          `yaml:"install"`      // names with optional constraints, as in /etc/apk/world
-	// Scripts are glob patterns of the packages whose maintainer scripts, which
-	// are not run, the recipe's users, groups and directories stand in for.
+	// Scripts are glob patterns of packages whose maintainer scripts need not run, because the
+	// recipe's users, groups and directories replace them.
 	Scripts []string `yaml:"scripts"`
 }
 
-// A Copy takes a file, or a directory with what is in it, from another image. It belongs to root.
+// A Copy copies a file or a directory from another image. The copy belongs to root.
 type Copy struct {
 	From string `yaml:"from"` // a reference, as Base.Image
 	Path string `yaml:"path"` // in that image
@@ -106,7 +102,7 @@ type File struct {
 	Group   string  `yaml:"group"`  // group name; empty: the owner's
 }
 
-// Where says where the content comes from: a URL, or a path as the recipe has it. It is empty for
+// Where returns the source of the content: a URL, or a path as in the recipe. It is empty for
 // content in the recipe.
 func (f File) Where() string { return f.URL + f.Source }
 
@@ -119,14 +115,14 @@ func (r *Recipe) CopiedImages() []string {
 	return images
 }
 
-// A Group is added to /etc/group unless its name is there.
+// A Group is added to /etc/group unless the name exists.
 type Group struct {
 	Name string `yaml:"name"`
 	GID  int    `yaml:"gid"`
 }
 
-// A User is added to /etc/passwd and /etc/shadow, without a password, unless
-// its name is there. Its group is added with it.
+// A User is added to /etc/passwd and /etc/shadow, without a password, unless the name exists. Its
+// group is also added.
 type User struct {
 	Name  string `yaml:"name"`
 	UID   int    `yaml:"uid"`
@@ -137,7 +133,7 @@ type User struct {
 	Gecos string `yaml:"gecos"` // the comment field
 }
 
-// A Directory is made, or given its owner and mode, in the root file system.
+// A Directory is created in the root file system, or gets its owner and mode.
 type Directory struct {
 	Path  string `yaml:"path"`
 	Mode  Mode   `yaml:"mode"`  // absent: 0755
@@ -145,13 +141,13 @@ type Directory struct {
 	Group string `yaml:"group"` // group name; empty: the owner's
 }
 
-// Tailscale puts the node on a tailnet.
+// Tailscale configures the machine's node on a tailnet.
 type Tailscale struct {
 	Enabled     bool     `yaml:"enabled"`
 	Hostname    string   `yaml:"hostname"`     // name on the tailnet; empty: network.hostname
 	LoginServer string   `yaml:"login_server"` // URL of the control server; empty: Tailscale's own
-	Tags        []string `yaml:"tags"`         // "tag:NAME", asked for when the node registers
-	Ephemeral   bool     `yaml:"ephemeral"`    // keeps no state: each boot is a new node, which the tailnet forgets
+	Tags        []string `yaml:"tags"`         // "tag:NAME", requested when the node registers
+	Ephemeral   bool     `yaml:"ephemeral"`    // does not store its state: each boot is a new, ephemeral node
 }
 
 // Postgres describes the PostgreSQL service.
@@ -165,43 +161,41 @@ type Postgres struct {
 	// Networks may connect with a password: CIDR prefixes, "tap" for the
 	// machine's own subnet, "tailnet" for Tailscale's ranges.
 	Networks []string `yaml:"networks"`
-	// Superuser says where the role postgres logs in from over the network; empty: the recipe does
-	// not say, and it is SuperuserAnywhere, as before there was the key.
+	// Superuser is where the role postgres may log in from over the network; empty means
+	// SuperuserAnywhere, for compatibility.
 	Superuser string `yaml:"superuser"`
-	// ConnectRate bounds the new connections a second from each of Networks, but the host's; 0: no
-	// bound.
+	// ConnectRate limits the new connections per second from each of Networks, except from the
+	// host; 0: no limit.
 	ConnectRate int                `yaml:"connect_rate"`
-	Roles       []Role             `yaml:"roles"` // besides postgres, the superuser
-	TLS         TLS                `yaml:"tls"`   // which certificate the server shows
+	Roles       []Role             `yaml:"roles"` // in addition to postgres, the superuser
+	TLS         TLS                `yaml:"tls"`   // the server's certificate
 	Extensions  []Extension        `yaml:"extensions"`
 	Pooler      Pooler             `yaml:"pooler"`
 	Settings    map[string]Setting `yaml:"settings"` // postgresql.conf
-	// Major is the major version of the server; 0: that of the lock, the newest where there is no
-	// lock.
+	// Major is the major version of the server; 0: that of the lock, or the newest without a lock.
 	Major int `yaml:"major"`
-	// UpgradeFrom is the major version whose programs the image has too, to upgrade a cluster of
-	// it; 0: none.
+	// UpgradeFrom is a second major version in the image, whose clusters are upgraded; 0: none.
 	UpgradeFrom int `yaml:"upgrade_from"`
 }
 
-// Where the superuser logs in from, besides the guest's own socket.
+// Values of Postgres.Superuser, in addition to the guest's own socket.
 const (
 	SuperuserHost     = "host"     // the address of network.host
 	SuperuserAnywhere = "anywhere" // all of postgres.networks
 )
 
-// A Role may log in with the password that the secret "role-NAME" holds.
+// A Role may log in with the password in the secret "role-NAME".
 type Role struct {
 	Name      string `yaml:"name"`
-	Database  string `yaml:"database"`  // made if it is not there; empty: the role's name
+	Database  string `yaml:"database"`  // created if it does not exist; empty: the role's name
 	Superuser bool   `yaml:"superuser"` // may do everything
 }
 
 // A Collation is a choice of PostgreSQL's locale provider.
 type Collation string
 
-// Collations. Auto takes the best that the found server has: builtin from
-// PostgreSQL 17, ICU in 15 and 16, else libc, which on musl means C.
+// Collations. Auto is the best that the server supports: builtin from PostgreSQL 17, ICU in 15 and
+// 16, else libc, which on musl means C.
 const (
 	CollationAuto    Collation = "auto"
 	CollationBuiltin Collation = "builtin"
@@ -209,12 +203,11 @@ const (
 	CollationLibc    Collation = "libc"
 )
 
-// localeForm is a language tag (BCP 47, section 2.1) as far as ICU sorts by it: language, script,
-// region, variants, and extensions such as -u-kn-true.
+// localeForm matches language tags (BCP 47, section 2.1) that affect ICU's sorting: language,
+// script, region, variants, and extensions such as -u-kn-true.
 var localeForm = regexp.MustCompile(`^[a-z]{2,3}(-[A-Za-z0-9]{1,8})*$`)
 
-// Locale returns the locale of ICU that a collation is, if it is one: "de", "en-US",
-// "und-u-kn-true".
+// Locale returns a collation's ICU locale, if it is one: "de", "en-US", "und-u-kn-true".
 func (c Collation) Locale() (string, bool) {
 	return string(c), c != CollationICU && localeForm.MatchString(string(c))
 }
@@ -222,7 +215,7 @@ func (c Collation) Locale() (string, bool) {
 // A Service is a program that the guest's init supervises.
 type Service struct {
 	Name        string              `yaml:"name"`
-	Command     Command             `yaml:"command"`     // or "image": what the base image runs, see WithImage
+	Command     Command             `yaml:"command"`     // or "image": the base image's command, see WithImage
 	User        string              `yaml:"user"`        // empty: root
 	Group       string              `yaml:"group"`       // empty: the user's
 	Environment map[string]Variable `yaml:"environment"` // added to PATH and HOME
@@ -231,24 +224,24 @@ type Service struct {
 	After       []string            `yaml:"after"`       // services that must be ready first
 	Prepare     []Step              `yaml:"prepare"`     // commands run before each start
 	PostReady   []Step              `yaml:"post_ready"`  // and once it is ready
-	Schedule    string              `yaml:"schedule"`    // runs at these times and is not kept running, see package schedule
+	Schedule    string              `yaml:"schedule"`    // runs at these times instead of continuously, see package schedule
 	Alive       *Alive              `yaml:"alive"`
 	Log         Log                 `yaml:"log"`
 	Ready       Ready               `yaml:"ready"`
 	Restart     Restart             `yaml:"restart"`
 	Stop        Stop                `yaml:"stop"`
 	OOMScore    *int                `yaml:"oom_score_adj"` // -1000 to 1000; absent: 200
-	// Directories below /data and /run and on volumes are made before each start, for the service's
-	// user unless they say otherwise. They are all that it may write; absent, it may write what is
-	// on the data disk and the volumes and belongs to no other service.
+	// Directories below /data and /run and on volumes are created before each start, by default
+	// with the service's user as owner. The service may write only these. If absent, it may write
+	// everything on the data disk and the volumes that does not belong to another service.
 	Directories  []Directory `yaml:"directories"`
 	Capabilities []string    `yaml:"capabilities"` // kept, as in "net_bind_service"
 	Devices      []string    `yaml:"devices"`      // paths in /dev
 	Limits       Limits      `yaml:"limits"`
-	Backup       *Backup     `yaml:"backup"` // absent: sov backup takes nothing of the service
+	Backup       *Backup     `yaml:"backup"` // absent: sov backup does not include the service
 }
 
-// Limits bound what all processes of a service take together.
+// Limits are the resource limits of all processes of a service together.
 type Limits struct {
 	Memory    Size `yaml:"memory"`    // absent: half of the machine's
 	Processes int  `yaml:"processes"` // and threads; absent: 512
@@ -258,8 +251,8 @@ type Limits struct {
 	Rlimits map[string]Size `yaml:"rlimits"`
 }
 
-// Ready says when a service counts as ready. At most one of HTTP, TCP, Unix and
-// Command is set; with none it is ready once it has run for a while.
+// Ready is a service's readiness check. At most one of HTTP, TCP, Unix and Command is set; without
+// one, the service is ready after it has run for a while.
 type Ready struct {
 	HTTP     string   `yaml:"http"`     // URL that answers with a status from 200 to 399
 	TCP      string   `yaml:"tcp"`      // address that accepts connections, "127.0.0.1:80"
@@ -269,13 +262,13 @@ type Ready struct {
 	Timeout  Duration `yaml:"timeout"`  // absent: 1m
 }
 
-// Restart says what happens when a service ends.
+// Restart is the restart policy of a service.
 type Restart struct {
 	Policy  string   `yaml:"policy"`  // "always", "on-failure" or "never"; empty: always
 	Backoff Duration `yaml:"backoff"` // first pause, doubled each time; absent: 1s
 }
 
-// Stop says how a service is asked to end.
+// Stop says how to stop a service.
 type Stop struct {
 	Signal  string   `yaml:"signal"`  // "SIGTERM" and the like; empty: SIGTERM
 	Timeout Duration `yaml:"timeout"` // until SIGKILL; absent: 10s
@@ -285,23 +278,23 @@ type Stop struct {
 type VM struct {
 	Memory Size `yaml:"memory"` // whole MiB
 	CPUs   int  `yaml:"cpus"`
-	Data   Size `yaml:"data"` // of the data disk, when it is first made
-	// Encrypt makes the data disk an encrypted one, and DataKey says where the key of encrypted
-	// disks is kept: "phone" or "host".
+	Data   Size `yaml:"data"` // initial size of the data disk
+	// Encrypt enables encryption of the data disk. DataKey is where the key of encrypted disks is
+	// stored: "phone" or "host".
 	Encrypt bool   `yaml:"encrypt"`
 	DataKey string `yaml:"data_key"`
-	// Awake says when a phone is kept from sleeping while the machine runs: "always", "charging" or
+	// Awake says when the running machine prevents the phone from sleeping: "always", "charging" or
 	// "never".
 	Awake string `yaml:"awake"`
 	// Sysctl are settings of the guest's kernel, as sysctl(8) names them.
 	Sysctl map[string]Setting `yaml:"sysctl"`
 	Ready  MachineReady       `yaml:"ready"`
-	Shell  bool               `yaml:"shell"` // whoever runs the machine may start a shell in it; absent: true
-	// What follows is for phones, and may be left to them.
+	Shell  bool               `yaml:"shell"` // sov exec and sov shell may start commands in the guest; absent: true
+	// Options for phones, with defaults of the phone.
 	Hypervisor string `yaml:"hypervisor"` // "kvm", "geniezone" or "gunyah"
 	Protection string `yaml:"protection"` // "none", "protected" or "protected-without-firmware"
-	Swiotlb    Size   `yaml:"swiotlb"`    // whole MiB, of memory through which a protected guest and its devices speak
-	Balloon    *bool  `yaml:"balloon"`    // the guest gives unused memory back; absent: where it is not protected
+	Swiotlb    Size   `yaml:"swiotlb"`    // whole MiB of memory for I/O of a protected guest
+	Balloon    *bool  `yaml:"balloon"`    // the guest returns unused memory; absent: unless it is protected
 	HugePages  bool   `yaml:"huge_pages"` // the guest's memory is backed by huge pages
 }
 
@@ -311,20 +304,20 @@ const (
 	DataKeyOnHost  = "host"
 )
 
-// Options are what the recipe says of the phone's hypervisor.
+// Options returns the recipe's options for the phone's hypervisor.
 func (v VM) Options() avf.Options {
 	return avf.Options{Hypervisor: avf.Hypervisor(v.Hypervisor), Protection: avf.Protection(v.Protection), SwiotlbMiB: int(v.Swiotlb / MiB),
 		Balloon: v.Balloon, HugePages: v.HugePages}
 }
 
-// Ways in which a phone routes the guest's packets; docs/networking.md draws them.
+// Routing modes of a phone; docs/networking.md has diagrams.
 const (
 	RoutingAuto      = "auto"
 	RoutingMainFirst = "main-first"
 	RoutingScoped    = "scoped"
 )
 
-// What a guest may reach besides the internet.
+// Values of Network.Egress.
 const (
 	EgressLAN   = "lan"
 	EgressPhone = "phone"
@@ -338,42 +331,42 @@ type Network struct {
 	Guest    string    `yaml:"guest"`    // guest address in the same subnet
 	MTU      int       `yaml:"mtu"`      // bytes
 	DNS      []string  `yaml:"dns"`      // name servers of the guest
-	Time     []string  `yaml:"time"`     // public NTP servers, for when the host tells no time
+	Time     []string  `yaml:"time"`     // public NTP servers, if the host does not serve the time
 	Publish  []Publish `yaml:"publish"`  // ports of the guest for sov, peers, the tailnet and Forward
-	Forward  []int     `yaml:"forward"`  // those of Publish, by the guest's number, that the phone also offers at its own address
+	Forward  []int     `yaml:"forward"`  // ports in Publish, by the guest's number, that the phone also forwards at its own address
 	Phone    []int     `yaml:"phone"`    // TCP ports of the guest that the phone's apps may reach
-	Egress   []string  `yaml:"egress"`   // what the guest may reach besides the internet: "lan", "phone"
-	Routing  string    `yaml:"routing"`  // "auto", "scoped" or "main-first"; empty: as the phone's machine has it, or "auto"
-	Peers    []string  `yaml:"peers"`    // other machines whose guests may talk with this one
-	Group    string    `yaml:"group"`    // all machines of a phone that name it are peers; empty: none
+	Egress   []string  `yaml:"egress"`   // what the guest may reach in addition to the internet: "lan", "phone"
+	Routing  string    `yaml:"routing"`  // "auto", "scoped" or "main-first"; empty: that of the installed machine, or "auto"
+	Peers    []string  `yaml:"peers"`    // other machines whose guests may communicate with this one
+	Group    string    `yaml:"group"`    // all machines of a phone with the same group are peers; may be empty
 
-	// After are machines of the group that are to be ready before this one: a group file says so,
-	// see Join.
+	// After lists machines of the group that must be ready before this one, from a group file, see
+	// Join.
 	After []string `yaml:"-"`
-	// AddressUnset says that the recipe gives neither Host nor Guest: a phone chooses them.
+	// AddressUnset says that the recipe sets neither Host nor Guest: a phone chooses them.
 	AddressUnset bool `yaml:"-"`
 }
 
-// Kernel says what the guest boots.
+// Kernel configures the guest's kernel.
 type Kernel struct {
 	Source     string   `yaml:"source"`     // URL, "deb:NAME" or path of the source; empty: the default order
 	Parameters []string `yaml:"parameters"` // appended to the kernel command line
 }
 
-// CVEs says how known vulnerabilities are looked at.
+// CVEs configures the check for known vulnerabilities.
 type CVEs struct {
 	Ignore []IgnoredCVE `yaml:"ignore"`
 }
 
 // An IgnoredCVE is a vulnerability that does not apply to the machine.
 type IgnoredCVE struct {
-	ID     string `yaml:"id"`     // as the database has it, or an alias of it
+	ID     string `yaml:"id"`     // the database's ID or an alias
 	Reason string `yaml:"reason"` // why it does not apply, on one line
-	Until  string `yaml:"until"`  // the last day, YYYY-MM-DD; empty: for good
+	Until  string `yaml:"until"`  // the last day, YYYY-MM-DD; empty: no end
 }
 
-// Rootfs shapes the root file system image.
+// Rootfs configures the root file system image.
 type Rootfs struct {
 	Label string `yaml:"label"` // at most 16 bytes; empty: the recipe's name
-	Free  Size   `yaml:"free"`  // room to leave, for images that will be written to
+	Free  Size   `yaml:"free"`  // free space, for images that will be written
 }

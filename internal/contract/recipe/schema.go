@@ -9,8 +9,8 @@ import (
 //go:embed schema.json
 var schema []byte
 
-// Schema returns the JSON Schema of recipes, draft 2020-12. The tests make it of the types here and
-// the tables of docs/recipe.md.
+// Schema returns the JSON Schema of recipes, draft 2020-12. A test generates it from the types here
+// and the tables of docs/recipe.md.
 func Schema() []byte { return schema }
 
 // JSON returns a recipe's text as JSON, its keys in their order.

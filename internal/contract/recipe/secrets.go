@@ -13,16 +13,16 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// A Secret is a value that services of the machine use, and that no image holds. The passwords of
-// roles, the auth key of the tailnet and the key of the data disk follow from other keys and are
-// not declared.
+// A Secret is a value that services of the machine use and that is never part of the image. The
+// passwords of roles, the auth key of the tailnet and the key of the data disk are derived from
+// other keys and not declared.
 type Secret struct {
 	Name     string `yaml:"name"`
-	Generate bool   `yaml:"generate"` // sov push and sov run make one if there is none
+	Generate bool   `yaml:"generate"` // sov push and sov run generate it if it does not exist
 	From     string `yaml:"from"`     // MACHINE/SECRET: the value is another machine's
 }
 
-// A SecretFile is a secret in a file of the guest's memory, which a service reads.
+// A SecretFile is a file in the guest's memory with a secret of a service.
 type SecretFile struct {
 	Name  string `yaml:"name"`
 	File  string `yaml:"file"`  // below /run; empty: /run/secrets/SERVICE/NAME
@@ -40,15 +40,15 @@ type Variable struct {
 // Short implements strictyaml.Abbreviated.
 func (v *Variable) Short() any { return &v.Text }
 
-// secretsDir is where secrets are unless a service says otherwise.
+// secretsDir is the default folder of secrets.
 const secretsDir = "/run/secrets"
 
 const rolePrefix = "role-"
 
-// Secret is the name of the secret with the role's password.
+// Secret returns the name of the secret with the role's password.
 func (r Role) Secret() string { return rolePrefix + r.Name }
 
-// RoleOf returns the role whose password a secret is.
+// RoleOf returns the role of a password secret.
 func RoleOf(secret string) (role string, ok bool) {
 	if secret == guestspec.ServicePostgres {
 		return secret, true
@@ -56,7 +56,7 @@ func RoleOf(secret string) (role string, ok bool) {
 	return strings.CutPrefix(secret, rolePrefix)
 }
 
-// passwords are the names of the secrets with the passwords of roles.
+// passwords returns the names of the secrets with the passwords of roles.
 func (r *Recipe) passwords() (names []string) {
 	if r.Postgres.Enabled {
 		names = append(names, guestspec.ServicePostgres)
@@ -67,7 +67,7 @@ func (r *Recipe) passwords() (names []string) {
 	return names
 }
 
-// forServices are the names of the secrets that services may use.
+// forServices returns the names of the secrets that services may use.
 func (r *Recipe) forServices() []string {
 	names := r.passwords()
 	for _, s := range r.Declared {
@@ -76,8 +76,7 @@ func (r *Recipe) forServices() []string {
 	return names
 }
 
-// Secrets are the names of the secrets that a machine of the recipe uses, in the order in which a
-// person would set them.
+// Secrets returns the names of the secrets of a machine, in the order for setting them.
 func (r *Recipe) Secrets() []string {
 	names := r.forServices()
 	if r.Tailscale.Enabled {
@@ -89,20 +88,20 @@ func (r *Recipe) Secrets() []string {
 	return names
 }
 
-// Generates reports whether sov makes a secret that nobody types: the password of a role, or one
-// that the recipe says so of.
+// Generates reports whether sov generates a secret: the password of a role, or one with generate in
+// the recipe.
 func (r *Recipe) Generates(secret string) bool {
 	return Generates(secret, r.Declared)
 }
 
-// Generates is Recipe.Generates where only the declared secrets of a recipe are known.
+// Generates is Recipe.Generates for a known list of declared secrets.
 func Generates(secret string, declared []Secret) bool {
 	_, role := RoleOf(secret)
 	return role || slices.ContainsFunc(declared, func(s Secret) bool { return s.Name == secret && s.Generate })
 }
 
-// NeededSecrets are the secrets without which services do not start: those that are declared, and
-// the passwords of roles that services use, also of a database that nobody else reaches.
+// NeededSecrets returns the secrets without which services do not start: declared secrets, and
+// passwords of roles that services use, even if the database is not reachable from outside.
 func (r *Recipe) NeededSecrets() []Secret {
 	needed := slices.Clone(r.Declared)
 	passwords := r.passwords()
@@ -125,8 +124,8 @@ func (r *Recipe) NeededSecrets() []Secret {
 	return needed
 }
 
-// CheckSecret reports why no machine of the recipe would use a secret of that name. Keys of data
-// disks are always of use: a disk that is encrypted stays so, whatever the recipe says now.
+// CheckSecret returns an error if the recipe's machine does not use a secret of that name. Keys of
+// data disks are always accepted: an encrypted disk stays encrypted, whatever the recipe says now.
 func (r *Recipe) CheckSecret(name string) error {
 	known := r.Secrets()
 	if slices.Contains(known, name) || name == guestspec.SecretDataKey || name == guestspec.SecretOldDataKey || StaysHere(name) {
@@ -138,8 +137,7 @@ func (r *Recipe) CheckSecret(name string) error {
 	return didYouMean(name, known, fmt.Errorf("secret %q: must be one that the recipe %s uses: %s", name, r.Name, strings.Join(known, ", ")))
 }
 
-// CheckSecret is Recipe.CheckSecret where only the declared secrets of a recipe, if it has any, are
-// known.
+// CheckSecret is Recipe.CheckSecret for a known list of declared secrets.
 func CheckSecret(name string, declared []Secret) error {
 	known := slices.Clone(builtIns)
 	for _, s := range declared {
@@ -160,10 +158,10 @@ func didYouMean(name string, known []string, err error) error {
 	return err
 }
 
-// builtIns are the secrets whose names say what they are, besides those of roles.
+// builtIns are the secrets with predefined names, in addition to those of roles.
 var builtIns = []string{guestspec.ServicePostgres, guestspec.ServiceTailscale, guestspec.SecretDataKey, guestspec.SecretOldDataKey, SecretTailscaleAPI}
 
-// fromForm is what Secret.From looks like.
+// fromForm is the syntax of Secret.From.
 var fromForm = regexp.MustCompile(`^([^/]*)/([^/]*)$`)
 
 func (c *checker) secrets() {
@@ -189,7 +187,7 @@ func (c *checker) secrets() {
 	}
 }
 
-// serviceSecrets checks what a service says of secrets.
+// serviceSecrets checks a service's use of secrets.
 func (c *checker) serviceSecrets(at string, s Service) {
 	for i, f := range s.Secrets {
 		at := strictyaml.Index(at+".secrets", i)

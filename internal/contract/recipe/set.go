@@ -11,9 +11,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// set makes of KEY=VALUE a node to lay over a recipe. KEY is a path of keys: "vm.memory". An item
-// of a list is named: "services.web.user". KEY+=VALUE appends to a list. VALUE is what would stand
-// in the file, without the quotes; its type is that of the key.
+// set converts KEY=VALUE to a node that overrides a recipe. KEY is a path of keys: "vm.memory". An
+// item of a list is selected by name: "services.web.user". KEY+=VALUE appends to a list. VALUE is
+// the value as in the file, without quotes; its type is that of the key.
 func set(assignment string, recipe *strictyaml.Node) (*strictyaml.Node, error) {
 	key, value, ok := strings.Cut(assignment, "=")
 	if !ok || strings.Trim(key, strictyaml.Append) == "" {
@@ -29,7 +29,7 @@ func set(assignment string, recipe *strictyaml.Node) (*strictyaml.Node, error) {
 }
 
 type setter struct {
-	name    string // of the document that the assignment is
+	name    string // of the assignment's document
 	value   string
 	appends bool
 }
@@ -39,8 +39,8 @@ var (
 	textType   = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
-// node returns what the rest of a key and the value are for a type. under is what stands there, or
-// nil; path is how far the key has been followed.
+// node returns the node for the rest of a key and the value, for a type. under is the existing
+// node, or nil; path is the part of the key that was followed.
 func (s *setter) node(t reflect.Type, under *strictyaml.Node, key, path string) (*strictyaml.Node, error) {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -57,7 +57,7 @@ func (s *setter) node(t reflect.Type, under *strictyaml.Node, key, path string) 
 			return nil, errors.New(strictyaml.UnknownKey(first, path, slices.Sorted(slices.Values(known))))
 		}
 		return s.pair(first, rest, field, under, path)
-	case t.Kind() == reflect.Map: // whose keys may have dots
+	case t.Kind() == reflect.Map: // its keys may contain dots
 		return s.pair(key, "", t.Elem(), under, path)
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
 		if _, known := fieldOf(t.Elem(), "name"); !slices.Contains(known, "name") {
@@ -84,7 +84,7 @@ func (s *setter) pair(key, rest string, t reflect.Type, under *strictyaml.Node, 
 	return &strictyaml.Node{Place: place, Kind: strictyaml.Mapping, Pairs: []strictyaml.Pair{{Key: key, At: place, Value: value}}}, nil
 }
 
-// item returns a list with an item that goes by its name.
+// item returns a list with an item that is selected by name.
 func (s *setter) item(t reflect.Type, under *strictyaml.Node, key, path string) (*strictyaml.Node, error) {
 	name, rest, _ := strings.Cut(key, ".")
 	var names []string
@@ -114,7 +114,7 @@ func (s *setter) item(t reflect.Type, under *strictyaml.Node, key, path string) 
 	return &strictyaml.Node{Place: place, Kind: strictyaml.List, Items: []*strictyaml.Node{n}}, nil
 }
 
-// leaf returns the value in the type of its key: a text where the key takes one, else as YAML reads
+// leaf returns the value with the type of its key: a text if the key needs one, else as YAML parses
 // it.
 func (s *setter) leaf(t reflect.Type, path string) (*strictyaml.Node, error) {
 	text := &strictyaml.Node{Place: strictyaml.Place{Name: s.name}, Kind: strictyaml.String, Text: s.value}
@@ -123,7 +123,7 @@ func (s *setter) leaf(t reflect.Type, path string) (*strictyaml.Node, error) {
 		if !s.appends && !isText {
 			return nil, fmt.Errorf("%s: must be a list, such as [a, b]; %s+=VALUE appends to the one that is there", path, path)
 		}
-		if !isText { // the one item of a list
+		if !isText { // the only item of a list
 			item, err := (&setter{name: s.name, value: s.value}).leaf(t.Elem(), path)
 			return &strictyaml.Node{Place: text.Place, Kind: strictyaml.List, Items: []*strictyaml.Node{item}}, err
 		}
@@ -133,13 +133,13 @@ func (s *setter) leaf(t reflect.Type, path string) (*strictyaml.Node, error) {
 	}
 	n, err := strictyaml.Parse(s.name, []byte(s.value))
 	if err != nil || n == nil {
-		return text, nil // which the type refuses in its own words
+		return text, nil // the type returns its own error
 	}
 	unplace(n)
 	return n, nil
 }
 
-// unplace takes the line and the column from places on a command line, which has neither.
+// unplace removes line and column from positions on a command line.
 func unplace(n *strictyaml.Node) {
 	n.Position = strictyaml.Position{}
 	for _, item := range n.Items {
@@ -151,7 +151,7 @@ func unplace(n *strictyaml.Node) {
 	}
 }
 
-// fieldOf returns the type of a struct's key, nil if it does not have it, and all keys that can be
+// fieldOf returns the type of a struct's key, or nil if it does not exist, and all keys that can be
 // set.
 func fieldOf(t reflect.Type, key string) (found reflect.Type, known []string) {
 	for i := range t.NumField() {

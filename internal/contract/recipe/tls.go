@@ -4,11 +4,10 @@ import (
 	"slices"
 )
 
-// TLS says which certificate the database shows. A word stands for From.
+// TLS configures the database's certificate. A scalar is short for From.
 type TLS struct {
-	From string `yaml:"from"` // TLSOwn, TLSTailscale, TLSOff; empty: TLSOwn, unless there are Certificate or settings of the recipe's own
-	// Certificate and Key name secrets: a certificate with those that lead to its authority, and
-	// its key, in PEM.
+	From string `yaml:"from"` // TLSOwn, TLSTailscale or TLSOff; empty: TLSOwn, unless Certificate or TLS settings are given
+	// Certificate and Key name secrets: a certificate with its chain, and its key, in PEM.
 	Certificate string `yaml:"certificate"`
 	Key         string `yaml:"key"`
 }
@@ -18,15 +17,14 @@ func (t *TLS) Short() any { return &t.From }
 
 // Words of TLS.From.
 const (
-	TLSOwn = "own" // of an authority that the machine makes at its first start
-	TLSOff = "off" // none: connections are not encrypted
+	TLSOwn = "own" // signed by an authority that the machine generates at its first start
+	TLSOff = "off" // connections are not encrypted
 	// TLSTailscale is the certificate of a public authority for the node's name, which tailscaled
-	// orders; until there is one, TLSOwn.
+	// orders. Until there is one, TLSOwn.
 	TLSTailscale = "tailscale"
 )
 
-// completeTLS decides what the recipe leaves open. A recipe that configures the server's TLS by
-// itself keeps what it has.
+// completeTLS sets the defaults. A recipe with its own TLS settings keeps them.
 func (p *Postgres) completeTLS() {
 	if p.TLS.From != "" || p.TLS.Certificate != "" || p.TLS.Key != "" {
 		return
@@ -39,7 +37,7 @@ func (p *Postgres) completeTLS() {
 	}
 }
 
-// tlsSettings are the parameters by which a recipe configures TLS without postgres.tls.
+// tlsSettings are the parameters that configure TLS without postgres.tls.
 var tlsSettings = []string{"ssl", "ssl_cert_file", "ssl_key_file"}
 
 // tls checks postgres.tls.
@@ -69,10 +67,10 @@ func (c *checker) tls() {
 // Encrypted reports whether the build configures TLS.
 func (p Postgres) Encrypted() bool { return p.TLS.From != TLSOff }
 
-// TailnetCertificate reports whether the server shows the certificate that tailscaled orders.
+// TailnetCertificate reports whether the server uses the certificate that tailscaled orders.
 func (p Postgres) TailnetCertificate() bool { return p.Enabled && p.TLS.From == TLSTailscale }
 
-// tlsSecrets are the secrets that the database needs, if it shows a certificate of the user's.
+// tlsSecrets returns the database's secrets if it uses the user's certificate.
 func (p Postgres) tlsSecrets() []string {
 	return slices.DeleteFunc([]string{p.TLS.Certificate, p.TLS.Key}, func(name string) bool { return name == "" })
 }

@@ -58,8 +58,8 @@ func (s Size) String() string {
 // A Mode is a file's permission bits, written as an octal string: "0750".
 type Mode uint32
 
-// UnmarshalText implements encoding.TextUnmarshaler. A string is asked for
-// because YAML 1.1 and 1.2 read the number 0750 differently.
+// UnmarshalText implements encoding.TextUnmarshaler. A string is required because YAML 1.1 and 1.2
+// parse the number 0750 differently.
 func (m *Mode) UnmarshalText(text []byte) error {
 	n, err := strconv.ParseUint(string(text), 8, 12)
 	if err != nil {
@@ -69,7 +69,7 @@ func (m *Mode) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// A Duration is a time span as Go writes it: "500ms", "1m30s".
+// A Duration is a time span in Go's format: "500ms", "1m30s".
 type Duration time.Duration
 
 // UnmarshalText implements encoding.TextUnmarshaler.
@@ -98,7 +98,7 @@ func (s *Setting) UnmarshalScalar(text string) error {
 // A Command is a program and its arguments.
 type Command []string
 
-// imageCommand stands for what the base image runs.
+// imageCommand means the base image's command.
 const imageCommand = "image"
 
 // UnmarshalScalar implements strictyaml.ScalarUnmarshaler.
@@ -110,5 +110,5 @@ func (c *Command) UnmarshalScalar(text string) error {
 	return nil
 }
 
-// OfImage reports whether the base image says what runs.
+// OfImage reports whether c is the base image's command.
 func (c Command) OfImage() bool { return len(c) == 1 && c[0] == imageCommand }

@@ -8,10 +8,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// A Volume is a disk besides the data disk, on which services keep data.
+// A Volume is an additional disk with data of services.
 type Volume struct {
 	Name      string `yaml:"name"`      // see guestspec.ValidVolumeName
-	Size      Size   `yaml:"size"`      // when it is first made
+	Size      Size   `yaml:"size"`      // initial size
 	Path      string `yaml:"path"`      // where it is mounted
 	Encrypted bool   `yaml:"encrypted"` // with the key of the data disk
 	Mode      Mode   `yaml:"mode"`      // of its root directory; absent: 0755
@@ -24,7 +24,7 @@ func (r *Recipe) Encrypts() bool {
 	return r.VM.Encrypt || slices.ContainsFunc(r.Volumes, func(v Volume) bool { return v.Encrypted })
 }
 
-// volumeAt is the volume that a path is on, or nil.
+// volumeAt returns the volume of a path, or nil.
 func (r *Recipe) volumeAt(name string) *Volume {
 	for i := range r.Volumes {
 		if v := r.Volumes[i].Path; cleanAbsolute(v) && below(name, v) {
@@ -34,8 +34,8 @@ func (r *Recipe) volumeAt(name string) *Volume {
 	return nil
 }
 
-// outlives reports whether what is in a directory of a service outlives a restart: it is below
-// /data or on a volume.
+// outlives reports whether the content of a service's directory persists across a restart: it is
+// below /data or on a volume.
 func (r *Recipe) outlives(dir string) bool {
 	return strings.HasPrefix(dir, guestspec.DataPath+"/") || r.volumeAt(dir) != nil
 }
@@ -47,7 +47,7 @@ func (r *Recipe) completeVolumes() {
 	}
 }
 
-// ofSystem are directories of the system, with programs and settings.
+// ofSystem are system directories with programs and settings.
 var ofSystem = []string{"/bin", "/boot", "/etc", "/lib", "/lib64", "/sbin", "/usr"}
 
 func (c *checker) volumes() {

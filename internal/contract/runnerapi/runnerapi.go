@@ -1,6 +1,6 @@
-// Package runnerapi is what sov-runner tells other programs: the content of state.json, slots,
-// versions, removals. A reader of state.json sees a whole file, the last one or the next. What
-// status, test and diagnose print is package health's.
+// Package runnerapi has the formats of sov-runner's output for other programs: state.json, slots,
+// versions, removals. state.json is replaced atomically. Package health has the formats of status,
+// test and diagnose.
 package runnerapi
 
 import (
@@ -15,57 +15,57 @@ import (
 // Format is the version of State.
 const Format = 1
 
-// A Phase is a part of a machine's life, as its daemon sees it.
+// A Phase is the state of a machine in its daemon.
 type Phase string
 
 // Phases.
 const (
-	Down      Phase = "down"       // nothing runs and nothing of the machine is in the phone's network
+	Down      Phase = "down"       // not running, and not in the phone's network
 	Starting  Phase = "starting"   // the daemon prepares network and disks
 	Booting   Phase = "booting"    // crosvm runs; the guest is not ready yet
 	Ready     Phase = "ready"      // every service of the guest is ready
-	NotReady  Phase = "not-ready"  // it was ready, or should be by now; Reason says what is missing
-	Stopping  Phase = "stopping"   // an orderly shutdown is under way
-	Backoff   Phase = "backoff"    // it ended and will be started again
-	CrashLoop Phase = "crash-loop" // it ended again and again without becoming ready and is left alone
-	Failed    Phase = "failed"     // starting it again cannot help: a person has to look
+	NotReady  Phase = "not-ready"  // it was ready, or its start timed out; Reason says what is missing
+	Stopping  Phase = "stopping"   // a clean shutdown is running
+	Backoff   Phase = "backoff"    // it ended and will be restarted
+	CrashLoop Phase = "crash-loop" // it ended repeatedly without becoming ready and is not restarted
+	Failed    Phase = "failed"     // a restart cannot help: the user has to act
 	Off       Phase = "off"        // the guest powered itself off
-	Locked    Phase = "locked"     // it waits for the key of its data disk, which is not kept on the phone
+	Locked    Phase = "locked"     // it waits for the key of its data disk, which is not stored on the phone
 
-	LowBattery Phase = "low-battery" // it was shut down for the battery's sake and is started again once that holds enough
+	LowBattery Phase = "low-battery" // it was shut down because the battery is low, and will be restarted when that is charged enough
 )
 
-// A State is how a machine is.
+// A State is the state of a machine.
 type State struct {
 	Format    int       `json:"format"`
 	Name      string    `json:"name"`
 	Phase     Phase     `json:"phase"`
-	Reason    string    `json:"reason,omitempty"`    // in a person's words, where Phase is not Ready
+	Reason    string    `json:"reason,omitempty"`    // as a text, if Phase is not Ready
 	Since     time.Time `json:"since,omitzero"`      // when it entered Phase
 	Slot      string    `json:"slot,omitempty"`      // "a" or "b": what was started last
 	Version   string    `json:"version,omitempty"`   // of that artifact
-	WaitsFor  string    `json:"waits_for,omitempty"` // the machine of its group that it is started after
-	Trial     bool      `json:"trial,omitempty"`     // that slot was never ready; where it does not become so, the other is started
+	WaitsFor  string    `json:"waits_for,omitempty"` // the machine of its group for which the start waits
+	Trial     bool      `json:"trial,omitempty"`     // the slot was never ready; if it does not become ready, the other slot is started
 	Runner    string    `json:"runner,omitempty"`    // the daemon's version
 	BootID    string    `json:"boot_id,omitempty"`   // of the phone's kernel when this was written
 	Daemon    int       `json:"daemon,omitempty"`    // process ID
 	Crosvm    int       `json:"crosvm,omitempty"`    // process ID
-	UID       int       `json:"uid,omitempty"`       // whom crosvm runs as; 0: root
-	AsRoot    string    `json:"as_root,omitempty"`   // on a phone, why that is root
+	UID       int       `json:"uid,omitempty"`       // crosvm's user; 0: root
+	AsRoot    string    `json:"as_root,omitempty"`   // on a phone, why crosvm runs as root
 	InFile    string    `json:"in_file,omitempty"`   // why the secrets were in a file until the guest had read them
-	StartedAt time.Time `json:"started_at,omitzero"` // crosvm, last
-	ReadyAt   time.Time `json:"ready_at,omitzero"`   // the guest, last
+	StartedAt time.Time `json:"started_at,omitzero"` // last start of crosvm
+	ReadyAt   time.Time `json:"ready_at,omitzero"`   // when the guest was last ready
 	Restarts  int       `json:"restarts"`            // of crosvm, since the daemon started
-	Failures  int       `json:"failures"`            // ends in a row that nobody asked for
-	NextStart time.Time `json:"next_start,omitzero"` // where Phase is Backoff
+	Failures  int       `json:"failures"`            // consecutive unrequested ends
+	NextStart time.Time `json:"next_start,omitzero"` // if Phase is Backoff
 	LastExit  *Exit     `json:"last_exit,omitempty"` //
-	RollBack  *RollBack `json:"roll_back,omitempty"` // the last that this daemon did
+	RollBack  *RollBack `json:"roll_back,omitempty"` // the last rollback of this daemon
 	Network   Network   `json:"network"`             //
-	Awake     *Awake    `json:"awake,omitempty"`     // absent: the machine does not run, or may sleep with the phone
-	Warnings  []string  `json:"warnings,omitempty"`  // what does not keep it from running
+	Awake     *Awake    `json:"awake,omitempty"`     // absent: the machine is not running, or may sleep with the phone
+	Warnings  []string  `json:"warnings,omitempty"`  // problems that do not stop the machine
 }
 
-// An Awake is how the phone is kept from sleeping.
+// An Awake is the state of the wake lock.
 type Awake struct {
 	Mode  string `json:"mode"` // "always" or "charging"
 	Held  bool   `json:"held"` // the wake lock is

@@ -43,8 +43,8 @@ type contender struct {
 // the machine as it is built (hardened), the same machine with the kernel's hardening turned off as
 // far as a parameter can do that (softened), one whose data disk is encrypted (encrypted), and the
 // artifact in the folder $SOV_BENCH_BEFORE, if it is set: an arm64 sql machine of another version
-// of sov (before). The figures are medians; x-UNIT-of-NAME is that machine's divided by the
-// hardened one's, of the same round.
+// of sov (before). The figures are medians; x-UNIT-of-NAME is that machine's divided by that of the
+// hardened machine in the same round.
 func BenchmarkHardening(b *testing.B) {
 	dir := sovtest.Artifact(b, "arm64")
 	off := artifacttest.Change(b, dir, "softened", func(s *vmspec.Spec) { s.Parameters = append(s.Parameters, softened...) })

@@ -42,7 +42,7 @@ type Data struct {
 	fault   string // why it is not mounted
 
 	encrypted string // device; empty: it is not encrypted, or not open
-	overhead  int64  // the encrypted device's size beyond the decrypted one's, in bytes
+	overhead  int64  // bytes by which the encrypted device is larger than the decrypted one
 	oldKey    bool   // OldKey still unlocks it
 }
 

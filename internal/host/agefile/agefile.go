@@ -1,9 +1,9 @@
-// Package agefile reads what a user names as age recipients and identities, and files that a
-// passphrase opens (https://age-encryption.org/v1). Recipients are age1…, age1pq1… and the SSH keys
-// ssh-ed25519 and ssh-rsa; identities are their private halves, in files that a passphrase may
-// protect. Plugins of age are not run.
+// Package agefile reads age recipients and identities, and files that are encrypted with a
+// passphrase (https://age-encryption.org/v1). Recipients are age1…, age1pq1… and SSH keys of the
+// types ssh-ed25519 and ssh-rsa; identities are their private keys, in files that a passphrase may
+// protect. Plugins of age are not supported.
 //
-// No error of this package holds a byte of an identity or of what was encrypted.
+// Errors of this package never contain a byte of an identity or of encrypted content.
 package agefile
 
 import (
@@ -24,11 +24,11 @@ import (
 const (
 	// Header begins every binary age file (https://age-encryption.org/v1, "Header").
 	Header = "age-encryption.org/"
-	// MaxKeys bounds a file of identities or recipients, in bytes.
+	// MaxKeys is the largest file of identities or recipients, in bytes.
 	MaxKeys = 256 << 10
 )
 
-// An Ask asks the user for a passphrase, twice if it is a new one; what says for what.
+// An Ask prompts the user for a passphrase, twice if it is a new one; what names its purpose.
 type Ask func(ctx context.Context, what string, isNew bool) (string, error)
 
 // ErrPassphrase is the error of a passphrase that does not open a file.
@@ -110,7 +110,7 @@ func Decrypt(sealed []byte, identities ...age.Identity) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return io.ReadAll(r) // not longer than what it was opened from
+	return io.ReadAll(r) // not longer than the encrypted text
 }
 
 // Armor returns a binary age file in text form.
@@ -126,8 +126,8 @@ func Armor(sealed []byte) ([]byte, error) {
 	return text.Bytes(), nil
 }
 
-// Seal asks for a new passphrase and encrypts a short text with it. work is what the passphrase
-// costs, log2 of scrypt's N; 0: as age has it, about a second.
+// Seal asks for a new passphrase and encrypts a short text with it. work is the cost of the
+// passphrase, log2 of scrypt's N; 0: age's default, about a second.
 func Seal(ctx context.Context, plain []byte, what string, ask Ask, work int) ([]byte, error) {
 	passphrase, err := ask.ask(ctx, what, true)
 	if err != nil {

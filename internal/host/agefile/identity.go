@@ -14,8 +14,8 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// Identities reads an identity file of the user's: of age, or an SSH private key. A passphrase is
-// asked for when the file or the key needs it.
+// Identities reads an identity file of the user's: of age, or an SSH private key. It prompts for a
+// passphrase if the file or the key needs one.
 func Identities(ctx context.Context, path string, ask Ask) ([]age.Identity, error) {
 	text, err := ReadPrivate(path)
 	if err != nil {
@@ -46,11 +46,10 @@ func ParseIdentities(ctx context.Context, path string, text []byte, ask Ask) ([]
 type sshKey struct {
 	age.Identity
 	public ssh.PublicKey
-	locked *error // why its passphrase could not be had; nil: it has none
+	locked *error // the error of its passphrase; nil if it does not have one
 }
 
-// An IdentityError is why an identity file did not open when it was needed for a file that it could
-// open.
+// An IdentityError is the error of opening an identity file that is needed to decrypt a file.
 type IdentityError struct{ err error }
 
 func (e *IdentityError) Error() string { return e.err.Error() }
@@ -93,8 +92,8 @@ func sshIdentity(ctx context.Context, path string, text []byte, ask Ask) ([]age.
 
 var errNotSSH = errors.New("it is not an SSH key that age can use: it must be of the kind ed25519 or rsa")
 
-// sshPassphrase asks for the passphrase and tries it: age's error does not tell a wrong one from a
-// broken file.
+// sshPassphrase prompts for the passphrase and checks it: age's error does not distinguish a wrong
+// one from a broken file.
 func sshPassphrase(ctx context.Context, path string, text []byte, ask Ask) ([]byte, error) {
 	passphrase, err := ask.ask(ctx, "passphrase of "+path, false)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/bound"
 )
 
-// A Recipient is whom something is encrypted to.
+// A Recipient is a recipient of an encrypted file.
 type Recipient struct {
 	Text string // age1…, or the kind and the key of an SSH public key
 	Key  age.Recipient
@@ -27,8 +27,7 @@ func Keys(list []Recipient) []age.Recipient {
 	return keys
 }
 
-// IsRecipient reports whether a value is meant as a recipient itself and not as the name of a file
-// of recipients.
+// IsRecipient reports whether a value is a recipient itself, not the name of a file of recipients.
 func IsRecipient(value string) bool {
 	return strings.HasPrefix(value, "age1") || strings.HasPrefix(value, "ssh-")
 }
@@ -95,7 +94,7 @@ func ParseRecipients(text []byte) ([]Recipient, error) {
 	return list, nil
 }
 
-// ParseRecipient reads one recipient. A comment behind an SSH key is passed over.
+// ParseRecipient reads one recipient. It ignores a comment after an SSH key.
 func ParseRecipient(value string) (r Recipient, err error) {
 	switch words := strings.Fields(value); {
 	case strings.HasPrefix(value, "AGE-") || strings.HasPrefix(value, "-----BEGIN"):

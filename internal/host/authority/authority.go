@@ -1,6 +1,6 @@
-// Package authority remembers the certificate authorities of machines, as ssh remembers host keys,
-// and says how clients of a machine's database use them. What an authority is asked of, and over
-// which channel, is for the caller.
+// Package authority stores the certificate authorities of machines, as ssh stores host keys, and
+// returns the TLS settings for clients of a machine's database. The caller reads the authority from
+// the machine over a trusted channel.
 package authority
 
 import (
@@ -28,11 +28,11 @@ type Store struct{ dir string }
 // In returns the store in sov's state folder.
 func In(state string) Store { return Store{filepath.Join(state, "authorities")} }
 
-// A Client is how a client connects to a database. The zero Client does without TLS.
+// A Client has a database client's TLS settings. The zero Client does not use TLS.
 type Client struct {
 	RootCert string // path of the authority's certificate, in PEM; empty: the server's certificate is not verified
-	Name     string // what the certificate is for, where that is not the host of the address; needs RootCert
-	Encrypt  bool   // without RootCert: encrypt all the same
+	Name     string // the certificate's name, if it differs from the host of the address; needs RootCert
+	Encrypt  bool   // without RootCert: encrypt anyway
 }
 
 // Require is the sslmode that encrypts and does not verify.
@@ -57,10 +57,10 @@ func (c Client) Host(address netip.AddrPort) string {
 	return net.JoinHostPort(c.Name, strconv.Itoa(int(address.Port())))
 }
 
-// Query returns the parameters of a connection URL for an address, and more ones, in the order of
-// their names. libpq takes no "+" for a space, and a query may hold a slash (RFC 3986, section
-// 3.4). A URL with a name of the certificate's has the address as hostaddr, which libpq's kind of
-// clients know.
+// Query returns the query of a connection URL for an address, with the parameters in more, sorted
+// by name. libpq does not accept "+" for a space, and a query may contain a slash (RFC 3986,
+// section 3.4). If the URL's host is the certificate's name, the address is the parameter hostaddr,
+// which libpq and clients based on it support.
 func (c Client) Query(address netip.AddrPort, more url.Values) string {
 	query := url.Values{"sslmode": {c.Mode()}}
 	if c.RootCert != "" {
@@ -90,7 +90,7 @@ func (c Client) Environment(address netip.AddrPort) []string {
 // A ChangedError says that a machine has another authority than before.
 type ChangedError struct {
 	Machine, Phone string
-	Before, Now    string // fingerprints; Now is empty where it shows none any more
+	Before, Now    string // fingerprints; Now is empty if it does not have one any more
 	File           string
 }
 
@@ -103,8 +103,8 @@ func (e *ChangedError) Error() string {
 		"find out which, then accept it with --accept-authority", e.Machine, e.Phone, now, e.Before, e.File)
 }
 
-// Check compares the authority that a machine on a phone shows, in PEM, with the one of earlier
-// times, and returns how clients connect. The first one is kept. Another one, or none (""), is a
+// Check compares the authority of a machine on a phone, in PEM, with the stored one, and returns
+// the client's settings. The first one is stored. For another one, or none (""), the error is a
 // *ChangedError unless accept is set.
 func (s Store) Check(phone, machine, shown string, accept bool) (Client, error) {
 	path := s.path(phone, machine)
@@ -124,7 +124,7 @@ func (s Store) Check(phone, machine, shown string, accept bool) (Client, error) 
 		return Client{RootCert: path}, nil
 	case err == nil && !accept:
 		e := &ChangedError{Machine: machine, Phone: phone, File: path}
-		e.Before, _ = fingerprint(before) // a file that holds none is another one, too
+		e.Before, _ = fingerprint(before) // an invalid file also counts as another one
 		e.Now, _ = fingerprint([]byte(shown))
 		return Client{}, e
 	case shown == "":
@@ -136,7 +136,8 @@ func (s Store) Check(phone, machine, shown string, accept bool) (Client, error) 
 	return Client{RootCert: path}, durable.WriteFile(path, []byte(shown), 0o644)
 }
 
-// Known returns how clients connect to a machine that does not answer now, by what is kept of it.
+// Known returns the client's settings for a machine that does not answer, from the stored
+// authority.
 func (s Store) Known(phone, machine string) Client {
 	path := s.path(phone, machine)
 	if _, err := os.Stat(path); err != nil {
@@ -145,7 +146,7 @@ func (s Store) Known(phone, machine string) Client {
 	return Client{RootCert: path}
 }
 
-// Forget removes what is kept of a machine on a phone.
+// Forget removes the stored authority of a machine on a phone.
 func (s Store) Forget(phone, machine string) error {
 	err := os.Remove(s.path(phone, machine))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -154,8 +155,8 @@ func (s Store) Forget(phone, machine string) error {
 	return err
 }
 
-// path is the machine's file. A phone's name may hold anything, so its file's has a part of its
-// digest.
+// path returns the machine's file. A phone's name may contain any character, so the file name has a
+// part of its digest.
 func (s Store) path(phone, machine string) string {
 	plain := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '.' {
@@ -167,7 +168,7 @@ func (s Store) path(phone, machine string) string {
 	return filepath.Join(s.dir, fmt.Sprintf("%s@%.40s-%s.crt", machine, plain, hex.EncodeToString(sum[:4])))
 }
 
-// fingerprint is the SHA-256 of a certificate in PEM, as ssh prints a key's.
+// fingerprint returns the SHA-256 of a certificate in PEM, in ssh's format.
 func fingerprint(text []byte) (string, error) {
 	block, _ := pem.Decode(text)
 	if block == nil {

@@ -1,6 +1,5 @@
-// Package build is `sov build` and `sov lock` without their flags: it finds the recipe, its lock
-// and the remote caches, builds, compares with builds from nothing if asked to, and signs. What a
-// build consists of is package stages'.
+// Package build implements `sov build` and `sov lock`: it finds the recipe, its lock and the remote
+// caches, builds, checks reproducibility on request, and signs. Package stages defines the build.
 package build
 
 import (
@@ -18,17 +17,18 @@ import (
 	"github.com/sovereign-sql/sov/stages/offlinebundle"
 )
 
-// Options say what to build, and what else to do with the artifact.
+// Options configure Run.
 type Options struct {
 	stages.Options
-	CheckReproducible bool            // build twice more from nothing and compare
+	CheckReproducible bool            // build twice more without caches and compare
 	Sign              *signing.Signer // signs the artifact; nil: it is not signed
-	// AllowUnsigned signs also what has parts that were taken from remote caches without a
-	// signature. Without it that is a *taken.UnsignedError.
+	// AllowUnsigned also signs an artifact with unsigned results from remote caches. Without it the
+	// error is a *taken.UnsignedError.
 	AllowUnsigned bool
 }
 
-// Run builds an artifact. One that is not reproducible is not signed; the report says what differs.
+// Run builds an artifact. An artifact that is not reproducible is not signed; the report lists the
+// differences.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	result, err := stages.Build(ctx, o.Options)
 	var rebuilt *reproducible.Report
@@ -43,7 +43,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 			_, _, err = o.Sign.Sign(ctx, result.Dir)
 		}
 	} else if err == nil {
-		// An artifact that has not changed keeps its signature, and the module was written again.
+		// An unchanged artifact keeps its signature, but the module was rewritten.
 		err = signing.SignModule(ctx, result.Dir, o.Recipe.Name)
 	}
 	if err != nil {
@@ -52,8 +52,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	return newReport(result, rebuilt), nil
 }
 
-// LoadRecipe reads the recipe that name means, in the variant that is meant, and returns its source
-// too. Without a name it is the recipe in the bundle, which key must have signed unless it is nil.
+// LoadRecipe reads a recipe in a variant, and returns its source too. If name is empty, it reads
+// the recipe in the bundle, which must have a signature by key unless key is nil.
 func LoadRecipe(name, bundle string, key dsse.PublicKey, v recipe.Variant) (*recipe.Recipe, []byte, error) {
 	if name != "" {
 		return stages.LoadRecipe(name, v)

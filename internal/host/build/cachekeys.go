@@ -15,16 +15,15 @@ import (
 // recordType is the type of the envelopes around the digests of records.
 const recordType = "application/vnd.sov.cache.record.v1"
 
-// CacheKeys are the keys that records of remote caches are to be signed with. Without any, every
-// record is believed.
+// CacheKeys are the keys for records of remote caches. Without keys, every record is trusted.
 type CacheKeys struct {
-	sign    dsse.PrivateKey // signs what is sent; nil: it is sent unsigned
+	sign    dsse.PrivateKey // signs sent records; nil: they are not signed
 	trusted []dsse.PublicKey
 }
 
 // LoadCacheKeys reads the keys that the setting cache_key names: public ones, and at most one
-// private one, which signs. In place of names of files, the variable of the environment may have
-// the keys themselves in PEM, as CI systems hand out secrets.
+// private one, which signs. The environment variable may have the keys themselves in PEM instead of
+// file names, for secrets of CI systems.
 func LoadCacheKeys(value settings.Value, unseal dsse.Unseal) (k CacheKeys, err error) {
 	text := strings.TrimSpace(value.One())
 	if !settings.InPEM(text) {
@@ -73,7 +72,7 @@ func (k *CacheKeys) add(private dsse.PrivateKey, public dsse.PublicKey) error {
 	return nil
 }
 
-// Trust is what the keys mean to a remote cache.
+// Trust returns the Trust of the keys for a remote cache.
 func (k CacheKeys) Trust() (t remote.Trust) {
 	if len(k.trusted) > 0 {
 		t.Verify = k.verify
@@ -98,8 +97,8 @@ func (k CacheKeys) verify(text, envelope []byte) (signer string, err error) {
 	return "", err
 }
 
-// Believe returns an error for a record that was taken from a remote cache, whenever that was,
-// without a signature of one of the keys. It is nil if there are no keys.
+// Believe returns a function that returns an error for a record that came from a remote cache at
+// any time without a signature by one of the keys. It is nil if there are no keys.
 func (k CacheKeys) Believe() func(*store.Record) error {
 	if len(k.trusted) == 0 {
 		return nil

@@ -10,8 +10,8 @@ import (
 )
 
 // Remotes opens the remote caches that the settings cache_from and cache_to name, with the keys of
-// cache_key (LoadCacheKeys), which unseal opens. A cache that is beyond the network is an error in
-// an offline build if a flag asked for it, and else left out: a CI system sets the variables once
+// cache_key (LoadCacheKeys), which unseal opens. In an offline build a cache on the network is an
+// error if a flag names it; otherwise it is skipped, because a CI system sets the variables once
 // for all jobs.
 func Remotes(cacheFrom, cacheTo, cacheKey settings.Value, unseal dsse.Unseal, offline bool, getenv func(string) string) (remote.Options, error) {
 	keys, err := LoadCacheKeys(cacheKey, unseal)

@@ -14,9 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/stages/files"
 )
 
-// CheckRecipe returns the recipe that name means if nothing can be said against it without a
-// network and a build. Without an architecture in v it is checked for all, and without a profile
-// also with each of its own.
+// CheckRecipe validates a recipe without a network and a build, and returns it. Without an
+// architecture in v it checks all, and without a profile also each of the recipe's profiles.
 func CheckRecipe(name string, v recipe.Variant) (first *recipe.Recipe, err error) {
 	arches := arch.Names()
 	if v.Arch != "" {
@@ -51,7 +50,7 @@ func CheckRecipe(name string, v recipe.Variant) (first *recipe.Recipe, err error
 	return first, errors.Join(faults...)
 }
 
-// checkFiles looks for the files of this computer that a recipe names.
+// checkFiles checks that the local files of a recipe exist.
 func checkFiles(name string, r *recipe.Recipe) error {
 	var faults []error
 	exists := func(key, path string) {

@@ -15,8 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
 
-// CVEs compares what the lock has for the recipe with a database of known vulnerabilities, a path
-// or a URL.
+// CVEs compares the recipe's lock entry with a database of known vulnerabilities, a path or a URL.
 func CVEs(ctx context.Context, o resolve.Options, database string, now time.Time) (*cves.Report, error) {
 	c, err := resolve.ContentsOf(ctx, o)
 	if err != nil {
@@ -37,8 +36,8 @@ func CVEs(ctx context.Context, o resolve.Options, database string, now time.Time
 	return report, nil
 }
 
-// components are what advisories may be about: the packages by what they are built from, the
-// kernel, and the modules that Tailscale may be linked from.
+// components returns the components for advisories: the origins of packages, the kernel, and
+// Tailscale's modules.
 func components(entry *lock.Entry, installed []*apk.Package) []cves.Component {
 	var out []cves.Component
 	for _, p := range installed {
@@ -63,8 +62,8 @@ func components(entry *lock.Entry, installed []*apk.Package) []cves.Component {
 // branchForm finds Alpine's branch in a repository's address.
 var branchForm = regexp.MustCompile(`/(v[0-9]+\.[0-9]+|edge)(/|$)`)
 
-// alpineBranch is the branch that the packages are of; "" if their repositories do not say, or are
-// of several.
+// alpineBranch returns the branch of the packages, or "" if their repositories do not name one, or
+// several.
 func alpineBranch(entry *lock.Entry) string {
 	branch := ""
 	for _, repository := range entry.Inputs.Repositories {

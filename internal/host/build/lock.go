@@ -7,9 +7,9 @@ import (
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
-// Lock takes what update names into the lock in its newest version. If update is empty, it only
-// says what is newer; a lock that has no entry for the recipe is written then, or with check is
-// reported as stale.
+// Lock updates what update names to its newest version in the lock. If update is empty, it only
+// reports newer versions; if the lock has no entry for the recipe, it adds one, or with check
+// reports the lock as stale.
 func Lock(ctx context.Context, o resolve.Options, update []string, check bool) (*resolve.Report, error) {
 	if len(update) > 0 {
 		return resolve.Update(ctx, o, update)

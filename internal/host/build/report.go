@@ -5,7 +5,7 @@ import (
 	"github.com/sovereign-sql/sov/stages"
 )
 
-// A Report is what a build made.
+// A Report is the result of a build.
 type Report struct {
 	Dir         string  `json:"dir"`
 	LockWritten bool    `json:"lock_written"`
@@ -18,7 +18,7 @@ type Report struct {
 	Result *stages.Result `json:"-"` // for its explanation
 }
 
-// A Stage is what became of one stage.
+// A Stage is the outcome of one stage.
 type Stage struct {
 	Name     string   `json:"name"`
 	Key      string   `json:"key"`

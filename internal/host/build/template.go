@@ -12,7 +12,7 @@ import (
 // BuiltIn returns the names of the built-in recipes.
 func BuiltIn() []string { return assets.Recipes() }
 
-// A Template is what a new recipe has of its own; what is empty stays as in the built-in recipe.
+// A Template has the values of a new recipe; empty values stay as in the built-in recipe.
 type Template struct {
 	Name      string
 	From      string   // built-in recipe; empty: sql
@@ -23,7 +23,7 @@ type Template struct {
 }
 
 // Recipe returns the text of a recipe: that of the built-in one, comments included, with what the
-// template changes. The error is that of a value that no recipe may have.
+// template changes. It returns an error for an invalid value.
 func (t Template) Recipe() ([]byte, error) {
 	from := cmp.Or(t.From, "sql")
 	text, err := assets.Recipe(from)
@@ -33,7 +33,7 @@ func (t Template) Recipe() ([]byte, error) {
 	out := string(text)
 	change := func(old, new string) {
 		if strings.Count(out, old) != 1 {
-			err = fmt.Errorf("the built-in recipe %s has no single %q", from, old) // a mistake in this program
+			err = fmt.Errorf("the built-in recipe %s has no single %q", from, old) // a bug in this program
 		}
 		out = strings.Replace(out, old, new, 1)
 	}

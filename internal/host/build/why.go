@@ -8,19 +8,19 @@ import (
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
-// A Why says why a package is in the lock: the chains from what the recipe or the base image asks
-// for to the package.
+// A Why says why a package is in the lock: the chains of dependencies from the recipe or the base
+// image to the package.
 type Why struct {
 	Name    string      `json:"name"`
 	Version string      `json:"version"`
-	Chains  [][]WhyLink `json:"chains"` // none: the base image has it and nothing needs it
+	Chains  [][]WhyLink `json:"chains"` // empty: the base image has it and no package needs it
 }
 
-// A WhyLink is a package of a chain, and what asks for it.
+// A WhyLink is a package of a chain, and what requires it.
 type WhyLink struct {
 	Package string `json:"package"`
 	Version string `json:"version"`
-	Reason  string `json:"reason"` // what asks for it
+	Reason  string `json:"reason"` // what requires it
 }
 
 // WhyPackage says why the lock of a recipe has a package.
@@ -32,7 +32,7 @@ func WhyPackage(ctx context.Context, o resolve.Options, name string) (Why, error
 	return newWhy(reason), nil
 }
 
-// reasonText says what asks for a link's package.
+// reasonText describes what requires a link's package.
 func reasonText(l apk.Link, i int, chain []apk.Link, recipe []string) string {
 	switch {
 	case i == 0 && slices.Contains(recipe, l.Reason.String()):

@@ -18,9 +18,8 @@ import (
 	"github.com/sovereign-sql/sov/stages"
 )
 
-// Dir returns the folder of an artifact for an architecture. What names it is the folder itself, a
-// recipe, whose artifact goes by the name in the recipe, or the name of a machine that was built
-// into out.
+// Dir returns the folder of an artifact for an architecture. The argument is the folder itself, a
+// recipe, or the name of a machine that was built into out.
 func Dir(argument, out, arch string) (string, error) {
 	if _, err := os.Stat(filepath.Join(argument, artifact.SpecFile)); err == nil {
 		return argument, nil
@@ -43,8 +42,8 @@ func Dir(argument, out, arch string) (string, error) {
 	return filepath.Join(out, r.Name, arch), nil
 }
 
-// Dirs returns the folders of a recipe's artifacts, one for each architecture. With all, an
-// architecture that is not built is left out; otherwise it is an error.
+// Dirs returns the folders of a recipe's artifacts, one for each architecture. With all,
+// architectures that are not built are skipped; otherwise they are an error.
 func Dirs(recipe, out string, arches []string, all bool) ([]string, error) {
 	var dirs []string
 	for _, arch := range arches {
@@ -57,7 +56,7 @@ func Dirs(recipe, out string, arches []string, all bool) ([]string, error) {
 		} else if err != nil {
 			return nil, NotBuilt(err)
 		}
-		if !slices.Contains(dirs, dir) { // a folder is what it is, whatever the architecture
+		if !slices.Contains(dirs, dir) { // a folder is the same for every architecture
 			dirs = append(dirs, dir)
 		}
 	}
@@ -67,9 +66,8 @@ func Dirs(recipe, out string, arches []string, all bool) ([]string, error) {
 	return dirs, nil
 }
 
-// Machine returns the name of the machine that an argument means, and its recipe where that is
-// known: the argument is a recipe, an artifact's folder, or the name of a machine, which need not
-// be known here: a phone knows others.
+// Machine returns the name of an argument's machine, and its recipe if known. The argument is a
+// recipe, an artifact's folder, or the name of a machine, which may exist only on a phone.
 func Machine(argument string) (string, *recipe.Recipe, error) {
 	if _, err := os.Stat(filepath.Join(argument, artifact.SpecFile)); err == nil {
 		spec, err := localvm.ReadSpec(argument)
@@ -88,8 +86,8 @@ func Machine(argument string) (string, *recipe.Recipe, error) {
 	return r.Name, r, nil
 }
 
-// Secrets returns the secrets that the recipe of a built machine declares: of an artifact's folder,
-// or of a machine that was built into the folder out here. None: nothing is known of them.
+// Secrets returns the declared secrets of a built machine: of an artifact's folder, or of a machine
+// that was built into the folder out. It returns nil if they are unknown.
 func Secrets(argument string) (declared []recipe.Secret) {
 	dirs := []string{argument}
 	if artifact.ValidName(argument) {
@@ -109,7 +107,7 @@ func Secrets(argument string) (declared []recipe.Secret) {
 	return declared
 }
 
-// outHere is the folder that sov build writes to unless told otherwise.
+// outHere is the default output folder of sov build.
 const outHere = "out"
 
 // An Artifact is a machine that was built.
@@ -124,8 +122,8 @@ type Artifact struct {
 	Serial   int64  `json:"serial,omitempty"`    // of that signature
 }
 
-// List returns the machines that were built into out, by name and architecture. What cannot be read
-// is left out: package verify says what is wrong with it.
+// List returns the machines that were built into out, by name and architecture. It skips unreadable
+// artifacts, which package verify reports.
 func List(out string) []Artifact {
 	list := []Artifact{}
 	entries, _ := os.ReadDir(out)
@@ -160,12 +158,12 @@ func arches(dir string) []string {
 	})
 }
 
-// Find returns the path that an argument of a command means that looks at what was built: a folder
-// or an image as it is, or the name of a machine that was built into the folder out here. The error
-// of a machine for several architectures names their folders.
+// Find returns the path for an argument of a command that reads artifacts: a folder or an image, or
+// the name of a machine that was built into the folder out. If the machine was built for several
+// architectures, the error names their folders.
 func Find(argument string) (string, error) {
 	if _, err := os.Lstat(argument); err == nil || !artifact.ValidName(argument) {
-		return argument, nil // what is not there is told by who opens it
+		return argument, nil // opening it reports a missing file
 	}
 	switch found := arches(filepath.Join(outHere, argument)); len(found) {
 	case 0:

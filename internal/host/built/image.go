@@ -12,8 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 )
 
-// Files lists the regular files of a folder; nil when the path is a file. The list of what a build
-// took from remote caches is left out: it is about the build and not about the artifact.
+// Files lists the regular files of a folder; nil when the path is a file. It leaves out the list of
+// results from remote caches, which is not part of the artifact.
 func Files(path string) ([]string, error) {
 	info, err := os.Stat(path)
 	if err != nil || !info.IsDir() {
@@ -48,8 +48,8 @@ func OpenImage(path string) (*ext4.File, error) {
 	return image, NotBuilt(err)
 }
 
-// NotBuilt adds to the error of a missing artifact what to do. Other errors, and nil, are returned
-// as they are.
+// NotBuilt adds advice to the error of a missing artifact. Other errors, and nil, are returned as
+// they are.
 func NotBuilt(err error) error {
 	path := new(fs.PathError)
 	switch {

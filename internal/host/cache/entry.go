@@ -1,6 +1,5 @@
-// Package cache is what `sov cache` knows beside the store itself: limits as people write them,
-// entries as they are reported, and transfers with progress. To keep, prune and verify results is
-// the store's.
+// Package cache implements parts of `sov cache`: parsing limits, reporting entries, and transfers
+// with progress. Package store keeps, prunes and verifies results.
 package cache
 
 import (

@@ -11,14 +11,14 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// Limits say what is pruned, as people write it; an empty one does not count.
+// Limits are the limits of pruning, as the user writes them; empty ones are ignored.
 type Limits struct {
 	UnusedFor string // remove what was not used for this long
 	OlderThan string // remove what was made longer ago than this
 	MaxSize   string // remove until no more than this is left
 }
 
-// Set sets o's limits. now is the moment from which ages count back.
+// Set sets o's limits. Ages are relative to now.
 func (l Limits) Set(o *store.PruneOptions, now time.Time) error {
 	for _, limit := range []struct {
 		flag, text string

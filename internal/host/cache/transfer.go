@@ -10,12 +10,12 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// A Report is what a transfer did.
+// A Report is the result of a transfer.
 type Report struct {
 	Entries int      `json:"entries"`
 	Files   int      `json:"files"`
 	Bytes   int64    `json:"bytes"`
-	Away    int      `json:"away,omitempty"` // files that the source does not have itself
+	Away    int      `json:"away,omitempty"` // files that the source lacks
 	Refused []string `json:"refused,omitempty"`
 }
 
@@ -60,7 +60,7 @@ func Push(to remote.Cache, last bool, believe func(*store.Record) error) Transfe
 	}
 }
 
-// Pull takes everything over from a remote cache. believe is that of remote.Options.
+// Pull copies everything from a remote cache. believe is that of remote.Options.
 func Pull(from remote.Cache, believe func(*store.Record) error) Transfer {
 	return func(ctx context.Context, s *pipeline.Store, o remote.TransferOptions) (remote.TransferResult, error) {
 		o.Believe = believe
@@ -69,8 +69,8 @@ func Pull(from remote.Cache, believe func(*store.Record) error) Transfer {
 }
 
 // OpenRemote opens the remote cache that a text describes, which parse reads: remote.ParseSource or
-// remote.ParseTarget. A registry gets the credentials that the environment has. Records are
-// believed and signed as trust says.
+// remote.ParseTarget. A registry gets the credentials that the environment has. trust verifies and
+// signs records.
 func OpenRemote(text string, parse func(string) (remote.Spec, error), trust remote.Trust, getenv func(string) string) (remote.Cache, error) {
 	spec, err := parse(text)
 	if err != nil {

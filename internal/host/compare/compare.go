@@ -1,5 +1,5 @@
-// Package compare compares two artifacts, or two images, byte for byte, and where the root file
-// systems differ also path by path. How trees differ is package tree's.
+// Package compare compares two artifacts, or two images, byte for byte, and different root file
+// systems also path by path (package tree).
 package compare
 
 import (
@@ -121,8 +121,8 @@ func compareFile(ctx context.Context, name, a, b string) (File, error) {
 	return File{name, Different, at}, nil
 }
 
-// firstDifference returns the offset of the first byte in which two readers differ, or nil. One
-// that ends earlier differs where it ends.
+// firstDifference returns the offset of the first byte in which two readers differ, or nil. If one
+// is shorter, they differ at its end.
 func firstDifference(ctx context.Context, a, b io.Reader) (*int64, error) {
 	var offset int64
 	bufA, bufB := make([]byte, 256<<10), make([]byte, 256<<10)
@@ -193,7 +193,7 @@ func compareImages(ctx context.Context, a, b string) ([]Change, error) {
 	return out, nil
 }
 
-// IgnoreUnbuilt leaves out what is only in B and no build makes, such as a signature.
+// IgnoreUnbuilt removes files that are only in B and that builds do not make, such as a signature.
 func (r *Report) IgnoreUnbuilt() {
 	var built []File
 	r.Identical = true

@@ -1,15 +1,14 @@
-// Package credentials finds what a registry asks for before it gives access. It does not talk
-// to registries.
+// Package credentials finds credentials for registries. It does not connect to registries.
 package credentials
 
 import (
 	"github.com/google/go-containerregistry/pkg/authn"
 )
 
-// Keychain finds a registry's credentials where CI systems and people put them: in
-// SOV_REGISTRY_USER and SOV_REGISTRY_PASSWORD for the registry that SOV_REGISTRY names, in what a
-// GitLab job is given for its project's registry, in what a GitHub job may hand on for GitHub's,
-// and in Docker's configuration, credential helpers included. getenv reads the environment.
+// Keychain finds a registry's credentials in SOV_REGISTRY_USER and SOV_REGISTRY_PASSWORD for the
+// registry in SOV_REGISTRY, in the variables of a GitLab job for its project's registry, in those
+// of a GitHub job for GitHub's, and in Docker's configuration, including credential helpers. getenv
+// reads the environment.
 func Keychain(getenv func(name string) string) authn.Keychain {
 	return authn.NewMultiKeychain(environment(getenv), authn.DefaultKeychain)
 }
@@ -17,8 +16,8 @@ func Keychain(getenv func(name string) string) authn.Keychain {
 // environment is the keychain of environment variables.
 type environment func(name string) string
 
-// sets are the variables that name a registry, a user and a password. The first set that names the
-// registry and has a password counts.
+// sets are the variables that name a registry, a user and a password. The first set with the
+// registry and a password is used.
 var sets = []struct{ registry, host, user, fallback, password string }{
 	{registry: "SOV_REGISTRY", user: "SOV_REGISTRY_USER", password: "SOV_REGISTRY_PASSWORD"},
 	// https://docs.gitlab.com/ci/variables/predefined_variables/
@@ -38,7 +37,7 @@ func (env environment) Resolve(target authn.Resource) (authn.Authenticator, erro
 		if user == "" {
 			user = s.fallback
 		}
-		// No other registry is shown them.
+		// They are not sent to other registries.
 		if host != "" && host == target.RegistryStr() && user != "" && password != "" {
 			return authn.FromConfig(authn.AuthConfig{Username: user, Password: password}), nil
 		}

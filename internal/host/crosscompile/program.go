@@ -1,7 +1,7 @@
-// Package crosscompile compiles the programs that run elsewhere: sov-init for the guest, sov-runner
-// for the phone. Their bytes depend on the module's sources, on the toolchain that its go.mod
-// names, and, where the version is a release's, on that: the same when `make build` compiles them
-// in a checkout and when a sov of `go install` compiles them from the module's zip.
+// Package crosscompile compiles the programs for the guest (sov-init) and the phone (sov-runner).
+// Their bytes depend only on the module's sources, the toolchain in its go.mod, and the version of
+// a release: they are the same from `make build` in a checkout and from a sov of `go install`,
+// which compiles the module's zip.
 package crosscompile
 
 import (
@@ -44,7 +44,7 @@ func Program(ctx context.Context, offline bool, dir, name, arch, version, output
 	if err := g.Check(ctx, env); err != nil {
 		return err
 	}
-	// The guest's endpoint speaks HTTP/1.1 and has no use for HTTP/2, 0.4 MB of every image.
+	// The guest's endpoint uses HTTP/1.1 and does not need HTTP/2, 0.4 MB of every image.
 	flags := "-s -w -buildid="
 	if name == artifact.RunnerFile && release.Is(version) {
 		flags += " -X main.release=" + version

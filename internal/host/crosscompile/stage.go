@@ -17,8 +17,8 @@ import (
 )
 
 // A Stage compiles a program from a version of the module, which it fetches. Its one output has the
-// program's name. It is run by itself, so that the cache keeps the program and checks it on every
-// use.
+// program's name. It runs separately from builds, so that the cache stores the program and checks
+// it on every use.
 type Stage struct {
 	Program string // one of Programs
 	Arch    string

@@ -1,10 +1,10 @@
-// Package cves compares what a lock pins with a database of known vulnerabilities: Alpine's
+// Package cves compares the components of a lock with a database of known vulnerabilities: Alpine's
 // security database (https://secdb.alpinelinux.org, a JSON file for each branch and repository) or
 // advisories in the OSV format (https://ossf.github.io/osv-schema/), one, several, or a list of
 // them.
 //
-// A database says which versions have a fault, not whether the machine uses what is faulty; what
-// does not apply is listed in the recipe, with the reason.
+// A database lists affected versions, not whether the machine uses the affected code; the recipe
+// lists vulnerabilities that do not apply, with the reason.
 package cves
 
 import (
@@ -27,10 +27,10 @@ const (
 	Linux  = "Linux"
 )
 
-// A Component is something in a machine that may have a fault.
+// A Component is a part of a machine that may be vulnerable.
 type Component struct {
 	Ecosystem string
-	Name      string   // what advisories call it: an Alpine package's origin, a Go module's path, "Kernel"
+	Name      string   // its name in advisories: an Alpine package's origin, a Go module's path, "Kernel"
 	Version   string   // as the ecosystem writes it
 	Packages  []string // the Alpine packages that are built from it, by name; nil for others
 }
@@ -44,14 +44,14 @@ func (c Component) compare(version string) int {
 
 func canonical(version string) string { return "v" + strings.TrimPrefix(version, "v") }
 
-// A Vulnerability is a known fault of a component's version.
+// A Vulnerability is a known vulnerability of a component's version.
 type Vulnerability struct {
 	ID       string   `json:"id"`
 	Aliases  []string `json:"aliases,omitempty"` // other names of it
 	Name     string   `json:"name"`
 	Version  string   `json:"version"`
 	Packages []string `json:"packages,omitempty"`
-	Fixed    string   `json:"fixed,omitempty"`   // the first version without it; "" if there is none yet
+	Fixed    string   `json:"fixed,omitempty"`   // the first fixed version; "" if there is none yet
 	Ignored  string   `json:"ignored,omitempty"` // the recipe's reason
 	Until    string   `json:"until,omitempty"`   // the last day of that
 }
@@ -60,7 +60,7 @@ type Vulnerability struct {
 type Report struct {
 	Components      int             `json:"components"` // that were compared
 	Vulnerabilities []Vulnerability `json:"vulnerabilities"`
-	Unused          []string        `json:"unused"` // entries of cves.ignore that nothing has, or that have ended
+	Unused          []string        `json:"unused"` // entries of cves.ignore that do not apply or have expired
 }
 
 // Open returns how many vulnerabilities are not ignored.
@@ -74,8 +74,9 @@ func (r *Report) Open() int {
 	return n
 }
 
-// Compare looks for what a database knows of components. branch is Alpine's, such as "v3.22"; "" is
-// any. What ignore names is in the report with its reason, up to its last day.
+// Compare finds the vulnerabilities of components in a database. branch is Alpine's, such as
+// "v3.22"; "" matches any. Vulnerabilities in ignore are reported with their reason, up to their
+// last day.
 func (d *Database) Compare(components []Component, branch string, ignore []recipe.IgnoredCVE, now time.Time) (*Report, error) {
 	if d.branch != "" && branch != "" && d.branch != branch {
 		return nil, fmt.Errorf("the database is that of Alpine %s, and the lock has packages of %s: take that branch's", d.branch, branch)

@@ -10,11 +10,11 @@ import (
 	"strings"
 )
 
-// MaxDatabase bounds a database, in bytes. Alpine's have some 1 MiB; all of OSV's advisories for
-// Alpine some 60 MiB.
+// MaxDatabase is the largest database, in bytes. Alpine's have about 1 MiB; all of OSV's advisories
+// for Alpine about 60 MiB.
 const MaxDatabase = 256 << 20
 
-// A Database is what a file knows.
+// A Database is the content of a database file.
 type Database struct {
 	branch     string                // Alpine's, of a security database; "" for OSV
 	advisories map[string][]advisory // by ecosystem, a space, and a component's name
@@ -29,8 +29,8 @@ type advisory struct {
 	ranges   [][]event
 }
 
-// An event is where a fault begins or ends (OSV schema, "affected[].ranges[].events"). One field is
-// set.
+// An event is the start or end of a vulnerable range (OSV schema, "affected[].ranges[].events").
+// One field is set.
 type event struct {
 	Introduced   string `json:"introduced"`
 	Fixed        string `json:"fixed"`
@@ -39,7 +39,7 @@ type event struct {
 
 func (e event) version() string { return e.Introduced + e.Fixed + e.LastAffected }
 
-// affects reports whether a component's version has the fault, and in which version it is fixed.
+// affects reports whether a component's version is vulnerable, and the fixed version.
 func (a advisory) affects(c Component) (fixed string, affected bool) {
 	for _, events := range a.ranges {
 		events = slices.Clone(events)
@@ -107,7 +107,7 @@ func (d *Database) add(ecosystem, name string, a advisory) {
 	d.advisories[key] = append(d.advisories[key], a)
 }
 
-// An osv is an advisory of OSV's, as far as it is looked at.
+// An osv has the used fields of an OSV advisory.
 type osv struct {
 	ID        string   `json:"id"`
 	Aliases   []string `json:"aliases"`

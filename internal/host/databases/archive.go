@@ -15,20 +15,19 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/agefile"
 )
 
-// Keys say how an encrypted backup is opened.
+// Keys are the keys for an encrypted backup.
 type Keys struct {
 	Identity string // path of an age identity file or an SSH private key; empty: there is none
 	Ask      agefile.Ask
 }
 
-// A FileKey opens a file that is encrypted, or is that of a plain one.
+// A FileKey opens an encrypted or a plain file.
 type FileKey struct {
 	recipients int
 	key        []byte
 }
 
-// Unlock returns the key of a backup's file. It asks for the passphrase of the identity when it
-// needs that.
+// Unlock returns the key of a backup's file. It prompts for the identity's passphrase if necessary.
 func Unlock(ctx context.Context, path string, keys Keys) (FileKey, error) {
 	var k FileKey
 	header, err := readHeader(path)
@@ -63,7 +62,7 @@ func Unlock(ctx context.Context, path string, keys Keys) (FileKey, error) {
 	return k, err
 }
 
-// readHeader returns the header of an encrypted file, or nil for every other.
+// readHeader returns the header of an encrypted file, or nil for other files.
 func readHeader(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -87,7 +86,7 @@ func readHeader(path string) ([]byte, error) {
 // maxHeader bounds the header of an age file, in bytes: room for hundreds of recipients.
 const maxHeader = 256 << 10
 
-// stanzas is an identity that opens nothing and counts the recipients of a header.
+// stanzas is an identity that only counts the recipients of a header.
 type stanzas int
 
 // Unwrap implements age.Identity.
@@ -100,10 +99,10 @@ func (n *stanzas) Unwrap(list []*age.Stanza) ([]byte, error) {
 	return nil, age.ErrIncorrectIdentity
 }
 
-// An Archive is a backup whose whole content was checked.
+// An Archive is a completely verified backup.
 type Archive struct {
 	*backup.Archive
-	Recipients int // it is encrypted to; 0: it is plain
+	Recipients int // number of recipients; 0: not encrypted
 }
 
 // Open opens a backup, plain or encrypted, and checks all of it. The caller closes it.
@@ -129,7 +128,8 @@ func Open(path string, k FileKey) (*Archive, error) {
 	return &Archive{a, k.recipients}, nil
 }
 
-// unsound is the error of a file whose authentication fails: its header, a chunk, or its length.
+// unsound returns the error for a file that fails authentication: its header, a chunk, or its
+// length.
 func unsound(path string, err error) error {
 	return fmt.Errorf("%s is not whole, or was changed since it was written: use another backup: %w", path, err)
 }
@@ -149,8 +149,8 @@ func (d decrypted) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// encryption is the layer of a file for recipients, without any that of a plain one. What it opens
-// is only what it has sealed itself.
+// encryption returns the layer for recipients, or that of a plain file if there are none. It can
+// open only what it has sealed itself.
 func encryption(to []agefile.Recipient) backup.Layer {
 	if len(to) == 0 {
 		return backup.Layer{}
@@ -166,8 +166,8 @@ func encryption(to []agefile.Recipient) backup.Layer {
 	}
 }
 
-// A witness is a recipient that remembers the file's key: what was written can be read again and
-// checked without an identity.
+// A witness is a recipient that stores the file's key, so that the written file can be read back
+// and verified without an identity.
 type witness struct {
 	age.Recipient
 	fileKey []byte

@@ -1,6 +1,5 @@
-// Package databases saves the databases of a machine on a phone, and the data of its services, to a
-// file of this computer, and restores them from there. The file and the stream are package
-// backup's; what the guest does with them is the guest's.
+// Package databases backs up the databases and the services' data of a machine on a phone to a file
+// on this computer, and restores them. Package backup defines the file and the stream.
 package databases
 
 import (
@@ -9,10 +8,10 @@ import (
 )
 
 const (
-	// idle is how long a backup or restore may stand still: both sides say every few seconds that
-	// they are at work.
+	// idle is how long a backup or restore may be silent: both sides send keep-alives every few
+	// seconds.
 	idle = 90 * time.Second
-	// often is how often a transfer reports how much has passed.
+	// often is the interval of a transfer's progress reports.
 	often = 5 * time.Second
 )
 

@@ -14,9 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
 
-// Restore makes the databases and services' data of a machine that runs what they are in a backup:
-// those that are chosen, all or none. progress is called with what the guest says that it does; now
-// is the clock.
+// Restore restores the chosen databases and services of a running machine from a backup, all or
+// none. progress is called with the guest's progress messages; now is the clock.
 func Restore(ctx context.Context, s *fleet.Site, name string, a *Archive, chosen backup.Choice, now func() time.Time,
 	passed Passed, progress func(string)) (*backup.Restoration, error) {
 	out, in := io.Pipe()
@@ -49,8 +48,8 @@ func Restore(ctx context.Context, s *fleet.Site, name string, a *Archive, chosen
 	return last.Done, nil
 }
 
-// follow reads what the guest says until it is done, and returns the event that says so. What went
-// wrong there is sov-runner's error.
+// follow reads the guest's events and returns the last one. Errors in the guest are reported by
+// sov-runner.
 func follow(r io.Reader, progress func(string)) (last backup.Event, err error) {
 	const maxLine = 4 << 20 // bytes
 	lines := bufio.NewScanner(r)

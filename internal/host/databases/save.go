@@ -29,10 +29,9 @@ type Saved struct {
 	Recipients int `json:"recipients"`
 }
 
-// Save writes the databases of a machine that runs, and the data of its services, to a file, which
-// appears, or replaces an older one, when everything has come and was checked. It is encrypted as
-// it comes where there are recipients. now is the clock. With identity the machine's node on its
-// tailnet is saved too.
+// Save writes the databases and services' data of a running machine to a file, which appears, or
+// replaces an older one, when it is complete and verified. With recipients it is encrypted while it
+// is received. now is the clock. With identity it includes the machine's tailnet node.
 func Save(ctx context.Context, s *fleet.Site, name, path string, to []agefile.Recipient, identity bool, now func() time.Time, passed Passed) (*Saved, error) {
 	asked := ctx
 	ctx, cancel := context.WithCancel(ctx)
@@ -45,7 +44,7 @@ func Save(ctx context.Context, s *fleet.Site, name, path string, to []agefile.Re
 			flags = append(flags, "--identity")
 		}
 		err := s.Runner(ctx, device.Command{Stdout: in, Limit: device.NoLimit, Idle: idle}, "backup", name, flags...)
-		in.CloseWithError(err) // where it went well the end of the file: the stream has one of its own
+		in.CloseWithError(err) // io.EOF after success: the stream has its own end
 		close(ended)
 	}()
 	about := backup.Backup{Machine: name, Time: now().UTC().Truncate(time.Second)}
@@ -65,7 +64,7 @@ func Save(ctx context.Context, s *fleet.Site, name, path string, to []agefile.Re
 	if err == nil {
 		err = s.Runner(context.WithoutCancel(asked), device.Command{Stdin: bytes.NewReader(note), Limit: device.DefaultLimit}, "backup", name, "--saved")
 	}
-	if err != nil { // the backup is whole without it
+	if err != nil { // the backup is complete without it
 		fmt.Fprintf(s.ErrOut, "backup: the phone could not record it for sov status: %v\n", err)
 	}
 	if identity && !slices.Contains(saved.Services, guestspec.ServiceTailscale) {

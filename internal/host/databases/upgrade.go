@@ -10,8 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
 
-// Upgrade has a machine that runs do to its databases what do names, see guestspec.StepUpgrade.
-// progress is called with what the guest says that it does.
+// Upgrade runs the operation do on a running machine's databases, see guestspec.StepUpgrade.
+// progress is called with the guest's progress messages.
 func Upgrade(ctx context.Context, s *fleet.Site, name, do string, progress func(string)) (*backup.Upgraded, error) {
 	events, answers := io.Pipe()
 	ended := make(chan error, 1)

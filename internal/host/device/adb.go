@@ -13,7 +13,7 @@ func ADB(program, serial string) Phone {
 	return &link{
 		name: serial, root: phonepath.Default,
 		client: func(ctx context.Context, script string, _ bool) *exec.Cmd {
-			// -T: no terminal, so that bytes pass as they are, and standard error apart, which
+			// -T: no terminal, so that bytes are not changed and standard error is separate, which
 			// needs the phone's shell protocol (Android 7 and later).
 			return exec.CommandContext(ctx, program, "-s", serial, "shell", "-T", script)
 		},
@@ -21,7 +21,7 @@ func ADB(program, serial string) Phone {
 	}
 }
 
-// adbAdvice is what to do about what the adb client says (adb's sources: transport.cpp,
+// adbAdvice maps messages of the adb client to advice (adb's sources: transport.cpp,
 // client/commandline.cpp).
 var adbAdvice = []struct{ said, advice string }{
 	{"unauthorized", adviceUnauthorized},
@@ -55,7 +55,7 @@ func explainADB(serial, said string) string {
 	return said + ": was " + serial + " unplugged, or the adb server restarted? Run the command again"
 }
 
-// lastLines makes one line of the end of what a program said.
+// lastLines joins the last lines of a program's output to one line.
 func lastLines(said string) string {
 	const enough = 3
 	lines := strings.Split(strings.TrimSpace(said), "\n")

@@ -11,23 +11,22 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// A Choice says which phones are meant.
+// A Choice selects phones.
 type Choice struct {
-	// Devices are names: adb:SERIAL, ssh:DESTINATION, local:FOLDER, or an adb serial by itself.
-	// None: the only phone that is attached.
+	// Devices are names: adb:SERIAL, ssh:DESTINATION, local:FOLDER, or an adb serial. Empty: the
+	// only attached phone.
 	Devices []string
-	All     bool // every phone that is attached and usable
+	All     bool // every attached, usable phone
 
 	ADB, SSH string // programs; empty: "adb" and "ssh"
-	// Ask lets a person choose one of several phones; nil: there is no terminal to ask at.
+	// Ask prompts the user to choose one of several phones; nil without a terminal.
 	Ask func(devices []Device) (Device, error)
 }
 
-// A ChoiceError is a choice that does not say which phone is meant, or one that cannot be used:
-// its caller has to make another.
+// A ChoiceError is the error for an ambiguous choice, or for a phone that cannot be used.
 type ChoiceError struct {
 	What    string
-	Devices []Device // that are attached
+	Devices []Device // attached phones
 }
 
 func (e *ChoiceError) Error() string {
@@ -39,11 +38,11 @@ func (e *ChoiceError) Error() string {
 	return text.String()
 }
 
-// ErrNone is that no phone is attached.
+// ErrNone says that no phone is attached.
 var ErrNone = errors.New("no phone is attached: plug one in, switch on USB debugging in its developer options and allow this computer; " +
 	"or `adb connect HOST:PORT`, or --device ssh:user@host")
 
-// Choose returns the phones that are meant, each once. It does not talk to them.
+// Choose returns the selected phones, each once. It does not connect to them.
 func Choose(ctx context.Context, c Choice) ([]Phone, error) {
 	if c.ADB == "" {
 		c.ADB = "adb"
@@ -59,7 +58,7 @@ func Choose(ctx context.Context, c Choice) ([]Phone, error) {
 	}
 	var phones []Phone
 	seen := map[string]bool{}
-	var list func() ([]Device, error) // asked for once, where a serial is meant
+	var list func() ([]Device, error) // called once, if a serial is given
 	var listed []Device
 	list = func() ([]Device, error) {
 		var err error
@@ -81,7 +80,7 @@ func Choose(ctx context.Context, c Choice) ([]Phone, error) {
 	return phones, nil
 }
 
-// named returns the phone that a name stands for, and its name in full.
+// named returns the phone of a name, and its full name.
 func (c Choice) named(name string, list func() ([]Device, error)) (Phone, string, error) {
 	kind, rest, _ := strings.Cut(name, ":")
 	switch kind {
@@ -119,7 +118,7 @@ func (c Choice) named(name string, list func() ([]Device, error)) (Phone, string
 	return nil, "", &ChoiceError{What: fmt.Sprintf("%q is not attached (a phone is adb:SERIAL, ssh:user@host or local:FOLDER); adb sees:", name), Devices: devices}
 }
 
-// localDir is a folder that everything can be in.
+// localDir returns the absolute path of a folder that exists.
 func localDir(name string) (string, error) {
 	if name == "" {
 		return "", &ChoiceError{What: "--device local: lacks a folder, such as local:/srv/sovereign"}
@@ -140,7 +139,7 @@ func localDir(name string) (string, error) {
 	return dir, nil
 }
 
-// attached returns the phones that are attached, where All is meant, or the only one.
+// attached returns all attached phones with All, or the only one.
 func (c Choice) attached(ctx context.Context) ([]Phone, error) {
 	devices, err := Devices(ctx, c.ADB)
 	if err != nil {
@@ -162,7 +161,7 @@ func (c Choice) attached(ctx context.Context) ([]Phone, error) {
 		}
 		return nil, errors.Join(faults...)
 	case c.All && len(usable) < len(devices):
-		// --all does not mean some.
+		// --all must not silently skip phones.
 		return nil, &ChoiceError{What: "--all: some of the phones cannot be used; name those that can with --device:", Devices: devices}
 	case !c.All && len(usable) > 1:
 		if c.Ask == nil {

@@ -14,14 +14,14 @@ import (
 // A Device is a line of `adb devices -l`.
 type Device struct {
 	Serial string `json:"serial"`
-	State  string `json:"state"`           // "device" is one that can be used
+	State  string `json:"state"`           // "device" if it can be used
 	Model  string `json:"model,omitempty"` // such as Pixel_8; empty where adb does not know
 }
 
 // Usable reports whether commands can be run on it.
 func (d Device) Usable() bool { return d.State == "device" }
 
-// String is the device for people.
+// String describes the device.
 func (d Device) String() string {
 	text := d.Serial
 	if d.Model != "" {
@@ -33,7 +33,7 @@ func (d Device) String() string {
 	return text
 }
 
-// advice is what to do about a device that cannot be used.
+// advice returns what to do about a device that cannot be used.
 func (d Device) advice() string {
 	switch d.State {
 	case "unauthorized", "authorizing":
@@ -50,12 +50,12 @@ func (d Device) advice() string {
 
 const (
 	maxDevices = 1000 // lines of a list
-	// listLimit bounds adb's answer, a start of its server included, which takes some seconds on a
+	// listLimit is the timeout of adb, including a start of its server, which takes seconds on a
 	// slow computer.
 	listLimit = 30 * time.Second
 )
 
-// missingADB is that there is no adb program. It matches exec.ErrNotFound.
+// missingADB says that the adb program does not exist. It matches exec.ErrNotFound.
 type missingADB struct{}
 
 func (missingADB) Error() string {
@@ -64,12 +64,11 @@ func (missingADB) Error() string {
 
 func (missingADB) Unwrap() error { return exec.ErrNotFound }
 
-// Devices asks the adb program which phones are attached. It starts adb's server where there is
-// none.
+// Devices runs adb to list the attached phones. It starts adb's server if it is not running.
 func Devices(ctx context.Context, program string) ([]Device, error) {
 	ctx, cancel := context.WithTimeout(ctx, listLimit)
 	defer cancel()
-	// A server that is started by this keeps the pipes that it gets: let it have none.
+	// A started server keeps inherited pipes open, so do not pass any.
 	start := exec.CommandContext(ctx, program, "start-server")
 	alone(start)
 	err := start.Run()

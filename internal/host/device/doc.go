@@ -1,15 +1,15 @@
-// Package device talks to the computer that a machine runs on: a phone by the real adb program, a
-// phone or server by the real ssh program, or this computer itself. All of them are a shell in
-// which commands run as root, so one way of running a command serves all.
+// Package device runs commands as root on the computer of a machine: a phone through the adb
+// program, a phone or server through the ssh program, or this computer. All of them provide a
+// shell, so they share one implementation.
 //
-// What travels is binary-safe both ways, standard output and standard error stay apart, and the
-// exit status is the command's own. A command is over when it has ended and all that it printed has
-// come, even where a daemon that it started still holds its pipes: adb and ssh by themselves would
-// wait for that daemon. Each stream carries a random mark as its last bytes, which also tells a
-// command that ended from a connection that broke.
+// Streams are binary-safe in both directions, standard output and standard error are separate, and
+// the exit status is the command's. Run returns when the command has ended and all its output was
+// received, even if a daemon that it started keeps its pipes open; adb and ssh alone would wait for
+// that daemon. Each output stream ends with a random mark, which also distinguishes the end of a
+// command from a broken connection.
 //
-// A connection that breaks looks to a command like the end of its standard input. A caller
-// that sends content has its length or digest checked there before it is used, as WriteFile does.
+// For a command, a broken connection looks like the end of its standard input. Commands must
+// therefore check the length or digest of sent content before they use it, as WriteFile does.
 //
-// What a phone answers is not trusted: callers bound and check it, as Output does.
+// A phone's output is untrusted: callers must limit and validate it, as Output does.
 package device

@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// MaxOutput bounds what Output returns, in bytes: far more than any answer of the runner's.
+// MaxOutput is the largest result of Output, in bytes, far more than any output of the runner.
 const MaxOutput = 8 << 20
 
-// idle bounds a transfer's silence.
+// idle is how long a transfer may be silent.
 const idle = 30 * time.Second
 
 var errTooLong = errors.New("it is longer than anything that is expected")
@@ -32,17 +32,17 @@ func (l *limited) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// Output runs a command and returns what it writes to standard output, of which more than MaxOutput
-// bytes are an error. What it had written when it failed is returned too.
+// Output runs a command and returns its standard output. More than MaxOutput bytes are an error.
+// The output is also returned with an error.
 func Output(ctx context.Context, p Phone, args ...string) ([]byte, error) {
 	var out bytes.Buffer
 	err := p.Run(ctx, Command{Args: args, Stdout: &limited{w: &out, left: MaxOutput}})
 	return out.Bytes(), err
 }
 
-// WriteFile makes a file of exactly size bytes of content, with the permission bits of mode, in a
-// folder that exists. The file is there whole, synced and under its name, or the old one is still
-// there: where the connection breaks, too.
+// WriteFile atomically writes and syncs a file of exactly size bytes of content, with the
+// permission bits of mode, in an existing folder. After an error, such as a broken connection, the
+// old file is unchanged.
 func WriteFile(ctx context.Context, p Phone, name string, mode fs.FileMode, content io.Reader, size int64) error {
 	const script = `umask 077; n=$1.part$$; trap 'rm -f "$n"' EXIT; trap 'exit 1' HUP INT TERM
 cat >"$n" && [ "$(wc -c <"$n")" -eq "$2" ] || { echo "only a part of it has come" >&2; exit 1; }
@@ -60,7 +60,7 @@ chmod "$3" "$n" && sync && mv -f "$n" "$1" && sync`
 	return nil
 }
 
-// ReadFile returns a file's content, of which more than MaxOutput bytes are an error.
+// ReadFile returns a file's content. More than MaxOutput bytes are an error.
 func ReadFile(ctx context.Context, p Phone, name string) ([]byte, error) {
 	return Output(ctx, p, "cat", "--", name)
 }

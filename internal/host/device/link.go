@@ -17,26 +17,25 @@ import (
 )
 
 const (
-	// linger is how long a client may take to end by itself once the command has. It ends at once
-	// unless a daemon holds the command's pipes.
+	// linger is how long the client may take to end after the command. It ends at once unless a
+	// daemon keeps the command's pipes open.
 	linger = 300 * time.Millisecond
-	// drain is how long a pipe may be silent, and its reader may take, once only processes that
-	// have inherited it can write to it.
+	// drain is how long a pipe may be silent, and its reader may take, after the client has ended.
 	drain = 2 * time.Second
 )
 
-// A link is a Phone whose shell a client program on this computer reaches.
+// A link is a Phone whose shell is reached through a client program on this computer.
 type link struct {
 	name string
 	root phonepath.Root
 	// client returns the program that runs a script in the phone's shell, with this process's
 	// pipes.
 	client func(ctx context.Context, script string, stdin bool) *exec.Cmd
-	// explain says why the client ended before the script, of what it wrote to standard error.
+	// explain returns why the client ended before the script, from its standard error.
 	explain func(said string) string
 
 	mu sync.Mutex
-	su *shape // how one becomes root; nil: not known yet
+	su *shape // how to become root; nil: not known yet
 }
 
 func (l *link) Name() string         { return l.name }
@@ -98,9 +97,9 @@ func (l *link) run(ctx context.Context, c Command, script string) error {
 	return r.verdict(ctx, bounded, err)
 }
 
-// pipe runs the client with the command's streams and returns how it ended, once all that it wrote
-// was passed on. What it wrote last waits for a reader that takes its time, as people do in front
-// of a pager, but not beyond the command's bounds: passed is false where something may be left.
+// pipe runs the client with the command's streams and returns its error after all its output was
+// passed on. It waits for a slow reader, such as a pager, within the command's limits: passed is
+// false if output may be lost.
 func (r *run) pipe(bounded context.Context, client *exec.Cmd) (passed bool, err error) {
 	out, err := newOutlet(&active{w: r.stdout, r: r}, &client.Stdout)
 	if err != nil {
@@ -122,9 +121,8 @@ func (r *run) pipe(bounded context.Context, client *exec.Cmd) (passed bool, err 
 	return r.ends.Load() == 0 || out.wait(bounded) && said.wait(bounded), err
 }
 
-// start starts the client with the command's standard input, if it has one. The
-// source of the input need not know that the client has ended: start does not wait for a source
-// that has nothing to send.
+// start starts the client with the command's standard input, if it has one. start does not wait for
+// a source of input that blocks, even after the client has ended.
 func (r *run) start(client *exec.Cmd) error {
 	from := r.c.Stdin
 	if from == nil {
@@ -138,14 +136,14 @@ func (r *run) start(client *exec.Cmd) error {
 		return err
 	}
 	go func() {
-		io.Copy(stdin, &active{src: from, r: r}) // a source that fails is noted; a client that has ended takes no more
+		io.Copy(stdin, &active{src: from, r: r}) // errors of the source are recorded; an ended client does not read any more
 		stdin.Close()
 	}()
 	return nil
 }
 
-// alone makes the client a process group of its own, so that the terminal's Ctrl-C is this
-// program's to handle, which ends all of the group with the context.
+// alone puts the client into a new process group, so that the terminal's Ctrl-C reaches only this
+// program, which ends the group with the context.
 func alone(client *exec.Cmd) {
 	client.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	client.Cancel = func() error {
@@ -183,7 +181,8 @@ func (r *run) ended() {
 
 func (r *run) touch() { r.last.Store(time.Now().UnixNano()) }
 
-// watch gives the command up when no byte has passed for a while. It returns what ends it.
+// watch ends the command if no byte was transferred for a while. It returns the function that stops
+// the watch.
 func (r *run) watch() func() {
 	done := make(chan struct{})
 	go func() {
@@ -204,7 +203,7 @@ func (r *run) watch() func() {
 	return func() { close(done) }
 }
 
-// verdict is how the command ended. client is what the client's end was.
+// verdict returns the command's error. client is the client's error.
 func (r *run) verdict(ctx, bounded context.Context, client error) error {
 	outDone, _, outErr := r.stdout.result()
 	errDone, status, errErr := r.stderr.result()
@@ -235,7 +234,7 @@ func (r *run) verdict(ctx, bounded context.Context, client error) error {
 	return &LostError{Phone: r.l.name, Reason: r.l.explain(said)}
 }
 
-// gaveUp is why a command was given up by its caller or its bounds, if it was.
+// gaveUp returns why the caller or a limit ended the command, or nil.
 func gaveUp(ctx, bounded context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -246,8 +245,8 @@ func gaveUp(ctx, bounded context.Context) error {
 	return nil
 }
 
-// active passes bytes on and notes when. Where that fails, the client is ended: a part is not taken
-// for the whole, and the rest is of no use.
+// active passes bytes on and records the time. After an error it ends the client, because the rest
+// of the data is useless.
 type active struct {
 	w   io.Writer
 	src io.Reader

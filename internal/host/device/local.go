@@ -7,9 +7,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// Local returns this computer as a phone, with everything below root; its name is root's. command
-// makes a process of a program's arguments, which is how a test leads it into a simulated phone;
-// nil: exec.CommandContext.
+// Local returns this computer as a phone, with everything below root, which is also its name.
+// command creates the process of a command; tests use it to enter a simulated phone; nil means
+// exec.CommandContext.
 func Local(root phonepath.Root, command func(ctx context.Context, argv ...string) *exec.Cmd) Phone {
 	if command == nil {
 		command = func(ctx context.Context, argv ...string) *exec.Cmd {

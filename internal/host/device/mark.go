@@ -10,14 +10,14 @@ import (
 	"sync"
 )
 
-// marked makes a script of a shell command that, once the command has ended, writes a mark to
-// standard output, and the mark, the exit status and a newline to standard error. The command runs
-// in a shell of its own, so that it cannot end this one.
+// marked returns a script that runs a shell command and then writes a mark to standard output, and
+// the mark, the exit status and a newline to standard error. The command runs in a subshell, so
+// that it cannot end the script.
 func marked(command, mark string) string {
 	return fmt.Sprintf(`(%s); s=$?; printf %%s %[2]s; printf '%%s%%d\n' %[2]s $s >&2`, command, mark)
 }
 
-// newMark returns a text that no command prints by chance.
+// newMark returns a random text that commands do not print by chance.
 func newMark() string { return "sov-end-" + rand.Text() + "-" }
 
 // maxStatus is more than the digits of any exit status and the newline after them.
@@ -25,7 +25,7 @@ const maxStatus = 8
 
 var errStatus = errors.New("the exit status is not a number")
 
-// A stream passes on what a command writes up to the mark, and drops what comes after it.
+// A stream passes a command's output on up to the mark, and drops everything after it.
 type stream struct {
 	to     io.Writer
 	mark   []byte
@@ -33,7 +33,7 @@ type stream struct {
 	ended  func() // called once, at the mark
 
 	mu    sync.Mutex
-	held  []byte // what may be the beginning of a mark, or what followed it
+	held  []byte // a possible start of the mark, or the data after it
 	found bool
 	done  bool
 	code  int
@@ -45,7 +45,7 @@ func (s *stream) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.done {
-		return len(p), nil // of a daemon that the command has left behind
+		return len(p), nil // output of a daemon that the command has started
 	}
 	if s.err != nil {
 		return 0, s.err
@@ -63,7 +63,7 @@ func (s *stream) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// pass writes on what cannot be a part of the mark.
+// pass writes the data that cannot be a part of the mark.
 func (s *stream) pass() {
 	n := bytes.Index(s.held, s.mark)
 	if n >= 0 {
@@ -77,7 +77,7 @@ func (s *stream) pass() {
 	s.held = append(s.held[:0], s.held[n:]...)
 }
 
-// beginning is how many bytes at the end of text are the beginning of mark.
+// beginning returns how many bytes at the end of text are a prefix of mark.
 func beginning(text, mark []byte) int {
 	for n := min(len(text), len(mark)-1); n > 0; n-- {
 		if bytes.HasSuffix(text, mark[:n]) {
@@ -93,7 +93,7 @@ func (s *stream) put(p []byte) {
 	}
 }
 
-// finish reads what comes after the mark.
+// finish reads the data after the mark.
 func (s *stream) finish() {
 	if s.status {
 		line, _, whole := bytes.Cut(s.held, []byte("\n"))
@@ -118,7 +118,7 @@ func (s *stream) result() (done bool, code int, err error) {
 	return s.done, s.code, s.err
 }
 
-// rest passes on what was held back for a mark that never came.
+// rest passes held data on if the mark did not come.
 func (s *stream) rest() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,7 +128,7 @@ func (s *stream) rest() {
 	}
 }
 
-// A tail keeps the last bytes of what is written to it.
+// A tail is a writer that keeps the last bytes.
 type tail struct {
 	mu   sync.Mutex
 	text []byte

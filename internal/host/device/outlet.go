@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// An outlet passes on what comes out of a client. The end of a pipe is no sign that all has come,
-// for a daemon may have inherited it: once the client has ended, silence is.
+// An outlet passes a client's output on. It cannot rely on the end of the pipe, which a daemon may
+// have inherited: after the client has ended, silence means that all output was received.
 type outlet struct {
 	to          io.Writer
 	read, write *os.File
-	gone        atomic.Bool // the client
+	gone        atomic.Bool // the client has ended
 	done        chan struct{}
 }
 
@@ -32,7 +32,7 @@ func (o *outlet) close() {
 	o.write.Close()
 }
 
-// begin is called when the client has its end of the pipe, or never will.
+// begin is called after the client has started or failed to start.
 func (o *outlet) begin() {
 	o.write.Close()
 	go func() {
@@ -61,7 +61,7 @@ func (o *outlet) writersGone() {
 	o.read.SetReadDeadline(time.Now().Add(drain))
 }
 
-// wait waits until everything was passed on; once ctx ends, not for long.
+// wait waits until everything was passed on, but only briefly after ctx ends.
 func (o *outlet) wait(ctx context.Context) bool {
 	select {
 	case <-o.done:

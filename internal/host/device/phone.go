@@ -12,36 +12,34 @@ import (
 
 // A Phone is a computer on which commands run as root. Several may run at once.
 type Phone interface {
-	// Name is how people know it: an adb serial, user@host, a folder.
+	// Name is the phone's name for users: an adb serial, user@host, a folder.
 	Name() string
-	// Root is the folder that holds sov's programs and machines there.
+	// Root is the folder of sov's programs and machines on the phone.
 	Root() phonepath.Root
 	// Run runs a command as root and waits for its end. The error is an *ExitError for an exit
-	// status other than 0, a *RootError where the phone does not give root rights, a *LostError
-	// where the connection failed or broke before the command had ended, a *TimeoutError when a
-	// bound of the command's was reached, and the context's when that ended.
+	// status other than 0, a *RootError if the phone does not grant root rights, a *LostError if
+	// the connection failed or broke before the command had ended, a *TimeoutError if a limit of
+	// the command was reached, and the context's error when that ends.
 	Run(ctx context.Context, c Command) error
 }
 
-// A Command is what Run runs. Args are passed as they are: nothing in them means anything to a
-// shell.
+// A Command is a command for Run. Args are passed unchanged, without interpretation by a shell.
 type Command struct {
 	Args   []string  // a program and its arguments
-	Stdin  io.Reader // nil: empty; a read of it may go on when Run has returned
+	Stdin  io.Reader // nil: empty; a read may still be running after Run has returned
 	Stdout io.Writer // nil: thrown away
-	Stderr io.Writer // nil: its end is in the ExitError
+	Stderr io.Writer // nil: the ExitError has its end
 
 	AsShell bool // as the user of the phone's shell, not as root
 
 	Limit time.Duration // for the whole command; 0: DefaultLimit; NoLimit: until the context ends
-	Idle  time.Duration // without a byte in any direction, but for what Stdout and Stderr take; 0: none
+	Idle  time.Duration // maximum silence in both directions, without the time that Stdout and Stderr take; 0: no limit
 }
 
 const (
-	// DefaultLimit is for commands that answer at once: it allows for a phone that wakes up and a
-	// slow link.
+	// DefaultLimit is for short commands: it allows for a phone that wakes up and a slow link.
 	DefaultLimit = time.Minute
-	// NoLimit is for commands that go on, such as the following of a log, or that Idle bounds.
+	// NoLimit is for long-running commands, such as following a log, and for those with Idle.
 	NoLimit time.Duration = -1
 )
 
@@ -61,23 +59,23 @@ func (e *ExitError) Error() string {
 	return text
 }
 
-// A LostError is a connection that could not be made, or that broke before a command had ended. The
-// command may go on.
+// A LostError says that a connection failed, or broke before a command had ended. The command may
+// still be running.
 type LostError struct {
 	Phone  string
-	Reason string // what the client said, with what to do
+	Reason string // the client's message, with advice
 }
 
 func (e *LostError) Error() string {
 	return fmt.Sprintf("%s: the connection is lost: %s", e.Phone, e.Reason)
 }
 
-// A TimeoutError is a command that was given up. It may go on.
+// A TimeoutError says that a command reached a limit. It may still be running.
 type TimeoutError struct {
 	Phone string
 	Args  []string
 	After time.Duration
-	Idle  bool // it was silent for that long; else it took that long
+	Idle  bool // the limit of silence; otherwise that of the whole command
 }
 
 func (e *TimeoutError) Error() string {
@@ -88,7 +86,7 @@ func (e *TimeoutError) Error() string {
 	return fmt.Sprintf("%s: %s %s for %v: is the phone awake and the cable or network sound?", e.Phone, command(e.Args), what, e.After)
 }
 
-// Timeout makes it a timeout as package net understands it.
+// Timeout marks it as a timeout, as in package net.
 func (e *TimeoutError) Timeout() bool { return true }
 
 // A RootError is a phone on which commands do not run as root.
@@ -102,7 +100,7 @@ func (e *RootError) Error() string {
 		e.Phone, e.Said)
 }
 
-// command is a command line for people: long arguments are cut.
+// command formats a command line for messages: long arguments are shortened.
 func command(args []string) string {
 	const enough = 60
 	line := Quote(args)

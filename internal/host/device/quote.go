@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// plain are words that mean themselves to every POSIX shell, whatever stands before and after.
+// plain matches words that need no quoting in any POSIX shell.
 var plain = regexp.MustCompile(`^[A-Za-z0-9%+,./:@_-]+$`)
 
-// Quote makes a line of words that a POSIX shell takes for exactly these.
+// Quote quotes words for a POSIX shell.
 func Quote(words []string) string {
 	quoted := make([]string, len(words))
 	for i, word := range words {

@@ -9,9 +9,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// SSH returns the computer that the ssh program (a path or a name to be found in $PATH) knows under
-// a destination: a host, user@host, or a name of the user's ssh configuration, which says
-// everything else. It asks for no password.
+// SSH returns the computer of an ssh destination: a host, user@host, or a name in the user's ssh
+// configuration, which has all other options. program is the path of ssh, or its name in $PATH. It
+// does not prompt for passwords.
 func SSH(program, destination string) (Phone, error) {
 	if destination == "" || strings.HasPrefix(destination, "-") || strings.ContainsAny(destination, " \t\n\x00") {
 		return nil, fmt.Errorf("%q is not an ssh destination: give user@host or a name of ~/.ssh/config", destination)

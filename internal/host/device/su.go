@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// consent is how long su may take: the root manager's app asks the person who holds the phone.
+// consent is the timeout of su: the root manager's app prompts on the phone.
 const consent = 40 * time.Second
 
 // A shape is a way to become root.
@@ -23,7 +23,7 @@ var shapes = map[string]*shape{
 	"su 0":  {before: []string{"su", "0", "sh", "-c"}},
 }
 
-// wrap makes a shell command one that runs as root.
+// wrap returns a shell command that runs the script as root.
 func (s *shape) wrap(script string) string {
 	if len(s.before) == 0 {
 		return script
@@ -31,8 +31,8 @@ func (s *shape) wrap(script string) string {
 	return Quote(append(append([]string(nil), s.before...), script))
 }
 
-// probe prints which shape works, else what each su said. A su may print warnings before what the
-// command does.
+// probe prints the working shape, or the output of each su. A su may print warnings before the
+// command's output.
 const probe = `[ "$(id -u)" = 0 ] && { echo root; exit; }
 a=$(su -c 'id -u' </dev/null 2>&1)
 case "$a" in 0|*[!0-9]0) echo 'su -c'; exit;; esac
@@ -40,7 +40,7 @@ b=$(su 0 id -u </dev/null 2>&1)
 case "$b" in 0|*[!0-9]0) echo 'su 0'; exit;; esac
 printf '%s\n' "$a"`
 
-// becomeRoot finds out, once, how one becomes root.
+// becomeRoot detects, once, how to become root.
 func (l *link) becomeRoot(ctx context.Context) (*shape, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,7 +60,7 @@ func (l *link) becomeRoot(ctx context.Context) (*shape, error) {
 	return su, nil
 }
 
-// readProbe returns the shape that the probe has found, or what su said instead.
+// readProbe returns the shape in the probe's output, or su's message.
 func readProbe(text string) (*shape, string) {
 	answer := strings.TrimSpace(text)
 	if su := shapes[answer]; su != nil {
@@ -72,7 +72,7 @@ func readProbe(text string) (*shape, string) {
 	return nil, Printable(answer)
 }
 
-// Printable makes one line of what a phone said, without control characters.
+// Printable converts a phone's output to one line without control characters.
 func Printable(text string) string {
 	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r != ' ' && (!unicode.IsPrint(r) || r == utf8.RuneError) }), "; ")
 }

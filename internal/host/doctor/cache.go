@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkCache looks whether the cache folder can be written to and has room.
+// checkCache checks that the cache folder is writable and has enough free space.
 func checkCache(cacheDir func() (string, error)) finding.Finding {
 	const check = "cache folder"
 	failed := func(what string) finding.Finding {

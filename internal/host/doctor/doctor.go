@@ -1,6 +1,6 @@
-// Package doctor looks at what building and running need: tools, the cache folder and public
-// sources of this computer, and phones. It returns a finding for each check, with what to do; what
-// a phone lacks is package preflight's to find.
+// Package doctor checks the requirements of building and running: tools, the cache folder and
+// public sources of this computer, and phones. It returns a finding for each check, with advice;
+// package preflight checks phones.
 package doctor
 
 import (
@@ -42,12 +42,12 @@ const (
 // Groups are the groups of checks.
 var Groups = []string{"tools", "cache", "sources", "phone"}
 
-// UsualGroups are looked at when nothing else is asked for: a phone is not needed to build.
+// UsualGroups are checked by default: building does not need a phone.
 var UsualGroups = Groups[:3]
 
-// Check makes the checks of the groups, but for those of phones, see Phones. arch is the guest's;
-// cacheDir returns the cache folder, which is made if it is missing. packages are the Debian
-// packages that have what is missing, in their order.
+// Check makes the checks of the groups, except those of phones, see Phones. arch is the guest's;
+// cacheDir returns the cache folder, which is created if it does not exist. packages are the Debian
+// packages with the missing tools, in order.
 func Check(ctx context.Context, arch string, groups []string, cacheDir func() (string, error)) (findings []finding.Finding, packages []string) {
 	add := func(group string, found ...finding.Finding) {
 		for _, f := range found {
@@ -85,7 +85,7 @@ func Check(ctx context.Context, arch string, groups []string, cacheDir func() (s
 	return findings, packages
 }
 
-// Report writes what a phone is like to a file, see package phonereport.
+// Report writes a report about a phone to a file, see package phonereport.
 func Report(ctx context.Context, phones []device.Phone, file string) error {
 	if len(phones) != 1 {
 		return fmt.Errorf("a report describes one phone, and %d are selected: choose one with --device", len(phones))
@@ -93,8 +93,7 @@ func Report(ctx context.Context, phones []device.Phone, file string) error {
 	return phonereport.Save(ctx, phones[0], file)
 }
 
-// Phones looks at phones that are to run a machine for arch. The error is that of a phone that
-// cannot be asked.
+// Phones checks phones for machines of arch. It returns an error if a phone cannot be reached.
 func Phones(ctx context.Context, phones []device.Phone, arch string) ([]finding.Finding, error) {
 	var findings []finding.Finding
 	for _, p := range phones {
@@ -122,7 +121,7 @@ func checkGo(ctx context.Context) finding.Finding {
 	return finding.Pass(check, "%s", version)
 }
 
-// checkPrograms tells where the programs for guest and phone come from. A sov that compiles them
+// checkPrograms reports the source of the programs for guest and phone. A sov that compiles them
 // needs Go, see checkGo.
 func checkPrograms() finding.Finding {
 	const check = "sov-init, sov-runner"
@@ -176,7 +175,7 @@ func checkPasst() (finding.Finding, []string) {
 	return optional(egress.Program, egress.Program, "passt", "only `sov run --egress` needs it: without it the guest reaches this computer's loopback services")
 }
 
-// optional looks for a program that only a part of sov needs, as advice says.
+// optional checks for an optional program; advice says what needs it.
 func optional(check, program, packet, advice string) (_ finding.Finding, missing []string) {
 	path, err := exec.LookPath(program)
 	if err != nil {
@@ -185,7 +184,7 @@ func optional(check, program, packet, advice string) (_ finding.Finding, missing
 	return finding.Pass(check, "%s", path), nil
 }
 
-// checkSources asks all public sources at once whether they answer.
+// checkSources checks all public sources in parallel.
 func checkSources(ctx context.Context) []finding.Finding {
 	sources := []struct{ name, url, advice string }{
 		{"Docker Hub", "https://registry-1.docker.io/v2/", "use a mirror: sov build --image REF"},
@@ -206,8 +205,8 @@ func checkSources(ctx context.Context) []finding.Finding {
 	return findings
 }
 
-// answers reports whether a server answers at all; what it says (a registry asks for a login) does
-// not matter.
+// answers returns an error unless a server answers, with any response (a registry requires a
+// login).
 func answers(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, sourceBound)
 	defer cancel()

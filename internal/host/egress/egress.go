@@ -1,13 +1,13 @@
-// Package egress connects the network card of a machine in QEMU with this computer's network, but
-// not with this computer: the frames of the guest pass a filter in this process and then passt
-// (https://passt.top), which turns them into sockets of an unprivileged process.
+// Package egress connects the network card of a machine in QEMU to this computer's network, but not
+// to this computer itself: the guest's frames pass a filter in this process and then passt
+// (https://passt.top), which translates them to sockets of an unprivileged process.
 //
 // passt alone is not enough: with --no-map-gw it still connects a guest that sends a packet to
 // 127.0.0.1 with this computer's loopback (seen with the version of Debian 12), to this computer's
 // other addresses, and to 169.254.169.254, where clouds keep credentials.
 //
-// passt ends when its end of a socket pair has no peer any more, so it does not outlive this
-// process, however that dies.
+// passt ends when its socket pair has no peer any more, so it ends with this process, even if that
+// is killed.
 package egress
 
 import (
@@ -45,30 +45,29 @@ func Find() (string, error) {
 	return path, nil
 }
 
-// Options describe the subnet that the guest sees, and what of the world it may reach.
+// Options describe the guest's subnet, and what it may reach.
 type Options struct {
 	Program string       // the path of passt
 	Guest   netip.Prefix // the guest's address in its subnet
 	Host    netip.Addr   // its gateway, from which forwarded connections come
-	DNS     netip.Addr   // where it finds a resolver: this computer's
+	DNS     netip.Addr   // the address of the resolver, which forwards to this computer's
 	MTU     int          // bytes
 	Forward []qemu.Forward
-	LAN     bool // it may reach private networks, too
-	Self    bool // it may reach this computer's addresses, but those of loopback
+	LAN     bool // it may also reach private networks
+	Self    bool // it may reach this computer's addresses, except loopback
 }
 
-// HardwareAddress is that of the guest's card: locally administered, as QEMU's own are.
+// HardwareAddress is the guest's hardware address: locally administered, like QEMU's defaults.
 const HardwareAddress = "52:54:00:12:34:56"
 
-// hostHardwareAddress is that of the gateway. By default passt tells the guest that of this
+// hostHardwareAddress is the gateway's hardware address. passt's default would reveal that of this
 // computer's card.
 const hostHardwareAddress = "52:55:0a:00:02:02"
 
-// startLimit bounds the time from passt's start to its first answer, which takes some 10 ms on an
-// idle machine.
+// startLimit is the timeout of passt's first answer, which takes about 10 ms on an idle machine.
 const startLimit = 30 * time.Second
 
-// A Network is a running passt with the filter before it.
+// A Network is a running passt with the filter.
 type Network struct {
 	card  *os.File // QEMU's end
 	guest net.Conn // the other end of it
@@ -80,13 +79,13 @@ type Network struct {
 	exited  chan struct{}
 	err     error // set before exited is closed
 	lost    chan struct{}
-	// unplugged is set once QEMU has let its end go, or Close was called: passt ends then as it
-	// should.
+	// unplugged is set after QEMU has closed its end, or Close was called: passt is expected to end
+	// then.
 	unplugged atomic.Bool
 	relays    sync.WaitGroup
 }
 
-// Start starts passt and returns once it answers. The caller must Close what Start returns.
+// Start starts passt and returns when it answers. The caller must close the Network.
 func Start(ctx context.Context, o Options) (*Network, error) {
 	n, err := start(ctx, o)
 	if err != nil {
@@ -117,7 +116,7 @@ func start(ctx context.Context, o Options) (*Network, error) {
 	n.process = exec.Command(o.Program, arguments(o, forward)...)
 	n.process.Stderr = &n.words
 	n.process.ExtraFiles = []*os.File{theirs}
-	// The terminal's Ctrl-C is the caller's to handle: the guest needs its network to shut down.
+	// The terminal's Ctrl-C must not end passt: the guest needs its network to shut down.
 	n.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := n.process.Start(); err != nil {
 		return nil, errors.Join(err, n.closeSockets())
@@ -144,7 +143,8 @@ func start(ctx context.Context, o Options) (*Network, error) {
 			n.unplugged.Store(true)
 		}
 	})
-	// Its end needs no answer: passt's is noticed by its exit, and QEMU's by the other relay.
+	// The end of this relay needs no action: passt's end is detected by its exit, QEMU's by the
+	// other relay.
 	n.relays.Go(func() {
 		_ = relay(open.toGuest, n.passt, func(frame []byte) bool {
 			filter.asked(frame)
@@ -154,7 +154,7 @@ func start(ctx context.Context, o Options) (*Network, error) {
 	return n, nil
 }
 
-// arguments are passt's. Its end of the socket pair is file descriptor 3.
+// arguments returns passt's arguments. Its end of the socket pair is file descriptor 3.
 func arguments(o Options, forward []qemu.Forward) []string {
 	args := []string{
 		"--foreground", "--quiet", "--ipv4-only", "--fd", "3", "--no-map-gw", "--no-dhcp", "--mtu", strconv.Itoa(o.MTU),
@@ -167,7 +167,7 @@ func arguments(o Options, forward []qemu.Forward) []string {
 	return args
 }
 
-// greet asks passt for the gateway's hardware address, as the guest will: by then it listens.
+// greet sends passt an ARP request for the gateway, like the guest. When passt answers, it listens.
 func (n *Network) greet(ctx context.Context, o Options) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
@@ -192,7 +192,7 @@ func (n *Network) greet(ctx context.Context, o Options) error {
 	}
 }
 
-// Card returns the end of the socket that is QEMU's, which the caller closes once QEMU has it.
+// Card returns QEMU's end of the socket, which the caller closes after QEMU has started.
 func (n *Network) Card() *os.File { return n.card }
 
 // Port returns the port of 127.0.0.1 at which a forwarded port of the guest is reachable.
@@ -213,7 +213,7 @@ func (n *Network) Err() error {
 	return n.err
 }
 
-// Close ends passt and waits until it is gone. It may be called twice.
+// Close ends passt and waits for its end. It may be called twice.
 func (n *Network) Close() error {
 	n.unplugged.Store(true)
 	err := n.process.Process.Kill()
@@ -240,9 +240,8 @@ func (n *Network) closeSockets() error {
 	return failed
 }
 
-// reserve chooses ports of loopback for those that are 0, and keeps each chosen port from other
-// processes until free is called: it is bound, and since nothing listens there, passt may bind it
-// as well (SO_REUSEADDR in socket(7)).
+// reserve chooses ports of loopback for those that are 0, and reserves them until free is called:
+// they are bound without listening, so passt can bind them too (SO_REUSEADDR in socket(7)).
 func reserve(wanted []qemu.Forward) (chosen []qemu.Forward, free func(), err error) {
 	var sockets []int
 	free = func() {
@@ -294,10 +293,10 @@ func bindAny(udp bool) (socket int, port uint16, err error) {
 	return socket, uint16(address.(*syscall.SockaddrInet4).Port), nil
 }
 
-// words keep the beginning of what passt writes to standard error.
+// words keeps the beginning of passt's standard error.
 type words struct{ text bytes.Buffer }
 
-// maxWords bounds words, in bytes.
+// maxWords is the size of words, in bytes.
 const maxWords = 4096
 
 func (w *words) Write(b []byte) (int, error) {
@@ -305,8 +304,7 @@ func (w *words) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// explain adds to an error what passt said, without its complaints about a computer that has no
-// syslog.
+// explain adds passt's messages to an error, without those about a missing syslog.
 func (w *words) explain(err error) error {
 	var lines []string
 	for line := range strings.Lines(w.text.String()) {

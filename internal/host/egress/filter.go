@@ -12,21 +12,20 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
-// A filter decides which frames of the guest reach passt. It keeps no state of connections, so
-// there is nothing to fill.
+// A filter decides which frames of the guest reach passt. It does not keep state of connections, so
+// a guest cannot exhaust it.
 type filter struct {
 	host, dns netip.Addr
 	published map[qemu.Forward]bool // ports of the guest to which connections are forwarded, by Forward.Asked
-	// askers are the UDP ports of the host from which a packet has come to a published port, a bit
-	// each: the guest may answer there.
+	// askers has a bit for each UDP port of the host from which a packet has come to a published
+	// port. The guest may answer those.
 	askers [1 << 16 / 32]atomic.Uint32
 	never  []netip.Prefix
 	own    func() map[netip.Addr]bool // nil: the guest may reach this computer's addresses
 }
 
-// nowhere are destinations that no guest may send to: this computer's loopback, to which 0.0.0.0
-// leads as well (ip(7)), networks of one link, where 169.254.169.254 is, groups, and what is
-// reserved.
+// nowhere are destinations that guests may never send to: this computer's loopback, also through
+// 0.0.0.0 (ip(7)), link-local networks, with 169.254.169.254, multicast, and reserved addresses.
 var nowhere = prefixes("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")
 
 func prefixes(texts ...string) []netip.Prefix {
@@ -39,8 +38,8 @@ func prefixes(texts ...string) []netip.Prefix {
 
 func newFilter(o Options) *filter {
 	f := &filter{host: o.Host, dns: o.DNS, published: make(map[qemu.Forward]bool), never: nowhere}
-	// The guest's own subnet is a network of this computer's neighbours to passt, if they happen to
-	// have it.
+	// passt would forward packets for the guest's own subnet to this computer's network if that has
+	// the same addresses.
 	f.never = append(f.never[:len(f.never):len(f.never)], o.Guest.Masked())
 	if !o.LAN {
 		f.never = append(f.never, prefixes(vmspec.PrivateNetworks...)...)
@@ -84,7 +83,7 @@ func (f *filter) passesIPv4(packet []byte) bool {
 		return false
 	}
 	to := netip.AddrFrom4([4]byte(packet[16:20]))
-	// No fragment passes to an address of which the port counts: it may have none.
+	// Fragments are refused where the port decides: later ones do not have it.
 	const moreFragments, offset = 0x2000, 0x1fff
 	whole := binary.BigEndian.Uint16(packet[6:])&(moreFragments|offset) == 0
 	header := int(packet[0]&0xf) * 4
@@ -105,14 +104,14 @@ func (f *filter) passesIPv4(packet []byte) bool {
 	return f.own == nil || !f.own()[to]
 }
 
-// answers reports whether a TCP segment belongs to a connection that was forwarded to the guest: to
-// the gateway the guest itself opens none.
+// answers reports whether a TCP segment to the gateway belongs to a connection that was forwarded
+// to the guest. The guest itself may not open connections to the gateway.
 func (f *filter) answers(segment []byte) bool {
 	opens := segment[13]&(flagSYN|flagACK) == flagSYN
 	return !opens && f.published[qemu.Forward{Guest: binary.BigEndian.Uint16(segment)}]
 }
 
-// asked notices a frame of passt in which the host asks a published UDP port.
+// asked records a frame of passt from the host to a published UDP port.
 func (f *filter) asked(frame []byte) {
 	if len(frame) < ethernetHeader+minIPv4+8 || binary.BigEndian.Uint16(frame[etherType:]) != typeIPv4 {
 		return
@@ -133,15 +132,15 @@ func (f *filter) answersUDP(datagram []byte) bool {
 	return f.published[qemu.Forward{Guest: from, UDP: true}] && f.askers[to/32].Load()&(1<<(to%32)) != 0
 }
 
-// ownAddresses are this computer's, looked up again once they are old.
+// ownAddresses caches this computer's addresses.
 type ownAddresses struct {
 	mu    sync.Mutex
 	at    time.Time
 	known map[netip.Addr]bool
 }
 
-// ownAge is how old an answer of ownAddresses may be: a computer that gets an address of a new
-// network is not reached by it for longer.
+// ownAge is the lifetime of ownAddresses. A new address of this computer is reachable for at most
+// that time.
 const ownAge = time.Second
 
 func (o *ownAddresses) get() map[netip.Addr]bool {

@@ -10,8 +10,8 @@ import (
 	"sync"
 )
 
-// Frames go over a stream socket each behind its length in four bytes, the most significant first:
-// what QEMU's netdev "stream" and passt have in common.
+// Frames on a stream socket are preceded by their length in four bytes, big-endian, as in QEMU's
+// netdev "stream" and passt.
 const lengthSize = 4
 
 // maxFrame is the longest frame: an IPv4 packet of 65535 bytes behind an Ethernet header.
@@ -70,7 +70,7 @@ func newSink(to io.Writer) *sink { return &sink{out: bufio.NewWriterSize(to, buf
 func (s *sink) send(frame []byte, now bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, _ = s.out.Write(length(frame)) // an error stays, and is that of the next call
+	_, _ = s.out.Write(length(frame)) // an error is sticky, and the next call returns it
 	_, err := s.out.Write(frame)
 	if err == nil && now {
 		err = s.out.Flush()
@@ -84,8 +84,8 @@ func (s *sink) flush() error {
 	return s.out.Flush()
 }
 
-// relay moves frames that pass from a socket to a sink until one of them ends. It returns how
-// reading ended, and nil where writing did.
+// relay moves frames that pass from a socket to a sink until one of them ends. It returns the read
+// error, or nil after a write error.
 func relay(to *sink, from net.Conn, passes func(frame []byte) bool) error {
 	in := newFrames(from)
 	for {
@@ -102,12 +102,12 @@ func relay(to *sink, from net.Conn, passes func(frame []byte) bool) error {
 	}
 }
 
-// length is what stands before a frame.
+// length returns the length prefix of a frame.
 func length(frame []byte) []byte {
 	return binary.BigEndian.AppendUint32(make([]byte, 0, lengthSize), uint32(len(frame)))
 }
 
-// arpRequest asks from the guest's card who has an address (RFC 826).
+// arpRequest returns an ARP request from the guest's card (RFC 826).
 func arpRequest(from, who netip.Addr) []byte {
 	card, err := net.ParseMAC(HardwareAddress)
 	if err != nil {

@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// A forwarded connection that the guest does not answer is offered again every offerInterval,
-// offers times in all, and then refused in the guest's name: passt itself offers it only once, and
-// the client would wait ten seconds for nothing, as before the guest has started and where its
+// The SYN of a forwarded connection that the guest does not answer is repeated every offerInterval,
+// offers times in total, and then refused on behalf of the guest. passt itself sends it only once,
+// and the client would wait ten seconds, for example before the guest has started or if its
 // firewall drops the connection.
 const (
 	offerInterval = time.Second
 	offers        = 5
 )
 
-// unanswered are the forwarded connections that the guest has not answered yet. passt bounds how
-// many there are.
+// unanswered tracks the forwarded connections that the guest has not answered yet. passt limits
+// their number.
 type unanswered struct {
 	toGuest, toPasst *sink
 
@@ -25,7 +25,7 @@ type unanswered struct {
 	offers map[flow]*offer
 }
 
-// An offer is the frame that begins a connection, and what offers it again.
+// An offer is the SYN of a connection, and the timer that repeats it.
 type offer struct {
 	frame []byte
 	timer *time.Timer
@@ -34,7 +34,7 @@ type offer struct {
 // A flow is a connection by its ends.
 type flow struct{ client, guest netip.AddrPort }
 
-// offered notices a frame of passt that begins a connection. It returns true.
+// offered records a frame of passt that begins a connection. It returns true.
 func (u *unanswered) offered(frame []byte) bool {
 	if f, flags, ok := flowOf(frame); ok && flags&(flagSYN|flagACK) == flagSYN {
 		u.await(f, append([]byte(nil), frame...), 1)
@@ -42,11 +42,11 @@ func (u *unanswered) offered(frame []byte) bool {
 	return true
 }
 
-// answered takes a frame of the guest and reports whether passt is to have it. While a connection
-// is offered, only its answer is: what else comes is of an earlier connection between the same two
-// ports. passt would take it for an answer, give the connection up, and, in the version of Debian
-// 12, divide by zero when the answer comes with it. The guest is told that the earlier connection
-// is no more, as RFC 9293, section 3.10.7.3, says for the state SYN-SENT.
+// answered handles a frame of the guest and reports whether to pass it to passt. While a connection
+// is offered, only the answer passes: other segments belong to an earlier connection between the
+// same ports. passt would take them for an answer, drop the connection, and, in the version of
+// Debian 12, divide by zero when the answer arrives too. The guest gets a reset for the earlier
+// connection, as RFC 9293, section 3.10.7.3, requires in the state SYN-SENT.
 func (u *unanswered) answered(frame []byte) bool {
 	f, flags, ok := flowOf(frame)
 	if !ok {
@@ -108,7 +108,7 @@ const (
 	flagRST = 0x04
 )
 
-// flowOf returns the connection that a frame is of, and its flags.
+// flowOf returns the connection of a frame, and its flags.
 func flowOf(frame []byte) (f flow, flags byte, ok bool) {
 	if len(frame) < ethernetHeader+minIPv4 || binary.BigEndian.Uint16(frame[etherType:]) != typeIPv4 {
 		return f, 0, false

@@ -1,8 +1,7 @@
-// Package embedded carries, inside sov, the programs that run elsewhere: sov-init, the guest's, and
-// sov-runner, the phone's, for each architecture. They are built by `go generate
-// ./internal/host/embedded` (which `make build` runs), compressed with zstd. A module's zip does
-// not have them: for a sov of `go install`, Source has them compiled. What they do is the business
-// of their own packages.
+// Package embedded contains the programs for the guest (sov-init) and the phone (sov-runner), for
+// each architecture. `go generate ./internal/host/embedded` (run by `make build`) builds them and
+// compresses them with zstd. A module's zip does not contain them: for a sov of `go install`,
+// Source compiles them.
 package embedded
 
 import (
@@ -22,8 +21,8 @@ var programs embed.FS
 // path is where a program is in programs.
 func path(name, arch string) string { return "bin/" + name + "-" + arch + ".zst" }
 
-// Program returns the bytes of a program ("sov-init", "sov-runner") for an architecture as Go names
-// it ("arm64", "amd64"). The error is ErrAbsent where this sov was compiled without it.
+// Program returns the bytes of a program ("sov-init", "sov-runner") for an architecture ("arm64",
+// "amd64"). The error is ErrAbsent if this sov was compiled without it.
 func Program(name, arch string) ([]byte, error) {
 	packed, err := programs.ReadFile(path(name, arch))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -21,18 +21,18 @@ import (
 // ErrAbsent says that this sov does not carry a program.
 var ErrAbsent = errors.New("compile sov with `make build`")
 
-// A Source has the programs for a verb of sov: those that sov carries or, in a sov that `go
-// install` has compiled, which cannot carry any, the same ones compiled from the same version of
-// its module. They are compiled once; the cache keeps them.
+// A Source provides the programs: the embedded ones or, in a sov of `go install`, which does not
+// have them, the same programs compiled from the same version of its module. They are compiled once
+// and cached.
 type Source struct {
 	CacheDir func() (string, error) // returns the folder of sov's cache
 	Offline  bool                   // take modules only from Go's module cache
 	Reporter progress.Reporter      // shows the compilation; nil: it is not shown
 }
 
-// Program returns the bytes of a program ("sov-init", "sov-runner") for an architecture as Go names
-// it ("arm64", "amd64"). The error is ErrAbsent where sov neither carries it nor is of a version of
-// its module.
+// Program returns the bytes of a program ("sov-init", "sov-runner") for an architecture ("arm64",
+// "amd64"). The error is ErrAbsent if it is neither embedded nor can be compiled from a version of
+// the module.
 func (s Source) Program(ctx context.Context, name, arch string) ([]byte, error) {
 	content, err := Program(name, arch)
 	if !errors.Is(err, ErrAbsent) {
@@ -46,7 +46,7 @@ func (s Source) Program(ctx context.Context, name, arch string) ([]byte, error) 
 	return s.compiled(ctx, &crosscompile.Stage{Program: name, Arch: arch, Module: m, Sum: sum, Offline: s.Offline})
 }
 
-// Complete returns nil where sov carries all of the programs, and ErrAbsent where not.
+// Complete returns nil if all programs are embedded, and ErrAbsent otherwise.
 func Complete() error {
 	for _, name := range crosscompile.Programs {
 		for _, arch := range arch.Names() {
@@ -68,7 +68,7 @@ func Installed(info *debug.BuildInfo) (m module.Version, sum string, ok bool) {
 	return module.Version{Path: info.Main.Path, Version: info.Main.Version}, info.Main.Sum, true
 }
 
-// compiled returns what the stage makes, from the cache if it is there.
+// compiled returns the stage's output, from the cache if possible.
 func (s Source) compiled(ctx context.Context, stage *crosscompile.Stage) ([]byte, error) {
 	dir, err := s.CacheDir()
 	if err != nil {
@@ -97,8 +97,7 @@ func (s Source) compiled(ctx context.Context, stage *crosscompile.Stage) ([]byte
 	return io.ReadAll(f)
 }
 
-// whatRuns shows a stage only when it runs: a program that is there already is no news, and the
-// build that wants it has a beginning and an end of its own.
+// whatRuns shows a stage only if it runs, and hides the start and end events of its build.
 type whatRuns struct{ progress.Reporter }
 
 func (w whatRuns) Report(e progress.Event) {

@@ -5,8 +5,7 @@ import (
 	"strings"
 )
 
-// LastLines returns the last lines of a console's log: what a person needs when the machine does
-// not come up.
+// LastLines returns the last lines of a console's log, to be shown when the machine does not start.
 func LastLines(path string) (string, error) {
 	const lines = 20
 	text, err := os.ReadFile(path)

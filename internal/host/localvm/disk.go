@@ -16,9 +16,9 @@ import (
 	"github.com/sovereign-sql/sov/stages/disk"
 )
 
-// wholeDisk returns the copy of the artifact's disk image with which the machine runs, and which
-// keeps its data. It is made on the first call, and enlarged where it has less room than vm.data
-// says. One of an earlier build stays as it is otherwise, and notice says so.
+// wholeDisk returns the machine's copy of the artifact's disk image, which also holds its data. It
+// is made on the first call, and enlarged to the size of vm.data if it is smaller. A copy of an
+// earlier build is otherwise kept, and notice is called.
 func (s *state) wholeDisk(ctx context.Context, dir string, spec *vmspec.Spec, notice func(format string, args ...any)) (qemu.Disk, error) {
 	built, path := filepath.Join(dir, artifact.DiskFile), s.path(artifact.DiskFile)
 	image, err := os.Open(built)
@@ -54,7 +54,7 @@ func (s *state) wholeDisk(ctx context.Context, dir string, spec *vmspec.Spec, no
 	return qemu.Disk{Path: path}, err
 }
 
-// copyDisk copies an image, leaves holes where it holds zeros, and makes the copy larger by more.
+// copyDisk copies an image as a sparse file and enlarges the copy by more bytes.
 func copyDisk(ctx context.Context, path string, from io.ReaderAt, size, more int64) error {
 	f, err := durable.Create(path, 0o600)
 	if err != nil {

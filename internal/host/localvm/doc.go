@@ -1,4 +1,5 @@
-// Package localvm runs a built artifact on this computer, in QEMU, the way a phone will run it: the
-// same kernel, root filesystem and command line, a data disk made on the first start and kept, and
-// a config disk written afresh at each. The guest's published ports are reachable at 127.0.0.1.
+// Package localvm runs a built artifact on this computer, in QEMU, as a phone runs it: with the
+// same kernel, root file system and command line, a persistent data disk that is created at the
+// first start, and a config disk that is written at each start. The guest's published ports are
+// reachable at 127.0.0.1.
 package localvm

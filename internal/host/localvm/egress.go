@@ -12,7 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
-// A NetworkMode is what a machine reaches beyond the connections that are forwarded to it.
+// A NetworkMode is what a machine can connect to.
 type NetworkMode string
 
 const (
@@ -24,7 +24,7 @@ const (
 	ByQEMU NetworkMode = "qemu"
 )
 
-// modeOf is what options mean.
+// modeOf returns the mode that options select.
 func modeOf(o Options) NetworkMode {
 	switch {
 	case !o.Egress:
@@ -35,7 +35,7 @@ func modeOf(o Options) NetworkMode {
 	return ByPasst
 }
 
-// String says what the machine reaches.
+// String describes what the machine can connect to.
 func (m NetworkMode) String() string {
 	switch m {
 	case ByPasst:
@@ -46,10 +46,10 @@ func (m NetworkMode) String() string {
 	return "nothing beyond this computer"
 }
 
-// Network returns what the machine reaches.
+// Network returns what the machine can connect to.
 func (vm *VM) Network() NetworkMode { return vm.network }
 
-// startEgress starts passt for a machine and connects its card.
+// startEgress starts passt for a machine and connects its network interface.
 func startEgress(ctx context.Context, passt string, spec *vmspec.Spec, card *qemu.Network) (*egress.Network, error) {
 	world, err := egress.Start(ctx, egress.Options{
 		Program: passt, Guest: netip.PrefixFrom(card.Guest, card.Subnet.Bits()), Host: card.Host, DNS: card.DNS(), MTU: spec.Network.MTU,
@@ -63,11 +63,10 @@ func startEgress(ctx context.Context, passt string, spec *vmspec.Spec, card *qem
 	return world, nil
 }
 
-// lostBound is how long a machine may take to shut down that has lost its network.
+// lostBound is the time that a machine has to shut down after its network failed.
 const lostBound = 2 * time.Minute
 
-// watchEgress shuts a machine down whose network ends before it does: no client would reach it any
-// more.
+// watchEgress shuts the machine down if its network fails: clients could not reach it any more.
 func (vm *VM) watchEgress() {
 	select {
 	case <-vm.Done():

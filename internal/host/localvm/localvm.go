@@ -29,43 +29,43 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
-// Options say what to run and how. The zero value of all but the first three is fine.
+// Options say what to run and how. All but the first three are optional.
 type Options struct {
 	Artifact  string           // the out folder
-	State     string           // folder for what outlives the run; made, mode 0700
-	Now       func() time.Time // the clock that the guest's is set and kept by
+	State     string           // folder for persistent files; created with mode 0700
+	Now       func() time.Time // the clock that the guest's clock follows
 	Port      uint16           // of 127.0.0.1 for PostgreSQL; 0 takes a free one
 	Console   io.Writer        // takes the guest's console
-	Notice    func(string)     // called with what a person should know while the machine runs; may be nil
+	Notice    func(string)     // called with messages for the user while the machine runs; may be nil
 	MemoryMiB int              // 0: what vm.json says
 	CPUs      int              // 0: what vm.json says
 	KVM       bool             // use this computer's processor; it must be of the guest's architecture
 	ClockChip time.Time        // what the guest's clock chip shows at power-on; zero: the present
 	Disk      bool             // start the artifact's disk image by UEFI, instead of its kernel and root file system
 	Egress    bool             // the guest reaches the internet, and what the recipe's network.egress names; else nothing
-	Passt     string           // path of passt, by which it does; empty: by QEMU, and then it reaches this computer's loopback, too
+	Passt     string           // path of passt, used for Egress; empty: QEMU's user network, which also reaches this computer's loopback
 	// Secrets of the machine, by name. Passwords of the database's roles that are not among them
 	// are made, and kept in State.
 	Secrets map[string]string
-	// Runtime is a folder for files with Secrets, which end with the run: best one in memory, such
-	// as that of $XDG_RUNTIME_DIR. Where it is empty or of no use, State is taken.
+	// Runtime is a folder for the files with Secrets, which are removed when the run ends: best one
+	// in memory, such as $XDG_RUNTIME_DIR. State is used where it is empty or unusable.
 	Runtime string
 }
 
-// A VM is a machine that was started.
+// A VM is a started machine.
 type VM struct {
 	machine *qemu.VM
 	state   *state
 	time    *timeServer
-	egress  *egress.Network // nil: QEMU does it, or nobody
+	egress  *egress.Network // nil: QEMU connects it, or it has no egress
 	network NetworkMode
 	status  *guestapi.Client
 	spec    *vmspec.Spec
 	disk    bool // it runs from a disk image
 
 	notify func(string)
-	full   atomic.Bool           // paused for want of room
-	lost   atomic.Pointer[error] // how its network ended before it did
+	full   atomic.Bool           // paused because a disk of this computer is full
+	lost   atomic.Pointer[error] // why its network failed while it ran
 
 	password string // the superuser's
 	passfile string // with it; empty: no file can hold it
@@ -74,7 +74,7 @@ type VM struct {
 	tls     atomic.Pointer[authority.Client] // how clients connect, once the machine is ready
 }
 
-// ReadSpec reads what an out folder says of its machine.
+// ReadSpec reads vm.json of an out folder.
 func ReadSpec(dir string) (*vmspec.Spec, error) {
 	text, err := os.ReadFile(filepath.Join(dir, artifact.SpecFile))
 	if err != nil {
@@ -108,7 +108,7 @@ func Start(ctx context.Context, o Options) (*VM, error) {
 	return vm, nil
 }
 
-// check refuses what QEMU would refuse in words of its own.
+// check rejects options that QEMU would reject with a less helpful message.
 func (o *Options) check(spec *vmspec.Spec) error {
 	if o.KVM && spec.Arch != runtime.GOARCH {
 		return fmt.Errorf("--kvm: this computer's processor is %s, the machine is for %s: leave --kvm out, or build it with --arch %[1]s", runtime.GOARCH, spec.Arch)
@@ -123,7 +123,7 @@ func (o *Options) check(spec *vmspec.Spec) error {
 	if o.Port == 0 {
 		return nil
 	}
-	// QEMU opens the port after this: what comes in between is told in its words.
+	// QEMU opens the port after this check; a conflict in between is reported by QEMU itself.
 	listen, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: loopback.AsSlice(), Port: int(o.Port)})
 	if err != nil {
 		return fmt.Errorf("--port %d: %w: choose another one; without --port a free one is taken", o.Port, err)
@@ -281,17 +281,18 @@ func disks(ctx context.Context, artifact string, spec *vmspec.Spec, config qemu.
 	return disks, nil
 }
 
-// notice tells whoever runs the machine something.
+// notice sends a message to Options.Notify, if set.
 func (vm *VM) notice(format string, args ...any) {
 	if vm.notify != nil {
 		vm.notify(fmt.Sprintf(format, args...))
 	}
 }
 
-// trust has clients verify the certificate of a machine that is ready, if its own authority has
-// signed it. The machine is this computer's, and its authority came by a token that nobody else
-// has. A machine that shows the tailnet's certificate, now or as soon as it has it, is encrypted
-// and not verified: the certificate is not for an address of this computer's.
+// trust makes clients verify the certificate of a ready machine if its own certificate authority
+// signed it. The machine runs on this computer, and its authority was read with the token that only
+// this process has.
+// A machine with the tailnet's certificate is not verified, but encrypted: the certificate is not
+// for an address of this computer.
 func (vm *VM) trust(status *guestapi.Status) error {
 	p := status.Postgres
 	if p == nil || vm.Address() == "" || p.Authority == "" && p.Public == nil {
@@ -309,9 +310,9 @@ func (vm *VM) trust(status *guestapi.Status) error {
 	return vm.state.note(vm.running)
 }
 
-// URL returns the address of the database's superuser session, for psql and every other client of
-// libpq's kind. It names a password file and holds no password: where no such file can hold the
-// password, it has neither. It is empty when the artifact publishes no database.
+// URL returns the connection URL of the database's superuser, for psql and other libpq clients. It
+// names a password file instead of the password, or neither where HasPasswordFile is false. It is
+// empty when the artifact publishes no database.
 func (vm *VM) URL() string {
 	address, err := netip.ParseAddrPort(vm.Address())
 	if err != nil { // it is empty
@@ -335,8 +336,8 @@ func (vm *VM) URL() string {
 // Password returns the superuser's password.
 func (vm *VM) Password() string { return vm.password }
 
-// HasPasswordFile reports whether the URL names a file with the password, which is kept in none if
-// it has line breaks.
+// HasPasswordFile reports whether the URL names a file with the password. There is none if the
+// password has line breaks.
 func (vm *VM) HasPasswordFile() bool { return vm.passfile != "" }
 
 // Address returns where PostgreSQL listens on this computer, HOST:PORT; it is empty when the
@@ -378,8 +379,8 @@ func (vm *VM) Kill() error { return vm.machine.Kill() }
 // PowerButton presses the machine's power button.
 func (vm *VM) PowerButton(ctx context.Context) error { return vm.machine.PowerButton(ctx) }
 
-// GrowData makes the data disk of the running machine one of size bytes. The guest makes its file
-// system as large within seconds; Status tells. It is never made smaller.
+// GrowData enlarges the data disk of the running machine to size bytes; it never shrinks it. The
+// guest enlarges its file system within seconds, as Status shows.
 func (vm *VM) GrowData(ctx context.Context, size int64) error {
 	if vm.disk {
 		return fmt.Errorf("enlarge the data disk of %s: it runs from a disk image", vm.spec.Name)
@@ -401,16 +402,16 @@ func (vm *VM) GrowData(ctx context.Context, size int64) error {
 // Client returns a client of the guest.
 func (vm *VM) Client() *guestapi.Client { return vm.status }
 
-// Status asks the guest how it is.
+// Status requests the guest's status.
 func (vm *VM) Status(ctx context.Context) (*guestapi.Status, error) { return vm.status.Status(ctx) }
 
-// LookAtClock makes the guest compare its clock with this computer's, and correct it, now.
+// LookAtClock makes the guest compare its clock with this computer's and correct it immediately.
 func (vm *VM) LookAtClock(ctx context.Context) (*guestapi.Clock, error) {
 	return vm.status.LookAtClock(ctx)
 }
 
-// Close ends the machine, if it still runs, as a power cut would, and gives its data free. It may
-// be called twice.
+// Close kills the machine, if it still runs, as a power cut would, and unlocks its data. It may be
+// called twice.
 func (vm *VM) Close() error {
 	vm.time.close()
 	err := vm.machine.Kill()

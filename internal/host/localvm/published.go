@@ -14,10 +14,10 @@ type Published struct {
 	Address netip.AddrPort `json:"address"` // on this computer
 }
 
-// String is a line for people: "web → 127.0.0.1:40123".
+// String returns, for example, "web → 127.0.0.1:40123".
 func (p Published) String() string { return p.Port.String() + " → " + p.Address.String() }
 
-// IsDatabase reports whether the port is the one that a machine's URL names.
+// IsDatabase reports whether the port is that of VM.URL.
 func (p Published) IsDatabase() bool { return p.Service == guestspec.ServicePostgres && !p.UDP() }
 
 // Published returns the ports that the artifact publishes, in its order.
@@ -29,7 +29,7 @@ func (vm *VM) Published() []Published {
 	return out
 }
 
-// forwardOf is a published port, at the recipe's port of this computer or a free one.
+// forwardOf forwards a published port from the recipe's port of this computer or a free one.
 func forwardOf(p vmspec.Port) qemu.Forward {
 	return qemu.Forward{Guest: uint16(p.Port), UDP: p.UDP(), Port: uint16(p.HostPort)}
 }

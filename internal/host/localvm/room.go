@@ -12,17 +12,17 @@ import (
 )
 
 const (
-	// enoughRoom is what a file system must have free, in bytes, before a machine that is paused
-	// for want of it goes on: with less it would stop again at once.
+	// enoughRoom is the free space, in bytes, at which a machine that was paused because of a full
+	// disk is resumed: with less it would pause again at once.
 	enoughRoom = 8 << 20
-	// roomPoll is how often the room is looked at.
+	// roomPoll is how often free space is polled.
 	roomPoll = 500 * time.Millisecond
-	// complaintInterval is how often other failures of a disk are told.
+	// complaintInterval is the minimum time between messages about other disk errors.
 	complaintInterval = time.Minute
 )
 
-// watchDisks tells what fails on the disks' side of this computer, and pauses and resumes the
-// machine with the room that there is for its data, until it ends.
+// watchDisks reports disk errors of this computer and resumes the machine once there is space
+// again, until the machine ends.
 func (vm *VM) watchDisks() {
 	var told time.Time
 	for {
@@ -41,7 +41,7 @@ func (vm *VM) watchDisks() {
 	}
 }
 
-// diskPath is the file of the disk that QEMU knows by a name, or the folder of all.
+// diskPath returns the file of the disk with a QEMU name, or the folder of all disks.
 func (vm *VM) diskPath(name string) string {
 	for i, d := range vm.spec.Disks {
 		if keeps := d.Role == vmspec.RoleData || d.Role == vmspec.RoleVolume; keeps && qemu.DiskName(i) == name {
@@ -51,7 +51,7 @@ func (vm *VM) diskPath(name string) string {
 	return vm.state.dir
 }
 
-// awaitRoom resumes a machine that QEMU has paused, once there is room.
+// awaitRoom resumes a machine that QEMU has paused once there is space.
 func (vm *VM) awaitRoom() {
 	vm.full.Store(true)
 	vm.notice("%s: the machine is paused until there is room", vm.fullDisk())
@@ -66,7 +66,7 @@ func (vm *VM) awaitRoom() {
 		if !hasRoom(vm.state.dir) {
 			continue
 		}
-		for len(vm.machine.BlockErrors()) > 0 { // of other requests, which are repeated, too
+		for len(vm.machine.BlockErrors()) > 0 { // other failed requests, which are also repeated
 			<-vm.machine.BlockErrors()
 		}
 		vm.full.Store(false)
@@ -77,10 +77,10 @@ func (vm *VM) awaitRoom() {
 	}
 }
 
-// fullDisk says what is full.
+// fullDisk names the full disk.
 func (vm *VM) fullDisk() string { return fmt.Sprintf("the disk that holds %s is full", vm.state.dir) }
 
-// hasRoom reports whether the file system of a folder has room for more.
+// hasRoom reports whether the file system of a folder has enoughRoom.
 func hasRoom(dir string) bool {
 	var s unix.Statfs_t
 	return unix.Statfs(dir, &s) == nil && int64(s.Bavail)*int64(s.Bsize) >= enoughRoom

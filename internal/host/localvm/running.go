@@ -19,9 +19,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// A Running is a machine that runs on this computer, in this process or another. It is kept in the
-// state folder, readable for its owner only, for as long as the machine runs: its token is worth
-// nothing after that.
+// A Running is a machine that runs on this computer, in this process or another. It is a file of
+// the state folder, readable only by its owner, while the machine runs. Its token is invalid after
+// that.
 type Running struct {
 	Name     string         `json:"name"`
 	Arch     string         `json:"arch"`
@@ -32,7 +32,7 @@ type Running struct {
 	Endpoint netip.AddrPort `json:"endpoint"`
 	Token    string         `json:"token"`
 	Network  NetworkMode    `json:"network"`
-	// Published are the ports that are reachable on this computer.
+	// Published are the guest's ports that are reachable on this computer.
 	Published []Published `json:"published,omitempty"`
 
 	State string `json:"-"` // its state folder
@@ -40,7 +40,7 @@ type Running struct {
 
 // Files of a state folder.
 const (
-	// ConsoleName is the guest's console, LogName what `sov run --detach` says in background.
+	// ConsoleName is the log of the guest's console, LogName that of `sov run --detach`.
 	ConsoleName, LogName = "console.log", "run.log"
 	// AuthorityName is the certificate by which clients verify the database, in PEM.
 	AuthorityName = "authority.crt"
@@ -49,12 +49,12 @@ const (
 	runningName = "running.json"
 )
 
-// At returns the machine that runs on a state folder; nil where none does.
+// At returns the machine that uses a state folder; nil if none does.
 func At(state string) (*Running, error) {
 	holder, err := durable.TryLock(filepath.Join(state, lockName), durable.Shared, durable.LockOptions{Existing: true})
 	if err == nil {
 		holder.Release()
-		return nil, nil // what a run that was killed left is of no account
+		return nil, nil // left by a run that was killed
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -64,7 +64,7 @@ func At(state string) (*Running, error) {
 	}
 	text, err := os.ReadFile(filepath.Join(state, runningName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // it has not come that far
+		return nil, nil // it is still starting
 	}
 	r := &Running{State: state}
 	if err == nil {
@@ -76,7 +76,7 @@ func At(state string) (*Running, error) {
 	return r, nil
 }
 
-// List returns the machines that run on state folders below base (StateFolder).
+// List returns the machines that use state folders below base (StateFolder).
 func List(base string) ([]*Running, error) {
 	folders, err := os.ReadDir(filepath.Join(base, runFolder))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -98,7 +98,8 @@ func List(base string) ([]*Running, error) {
 	return list, nil
 }
 
-// Find returns the machine of a name that runs on a state folder below base; nil where none does.
+// Find returns the running machine with a name whose state folder is below base; nil if there is
+// none.
 func Find(base, name string) (*Running, error) {
 	list, err := List(base)
 	if err != nil {
@@ -126,20 +127,20 @@ func (r *Running) Guest() *guestapi.Client { return guestapi.NewClient(r.Endpoin
 // Console returns the path of its console's log.
 func (r *Running) Console() string { return filepath.Join(r.State, ConsoleName) }
 
-// DataSize returns how many bytes its disks take of this computer's, which is less than the disks'
-// sizes.
+// DataSize returns the bytes that its disks occupy on this computer. The files are sparse: that is
+// less than the disks' sizes.
 func (r *Running) DataSize() (n int64) {
 	for _, path := range dataFiles(r.State) {
 		var s unix.Stat_t
 		if unix.Stat(path, &s) == nil {
-			n += s.Blocks * 512 // stat(2): whatever the file system's blocks are
+			n += s.Blocks * 512 // stat(2): units of 512 bytes on every file system
 		}
 	}
 	return n
 }
 
-// Stop has the process that runs it shut it down in order, as Ctrl-C does, and waits until it is
-// gone.
+// Stop sends SIGTERM to the process that runs it, which shuts it down cleanly, and waits until that
+// process has ended.
 func (r *Running) Stop(ctx context.Context, bound time.Duration) error {
 	lock := filepath.Join(r.State, lockName)
 	if durable.Holder(lock) != r.PID {
@@ -158,7 +159,7 @@ func (r *Running) Stop(ctx context.Context, bound time.Duration) error {
 	return nil
 }
 
-// note records that the machine runs.
+// note writes the file that describes the running machine.
 func (s *state) note(r *Running) error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {

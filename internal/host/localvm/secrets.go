@@ -10,10 +10,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 )
 
-// SecretsToGive returns those of a machine's secrets that it gets when it runs here. The auth key
-// of a tailnet is given only with tailnet, and must be among them then: a machine that runs here
-// would join as a node of its own. Keys of an encrypted data disk are given to a machine that has
-// one.
+// SecretsToGive returns the secrets that a machine gets when it runs here. The auth key of a
+// tailnet is included only if tailnet is set, and is required then: the machine joins the tailnet
+// as a separate node. Keys of an encrypted data disk are included if the machine has one.
 func SecretsToGive(spec *vmspec.Spec, kept map[string][]byte, tailnet bool) (map[string]string, error) {
 	if _, ok := kept[guestspec.ServiceTailscale]; tailnet && !ok {
 		return nil, fmt.Errorf("--tailnet: no auth key is set: type `sov secrets set %s %s`", spec.Name, guestspec.ServiceTailscale)
@@ -38,7 +37,7 @@ func SecretsToGive(spec *vmspec.Spec, kept map[string][]byte, tailnet bool) (map
 	return secrets, nil
 }
 
-// HasEncrypted reports whether a state folder has one of the disks of spec that a key opens.
+// HasEncrypted reports whether a state folder has an encrypted disk of spec.
 func HasEncrypted(state string, spec *vmspec.Spec) bool {
 	for _, d := range spec.Disks {
 		if d.Key == "" {

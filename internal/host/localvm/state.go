@@ -18,19 +18,18 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
-// A state is the folder in which a machine's data outlives its runs: its disks and the password
-// that its cluster knows. Only its owner may look inside. While a machine runs, the folder is
-// locked.
+// A state is the folder with a machine's persistent data: its disks and the passwords of its
+// cluster. Only its owner can read it. The folder is locked while a machine runs.
 type state struct {
 	dir     string
-	runtime string // folder for what ends with the run; dir, or one in memory
+	runtime string // folder for files of one run: dir, or one in memory
 	lock    *durable.Lock
 }
 
-// dataName is the data disk's file, volumePrefix what the files of volumes begin with.
+// dataName is the data disk's file, volumePrefix the prefix of the files of volumes.
 const dataName, volumePrefix = "data.img", "volume-"
 
-// diskName is the file of the data disk, whose volume is "", or of a volume.
+// diskName returns the file name of a volume, or of the data disk if volume is "".
 func diskName(volume string) string {
 	if volume != "" {
 		return volumePrefix + volume + ".img"
@@ -38,7 +37,7 @@ func diskName(volume string) string {
 	return dataName
 }
 
-// Names of files with secrets that end with the run.
+// Names of files with secrets that are removed when the run ends.
 const (
 	configName   = "config.img"
 	passfileName = "passfile"
@@ -48,7 +47,7 @@ const (
 var errBusy = errors.New("a machine is running on this data already")
 
 func openState(ctx context.Context, dir, runtime string) (*state, error) {
-	dir, err := filepath.Abs(dir) // the URL that names a file in it is used elsewhere
+	dir, err := filepath.Abs(dir) // the URL that names a file in it is used from other folders
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +55,7 @@ func openState(ctx context.Context, dir, runtime string) (*state, error) {
 		return nil, err
 	}
 	path := filepath.Join(dir, lockName)
-	// At holds the lock for a moment.
+	// At holds the lock briefly.
 	patient, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	lock, err := durable.WaitLock(patient, path, durable.Exclusive, durable.LockOptions{NotePID: true})
@@ -67,7 +66,7 @@ func openState(ctx context.Context, dir, runtime string) (*state, error) {
 		return nil, err
 	}
 	s := &state{dir, dir, lock}
-	os.Remove(s.path(runningName)) // what a run that was killed left, like the rest
+	os.Remove(s.path(runningName)) // may be left by a run that was killed
 	s.removePrivate()
 	if runtime != "" {
 		if made, err := os.MkdirTemp(runtime, "sov-"); err == nil {
@@ -77,7 +76,7 @@ func openState(ctx context.Context, dir, runtime string) (*state, error) {
 	return s, nil
 }
 
-// close gives the folder free for the next machine. A second call does nothing.
+// close removes the files of the run and unlocks the folder. A second call does nothing.
 func (s *state) close() error {
 	err := errors.Join(os.RemoveAll(s.path(runningName)), s.removePrivate())
 	if s.runtime != s.dir {
@@ -91,7 +90,7 @@ func (s *state) removePrivate() error {
 	var failed error
 	for _, name := range []string{configName, passfileName} {
 		path := s.private(name)
-		for _, path := range []string{path, path + ".new"} { // the second is what earlier versions left when they were killed
+		for _, path := range []string{path, path + ".new"} { // the second may be left by an earlier version of sov
 			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				failed = errors.Join(failed, err)
 			}
@@ -101,10 +100,10 @@ func (s *state) removePrivate() error {
 	return failed
 }
 
-// private is the path of a file that ends with the run.
+// private returns the path of a file that is removed when the run ends.
 func (s *state) private(name string) string { return filepath.Join(s.runtime, name) }
 
-// config makes the config disk: in memory or, where the computer has no such files, in a file that
+// config makes the config disk: in memory (memfd) or, where the platform lacks that, in a file that
 // release removes.
 func (s *state) config(content []byte) (disk qemu.Disk, release func(), err error) {
 	if memory, err := configdisk.InMemory(content); err == nil {
@@ -122,14 +121,14 @@ func (s *state) config(content []byte) (disk qemu.Disk, release func(), err erro
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
 
-// dataFiles are the disks with data that may be in a state folder.
+// dataFiles returns the paths of the data disk and the volumes of a state folder.
 func dataFiles(dir string) []string {
-	volumes, _ := filepath.Glob(filepath.Join(dir, volumePrefix+"*.img")) // fails for a pattern that is not one
+	volumes, _ := filepath.Glob(filepath.Join(dir, volumePrefix+"*.img")) // fails only for an invalid pattern
 	return append(volumes, filepath.Join(dir, dataName))
 }
 
-// disk returns the path of the data disk or a volume, which it makes on the first call, and
-// enlarges where it is smaller than it should be.
+// disk returns the path of the data disk or a volume. It creates a missing image, and enlarges one
+// that is smaller than d.
 func (s *state) disk(ctx context.Context, d datadisk.Spec) (string, error) {
 	path := s.path(diskName(d.Volume))
 	_, err := d.Ensure(ctx, path)
@@ -142,10 +141,10 @@ func (s *state) disk(ctx context.Context, d datadisk.Spec) (string, error) {
 	return path, nil
 }
 
-// passwords returns the passwords of roles by their secrets' names, given ones or else those that
-// it makes on the first call, and a file with them in libpq's format (libpq, "The Password File"),
-// so that psql can use them without showing them. The file's name is empty where the superuser's
-// password has a line break, for which the format has no way of writing.
+// passwords returns the passwords of roles by the names of their secrets, and a file with them in
+// libpq's format (libpq, "The Password File"), so that no password is in psql's arguments.
+// Passwords that are not given are made on the first call and kept. The file's name is empty if the
+// superuser's password has a line break, which the format cannot express.
 func (s *state) passwords(logins []vmspec.Login, given map[string]string) (all map[string]string, file string, err error) {
 	file = s.path("pgpass")
 	kept, err := readPassfile(file)
@@ -185,8 +184,8 @@ func (s *state) passwords(logins []vmspec.Login, given map[string]string) (all m
 	return all, file, err
 }
 
-// readPassfile returns the passwords, by role, that passwords has made; none where the file does
-// not exist.
+// readPassfile returns the passwords that passwords has kept, by role; none if the file does not
+// exist.
 func readPassfile(file string) (map[string]string, error) {
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -206,7 +205,7 @@ func readPassfile(file string) (map[string]string, error) {
 	return kept, nil
 }
 
-// passfile is a line of a password file. A role of a recipe needs no escapes.
+// passfile returns a line of a password file. The names of a recipe's roles need no escapes.
 func passfile(role, password string) string {
 	return "*:*:*:" + role + ":" + strings.NewReplacer(`\`, `\\`, ":", `\:`).Replace(password) + "\n"
 }

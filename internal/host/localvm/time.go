@@ -10,14 +10,13 @@ import (
 	"github.com/sovereign-sql/sov/internal/sntp"
 )
 
-// A timeServer tells a guest the time by a port of its machine, for which the guest needs no
-// network.
+// A timeServer answers a guest's time requests over a virtio-serial port, without a network.
 type timeServer struct {
 	conn net.Conn
 	done chan struct{}
 }
 
-// startTimeServer returns the machine's end, too.
+// startTimeServer starts a timeServer and returns it with the socket for the machine.
 func startTimeServer(now func() time.Time) (*timeServer, *os.File, error) {
 	ours, theirs, err := qemu.SocketPair("time")
 	if err != nil {

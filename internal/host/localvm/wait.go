@@ -9,13 +9,13 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
-// pollInterval is how often the guest is asked whether it is ready. Each question costs a
-// connection through QEMU's network, a fraction of a millisecond.
+// pollInterval is how often the guest's status is polled. Each request is a connection through
+// QEMU's network, which takes less than a millisecond.
 const pollInterval = 50 * time.Millisecond
 
-// How long one question may take while the guest starts. QEMU's network accepts a connection before
-// the guest's interface is up, and repeats what got lost only after seconds: a new connection is
-// sooner there. A guest under load may need longer to answer, so patience grows with each question.
+// Timeouts of one status request while the guest starts. QEMU's network accepts a connection before
+// the guest's interface is up, and retransmits lost packets only after seconds: a new connection is
+// faster. A guest under load may need longer to answer, so the timeout grows with each request.
 const (
 	firstPatience = 200 * time.Millisecond
 	lastPatience  = 10 * time.Second
@@ -24,9 +24,9 @@ const (
 // ErrNotReady is wrapped by the errors of Ready.
 var ErrNotReady = errors.New("the machine did not become ready")
 
-// Ready waits until every service of the guest is ready. It gives up when the machine ends, when a
-// service says that a person has to look, and after the time that vm.json allows (or ctx does).
-// report, if not nil, is called with each answer of the guest.
+// Ready waits until every service of the guest is ready. It fails when the machine ends, when a
+// service reports that it needs attention, and after the timeout in vm.json or of ctx. report, if
+// not nil, is called with each status of the guest.
 func (vm *VM) Ready(ctx context.Context, report func(*guestapi.Status)) error {
 	ctx, cancel := context.WithTimeout(ctx, vm.spec.Ready.Timeout())
 	defer cancel()
@@ -59,15 +59,15 @@ func (vm *VM) Ready(ctx context.Context, report func(*guestapi.Status)) error {
 	}
 }
 
-// ask asks the guest how it is, and gives up after a while.
+// ask requests the guest's status with a timeout.
 func (vm *VM) ask(ctx context.Context, patience time.Duration) (*guestapi.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return vm.status.Status(ctx)
 }
 
-// failed says why services will not come up by themselves: they need a person, or end again and
-// again.
+// failed describes services that will not become ready without intervention: they need attention,
+// or they exit repeatedly.
 func failed(status *guestapi.Status) string {
 	return status.Describe(guestapi.StateFailed, guestapi.StateLooping)
 }
@@ -82,14 +82,14 @@ func (vm *VM) pending(status *guestapi.Status) string {
 	return Unready(status)
 }
 
-// Unready says how those services are that are not ready, and why.
+// Unready describes the services that are not ready, and why.
 func Unready(s *guestapi.Status) string {
 	return s.Describe(guestapi.StateWaiting, guestapi.StateStarting, guestapi.StateBackoff, guestapi.StateLooping, guestapi.StateFailed, guestapi.StateStopped)
 }
 
-// Shutdown asks the guest for an orderly end and waits for it, for at most bound; then it pulls the
-// plug and says so. Several calls at once, or of a machine that has ended, are fine. A machine that
-// is paused for want of room is switched off at once.
+// Shutdown requests a clean shutdown and waits for it, at most bound; then it kills the machine and
+// returns an error. It may be called concurrently, and after the machine has ended. A machine that
+// is paused because of a full disk is killed at once.
 func (vm *VM) Shutdown(ctx context.Context, bound time.Duration) error {
 	if vm.full.Load() {
 		return errors.Join(fmt.Errorf("orderly shutdown: %s, so it was switched off as by a power cut: what was committed is there at its next start", vm.fullDisk()), vm.Kill())
@@ -99,7 +99,7 @@ func (vm *VM) Shutdown(ctx context.Context, bound time.Duration) error {
 	if err := vm.askToStop(ctx); err != nil {
 		killed := vm.Kill()
 		if vm.Wait() == nil {
-			return nil // it was on its way off already, and so did not answer
+			return nil // it was shutting down already, and so did not answer
 		}
 		return errors.Join(fmt.Errorf("orderly shutdown: %w: the machine was switched off", err), killed)
 	}
@@ -111,8 +111,8 @@ func (vm *VM) Shutdown(ctx context.Context, bound time.Duration) error {
 	}
 }
 
-// askToStop asks through the endpoint, and presses the power button of a guest that does not answer
-// there.
+// askToStop requests a shutdown through the status endpoint, and presses the power button if the
+// guest does not answer there.
 func (vm *VM) askToStop(ctx context.Context) error {
 	select {
 	case <-vm.Done():

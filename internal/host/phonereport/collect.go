@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
-// properties are those of Android's that are asked for, and no other: none tells one phone from
-// another of its make.
+// properties are the Android properties that are collected. None identifies a phone among others of
+// its model.
 var properties = []string{
 	"apex.all.ready", "apexd.status", "hypervisor.memory_reclaim.supported", "hypervisor.pvmfw.path",
 	"hypervisor.virtualizationmanager.debug_policy.path", "hypervisor.virtualizationmanager.dump_device_tree",
@@ -25,16 +25,16 @@ var properties = []string{
 	"ro.soc.manufacturer", "ro.soc.model", "sys.boot_completed",
 }
 
-// nodes are the device nodes that are looked at, below /dev.
+// nodes are the device nodes that are collected, below /dev.
 var nodes = "kvm gunyah gzvm vhost-vsock vhost-net tun net/tun"
 
-// sysctls are those that are read, below /proc/sys.
+// sysctls are the sysctls that are collected, below /proc/sys.
 var sysctls = "net/ipv4/ip_forward net/ipv4/conf/all/rp_filter net/ipv4/conf/default/rp_filter net/ipv6/conf/all/forwarding net/ipv6/conf/all/disable_ipv6 kernel/pid_max vm/overcommit_memory"
 
-// options are the kernel's options that matter here, as a pattern of what follows CONFIG_.
+// options matches the kernel options that are collected, without their prefix CONFIG_.
 const options = "(KVM|VIRT|GUNYAH|GZVM|MTK_GZVM|VHOST|VSOCK|TUN|NETFILTER|NF_|IP_NF|IP6_NF|IP_MULTIPLE|IP_ADVANCED|BRIDGE|NET_CLS|NET_SCH|CGROUP|MEMCG|PM_WAKELOCKS|DMA_RESTRICTED|CMA|SECCOMP|USER_NS|NAMESPACES)"
 
-// script prints the sections. It runs under mksh with toybox's programs, and what a phone lacks is
+// script prints the sections. It runs in mksh with toybox. Sections that a phone does not have are
 // left out.
 func script() string {
 	var out strings.Builder
@@ -69,7 +69,7 @@ func script() string {
 	return out.String()
 }
 
-// Collect asks a phone, as root, and returns what it says with addresses replaced.
+// Collect runs the script on a phone as root, and returns its output with addresses replaced.
 func Collect(ctx context.Context, p device.Phone) (*Report, error) {
 	var out bytes.Buffer
 	err := p.Run(ctx, device.Command{Args: []string{"sh", "-c", script() + "\nexit 0"}, Stdout: device.Limited(&out)})
@@ -85,8 +85,8 @@ func Collect(ctx context.Context, p device.Phone) (*Report, error) {
 	return r, nil
 }
 
-// Save collects a report and writes it to a file. A file that holds one already gets the phone's
-// present network as another scene.
+// Save collects a report and writes it to a file. If the file has a report already, the phone's
+// present network is added to it as another scene.
 func Save(ctx context.Context, p device.Phone, file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

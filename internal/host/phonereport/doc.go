@@ -1,5 +1,5 @@
-// Package phonereport collects what tells one phone from another, for people who have a phone that
-// these programs have not met: a text that its owner can read before sending it, and that the
-// simulated phone of the tests loads as one more make of phone. It holds no serial number, no
-// account and no list of apps; hardware addresses and addresses of networks are replaced.
+// Package phonereport collects the properties in which phone models differ, to support models that
+// have not been tested. A report is a text that the phone's owner can read before sending it, and
+// that the tests' simulated phone loads as another model. It has no serial number, no account and
+// no list of apps; hardware addresses and network addresses are replaced.
 package phonereport

@@ -6,7 +6,7 @@ import (
 	"regexp"
 )
 
-// A redactor replaces addresses, the same one by the same.
+// A redactor replaces addresses. Equal addresses get equal replacements.
 type redactor struct {
 	seen map[string]string
 	mac  int
@@ -20,8 +20,8 @@ var (
 	ipv6       = regexp.MustCompile(`(?i)[0-9a-f]{0,4}(:[0-9a-f]{0,4}){2,}((\.\d{1,3}){3})?`)
 )
 
-// redact returns a text with other addresses, in the same form. What every host has stays:
-// loopback, link-local and multicast prefixes, masks, and the address of none.
+// redact returns a text with each address replaced by one of the same form. Addresses that identify
+// no host stay: loopback, link-local and multicast prefixes, masks, and the unspecified address.
 func (r *redactor) redact(text string) string {
 	if r.seen == nil {
 		r.seen = map[string]string{}

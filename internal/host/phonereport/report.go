@@ -15,10 +15,10 @@ names of apps and networks were not asked for. To add what the network looks lik
 hotspot), bring the phone into it and run the command again with the same file.
 `
 
-// mark begins a section's first line, which is followed by its name.
+// mark begins a section's first line and is followed by the section's name.
 const mark = "== "
 
-// Names of sections. Those of the network may come again, with a number: "rules 2".
+// Names of sections. Those of further scenes have a number: "rules 2".
 const (
 	Properties    = "properties"           // [NAME]: [VALUE], as getprop prints them
 	Crosvm        = "crosvm"               // its path
@@ -43,10 +43,10 @@ const (
 	Power         = "power"                // the battery, and the files of wake locks
 )
 
-// scene are the sections that differ with what the phone is connected to.
+// scene are the sections that depend on the network that the phone is connected to.
 var scene = []string{Rules, Rules6, Routes, Routes6, Chains, Chains6, Sysctls}
 
-// A Report is what was collected of a phone.
+// A Report is the data collected from a phone.
 type Report struct {
 	sections []section
 }
@@ -84,7 +84,7 @@ func (r *Report) String() string {
 	return out.String()
 }
 
-// maxReport bounds a report, in bytes: some hundred KiB are usual.
+// maxReport bounds a report, in bytes; usually it has some 100 KiB.
 const maxReport = 8 << 20
 
 // Parse reads a report's file.
@@ -120,7 +120,7 @@ func (r *Report) parse(text string) {
 	}
 }
 
-// AddScene adds what another report of the same phone says of the network.
+// AddScene adds the network sections of another report of the same phone.
 func (r *Report) AddScene(other *Report) {
 	n := 2
 	for r.has(Rules + " " + strconv.Itoa(n)) {

@@ -1,4 +1,3 @@
-// Package preflight looks at a phone before anything is sent to it: whether it can run a machine,
-// and has room for it. Everything is looked at, so that a person learns of all that is missing at
-// once, each with what to do.
+// Package preflight checks before anything is sent to a phone whether it can run a machine and has
+// space for it. It reports all problems at once, each with what to do about it.
 package preflight

@@ -12,22 +12,22 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
-// A Need is what a caller wants of a phone.
+// A Need is what a phone must provide.
 type Need struct {
 	Arch  string      // of the machine that is to run, as Go names it; empty: any
 	Name  string      // of that machine; empty: none in particular
 	AVF   avf.Options // that it was built with; the phone's settings.json overrides them
-	Space int64       // bytes that will be written at most, the data disk's growth left out; 0: nothing is sent
+	Space int64       // upper bound of the bytes that will be written, without the data disk's growth; 0: nothing is sent
 }
 
 const (
 	minSDK = 33 // Android 13, the first whose phones may have com.android.virt
-	// reserve is what stays free beside what is written, in bytes: Android itself gets into trouble
-	// on a full disk, and the data disk is sparse and grows.
+	// reserve is the space that must stay free, in bytes: Android fails on a full disk, and the
+	// sparse data disk grows.
 	reserve = 256 << 20
 )
 
-// Check looks at everything. The error is that of a phone that cannot be asked.
+// Check runs all checks. The error is that of a phone that cannot be reached.
 func Check(ctx context.Context, p device.Phone, n Need) ([]finding.Finding, error) {
 	f, err := ask(ctx, p)
 	if err != nil {
@@ -105,7 +105,7 @@ func (f facts) checkCrosvm(o avf.Options) finding.Finding {
 	return found(check, f.crosvm)
 }
 
-// checkHypervisor says what is known of a machine with these options on this phone.
+// checkHypervisor reports whether the phone is known to run a machine with these options.
 func (f facts) checkHypervisor(o avf.Options) finding.Finding {
 	const check = "hypervisor"
 	if len(f.avf.Devices) == 0 && !f.root {

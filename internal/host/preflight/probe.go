@@ -15,8 +15,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
-// script prints what is looked at, NAME=VALUE a line. It takes the folder that holds everything,
-// which may not be there yet, and uses what both Android's toybox and a Linux server have.
+// script prints the facts, one NAME=VALUE per line. Its argument is sov's folder, which need not
+// exist yet. It uses only programs that both Android's toybox and a Linux server have.
 var script = `say() { printf '%s=%s\n' "$1" "$2"; }
 say machine "$(uname -m)"
 say kernel "$(uname -r)"
@@ -47,7 +47,7 @@ while [ ! -d "$f" ]; do f=${f%/*}; [ -n "$f" ] || f=/; done
 say folder "$f"
 say free "$(stat -f -c '%a %S' "$f")"` + managers()
 
-// managers is a part of the script that names the root managers whose programs are there.
+// managers is the part of the script that prints the installed root managers.
 func managers() string {
 	var out strings.Builder
 	for _, m := range phonepath.RootManagers {
@@ -56,27 +56,27 @@ func managers() string {
 	return out.String()
 }
 
-// facts are what a phone says of itself.
+// facts are the properties of a phone that the script prints.
 type facts struct {
 	root    bool   // the answers are root's
 	noRoot  string // why not
 	machine string // as uname -m
 	kernel  string // release
-	linux   string // release of a computer that is no Android
+	linux   string // release of the distribution if it is not Android
 	manager []string
 	android string // version
 	sdk     int    // API level
 	model   string
 	crosvm  string // path
 	there   bool   // crosvm is
-	help    string // lines of its help that name a flag
-	said    string // the last line of that, or of why it did not run
+	help    string // lines of crosvm's help that name a flag
+	said    string // last line of crosvm's help, or of the error
 	avf     avf.Phone
 	tun     bool
-	folder  string                 // that exists, of those on the way to everything
+	folder  string                 // deepest existing folder on the path to sov's folder
 	free    int64                  // bytes there
-	vms     map[string]avf.Options // what the runner's settings say of machines
-	arch    string                 // of what crosvm runs, where the runner's settings say so
+	vms     map[string]avf.Options // options of machines in the runner's settings
+	arch    string                 // architecture that crosvm runs, if set in the runner's settings
 }
 
 const (
@@ -84,7 +84,8 @@ const (
 	maxValue  = 256      // bytes of a value
 )
 
-// parse reads what the script printed. What is not understood is left out: it is then missed.
+// parse parses the output of the script. It ignores lines that it cannot parse; the check for the
+// fact then fails.
 func parse(text []byte) (facts, error) {
 	var f facts
 	if len(text) > maxAnswer {
@@ -149,8 +150,8 @@ func (f *facts) set(name, value string) {
 	}
 }
 
-// product multiplies two numbers, such as blocks and their size; 0 for what is none, or is too
-// large.
+// product multiplies two numbers, such as blocks and their size; 0 if one is not a number or the
+// product overflows.
 func product(text string) int64 {
 	a, b, _ := strings.Cut(text, " ")
 	blocks, err := strconv.ParseInt(a, 10, 64)
@@ -161,7 +162,7 @@ func product(text string) int64 {
 	return blocks * size
 }
 
-// ask asks a phone, as root where that can be had.
+// ask runs the script on a phone, as root if possible.
 func ask(ctx context.Context, p device.Phone) (facts, error) {
 	settings, err := askSettings(ctx, p)
 	var root *device.RootError
@@ -187,15 +188,15 @@ func ask(ctx context.Context, p device.Phone) (facts, error) {
 	return f, nil
 }
 
-// settings are those of the runner's that decide what is needed of the phone.
+// settings are the runner's settings that affect the checks.
 type settings struct {
 	Crosvm string                 `json:"crosvm"`
 	Arch   string                 `json:"arch"`
 	VMs    map[string]avf.Options `json:"vms"`
 }
 
-// askSettings reads the runner's settings. Where they cannot be read, the runner itself will say
-// why.
+// askSettings reads the runner's settings. If they cannot be read, it returns none: the runner
+// reports why.
 func askSettings(ctx context.Context, p device.Phone) (settings, error) {
 	var s settings
 	var exit *device.ExitError

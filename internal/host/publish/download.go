@@ -23,10 +23,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/oci"
 )
 
-// Download writes the machine's files into dir, several at a time. A file that
-// is there is taken as a part of what was to come: of one that an earlier
-// Download left unfinished only the rest is fetched. When it returns without an
-// error, every file has the digest that the machine's manifest names.
+// Download writes the machine's files into dir, several at a time. It resumes: of a file that
+// exists only the rest is fetched. When it returns without an error, every file has its digest of
+// the machine's manifest.
 func (m *Machine) Download(ctx context.Context, dir string) error {
 	m.o.Task.Step("fetch " + m.Manifest.Name)
 	for _, l := range m.layers {
@@ -50,8 +49,9 @@ func (m *Machine) Download(ctx context.Context, dir string) error {
 	return err
 }
 
-// downloadFile fetches what a file lacks. It is not a durable.File: an interrupted download keeps
-// what it has written. Place gives the complete files to a folder that is replaced as a whole.
+// downloadFile fetches the rest of a file. It does not use a durable.File, so that an interrupted
+// download keeps what it has written. Place moves the complete files to a folder that is replaced
+// as a whole.
 func (m *Machine) downloadFile(ctx context.Context, path string, d v1.Descriptor) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
@@ -65,8 +65,8 @@ func (m *Machine) downloadFile(ctx context.Context, path string, d v1.Descriptor
 	return err
 }
 
-// rest fetches what a file lacks and checks the whole. A whole that is wrong is
-// thrown away, so that the next try begins anew.
+// rest fetches the rest of a file and checks the digest of the whole. A file with a wrong digest is
+// truncated, so that the next attempt starts from the beginning.
 func (m *Machine) rest(ctx context.Context, f *os.File, d v1.Descriptor) error {
 	sum := sha256.New()
 	have, err := rehash(ctx, f, sum, d.Size)
@@ -91,15 +91,15 @@ func (m *Machine) rest(ctx context.Context, f *os.File, d v1.Descriptor) error {
 	if size >= d.Size {
 		err = errors.Join(err, f.Truncate(0))
 		if resumed {
-			// The beginning may have been what was wrong.
+			// The part from an earlier download may have been corrupt: retry.
 			err = fmt.Errorf("%w: %w", io.ErrUnexpectedEOF, err)
 		}
 	}
 	return err
 }
 
-// rehash reads what a file has of a blob and leaves the offset behind it. Of a
-// file that is larger than the blob nothing is kept.
+// rehash adds the existing content of a file to sum and leaves the offset at its end. It truncates
+// a file that is larger than the blob.
 func rehash(ctx context.Context, f *os.File, sum hash.Hash, want int64) (int64, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -116,15 +116,15 @@ func rehash(ctx context.Context, f *os.File, sum hash.Hash, want int64) (int64, 
 	return copyContext(ctx, sum, f)
 }
 
-// receive appends what arrives to f and to sum and returns the size that f has
-// then, also after an error.
+// receive appends the rest of a blob to f and to sum and returns the size of f, also after an
+// error.
 func (m *Machine) receive(ctx context.Context, f *os.File, sum hash.Hash, d v1.Descriptor, have int64) (int64, error) {
 	body, from, err := m.blob(ctx, d, have)
 	if err != nil {
 		return have, err
 	}
 	defer body.Close()
-	if from == 0 && have > 0 { // a registry that only gives wholes
+	if from == 0 && have > 0 { // the registry does not support ranges
 		if err := f.Truncate(0); err != nil {
 			return have, err
 		}
@@ -161,8 +161,8 @@ func copyContext(ctx context.Context, w io.Writer, r io.Reader) (n int64, err er
 	}
 }
 
-// blob asks for a blob from an offset on. It returns the offset at which what
-// comes begins: that, or zero.
+// blob requests a blob from an offset on. It returns the offset at which the body begins: that one
+// or, from a registry without ranges, zero.
 func (m *Machine) blob(ctx context.Context, d v1.Descriptor, offset int64) (body io.ReadCloser, from int64, err error) {
 	u := url.URL{Scheme: m.repository.Scheme(), Host: m.repository.RegistryStr(),
 		Path: fmt.Sprintf("/v2/%s/blobs/%s", m.repository.RepositoryStr(), d.Digest)}
@@ -186,7 +186,7 @@ func (m *Machine) blob(ctx context.Context, d v1.Descriptor, offset int64) (body
 	}
 	resp.Body.Close()
 	if offset > 0 && resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
-		return m.blob(ctx, d, 0) // a registry that has no idea of ranges
+		return m.blob(ctx, d, 0) // the registry does not support ranges
 	}
 	if resp.StatusCode == http.StatusNotFound {
 		return nil, 0, fmt.Errorf("the registry does not have it: %w", fs.ErrNotExist)

@@ -8,7 +8,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 )
 
-// A Fetched machine is one that was brought from a registry.
+// A Fetched describes a machine that was downloaded from a registry.
 type Fetched struct {
 	Dir       string `json:"dir"`
 	Reference string `json:"reference"` // with the digest
@@ -17,11 +17,12 @@ type Fetched struct {
 	Arch      string `json:"arch"`
 	SignedBy  string `json:"signed_by,omitempty"` // ID of the key
 	Serial    int64  `json:"serial,omitempty"`    // of its signature
-	Proven    bool   `json:"proven"`              // that key is the one asked for
+	Proven    bool   `json:"proven"`              // the signature was verified with the given key
 	Changed   bool   `json:"changed"`
 }
 
-// Fetch makes OUT/NAME/ARCH the machine for an architecture under a reference, see Open and Place.
+// Fetch downloads the machine for an architecture under a reference to OUT/NAME/ARCH, see Open and
+// Place.
 func Fetch(ctx context.Context, ref name.Reference, arch string, key dsse.PublicKey, out string, replace Replacer, o Options) (*Fetched, error) {
 	m, err := Open(ctx, ref, arch, key, o)
 	if err != nil {

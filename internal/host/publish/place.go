@@ -13,14 +13,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// A Replacer makes dir an artifact of the files that names lists and fill writes
-// into another directory on the same file system: all of them, or none.
+// A Replacer replaces the artifact in dir atomically with the files in names, which fill writes to
+// a staging directory on the same file system.
 type Replacer func(dir string, names []string, fill func(staging string) error) error
 
-// Place makes OUT/NAME/ARCH the machine and reports whether anything changed.
-// What an interrupted Place has fetched stays beside it, in a directory with a
-// dot before its name, and the next Place of the same machine goes on from
-// there. Files that stand at the place already are not fetched.
+// Place downloads the machine to OUT/NAME/ARCH and reports whether anything changed there. The
+// files of an interrupted Place stay beside it, in a directory whose name begins with a dot, and
+// the next Place of the same machine resumes from there. Files that the artifact there already has
+// are copied instead of fetched.
 func (m *Machine) Place(ctx context.Context, out string, replace Replacer) (dir string, changed bool, err error) {
 	parent := filepath.Join(out, m.Manifest.Name)
 	dir = filepath.Join(parent, m.Manifest.Arch)
@@ -33,7 +33,7 @@ func (m *Machine) Place(ctx context.Context, out string, replace Replacer) (dir 
 		return dir, false, fmt.Errorf("pull to %s: %w", dir, err)
 	}
 	defer lock.Release()
-	// The pull that held the lock before may have done it all.
+	// The pull that held the lock before may have placed the same machine.
 	if same, err := m.isAt(ctx, dir); same || err != nil {
 		return dir, false, errors.Join(err, os.RemoveAll(partial))
 	}
@@ -57,7 +57,7 @@ func (m *Machine) Place(ctx context.Context, out string, replace Replacer) (dir 
 	return dir, true, errors.Join(os.RemoveAll(partial), removeOthers(partial))
 }
 
-// isAt reports whether a directory holds exactly this machine already.
+// isAt reports whether a directory already has exactly this machine.
 func (m *Machine) isAt(ctx context.Context, dir string) (bool, error) {
 	for name, want := range m.documents {
 		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !bytes.Equal(got, want) {
@@ -68,12 +68,12 @@ func (m *Machine) isAt(ctx context.Context, dir string) (bool, error) {
 	return err == nil && len(problems) == 0, err
 }
 
-// seed copies files that an artifact in from has in common with the machine.
-// Download checks them.
+// seed copies the files that the artifact in from has in common with the machine. Download checks
+// them.
 func (m *Machine) seed(ctx context.Context, partial, from string) error {
 	old, err := manifest.Load(from)
 	if err != nil {
-		return nil // nothing to take over
+		return nil // there is nothing to copy
 	}
 	for _, l := range m.layers {
 		name := l.Annotations[titleKey]
@@ -102,8 +102,8 @@ func copyFile(ctx context.Context, to, from string) error {
 	return errors.Join(err, dst.Close())
 }
 
-// lockPartial makes the directory of a pull and locks it. The holder before may remove it, and then
-// it is made again.
+// lockPartial creates the directory of a pull and locks it. It creates it again if the previous
+// holder of the lock removed it.
 func lockPartial(ctx context.Context, dir string) (*durable.Lock, error) {
 	for {
 		if err := durable.MkdirAll(dir, 0o755); err != nil {
@@ -116,8 +116,8 @@ func lockPartial(ctx context.Context, dir string) (*durable.Lock, error) {
 	}
 }
 
-// removeOthers clears away what interrupted pulls of other machines to the same
-// place have left, unless they are running.
+// removeOthers removes the directories of interrupted pulls of other machines to the same place.
+// Those of running pulls are locked and stay.
 func removeOthers(partial string) error {
 	base := filepath.Base(partial)
 	others, err := filepath.Glob(filepath.Join(filepath.Dir(partial), base[:len(base)-12]+"*"))

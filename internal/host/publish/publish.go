@@ -1,17 +1,14 @@
-// Package publish keeps finished machines in registries: as OCI artifacts whose
-// layers are the artifact's files as they are, each under its name. The bill of
-// materials and the provenance are attached to it as referrers (OCI
-// distribution specification 1.1, "Listing Referrers"; in registries without
-// that, by its tag scheme), where other programs look for them. A signature is
-// a referrer only: it comes and goes without the artifact becoming another.
+// Package publish pushes built machines to registries and pulls them, as OCI artifacts whose layers
+// are the artifact's files, unchanged, each under its name. The bill of materials and the
+// provenance are attached to it as referrers (OCI distribution specification 1.1, "Listing
+// Referrers"; in registries without that, by its tag scheme), where other programs look for them. A
+// signature is only a referrer: adding or removing it does not change the artifact's digest.
 //
-// What comes back from a registry is believed only where a digest or a
-// signature says so. The manifest of the artifact, which the OCI manifest's
-// digest covers, decides what is fetched; a registry that lies about names,
-// sizes or contents is found out before anything takes its place on disk. A
-// signature names the reference that it is for and a serial: a machine that was
-// signed for another reference, or an older version in place of a newer one, is
-// found out too.
+// The registry is not trusted: everything it returns is checked against a digest or a signature.
+// The manifest of the artifact, which the OCI manifest's digest covers, lists what is fetched;
+// wrong names, sizes or contents are detected before anything is placed. A signature names a
+// reference and a serial, so that a machine signed for another reference and an older version in
+// place of a newer one are also detected.
 package publish
 
 import (
@@ -58,29 +55,29 @@ const (
 	titleKey = "org.opencontainers.image.title"
 )
 
-// Bounds on what a registry may have us take.
+// Bounds on what is accepted from a registry.
 const (
 	maxManifest  = 1 << 20  // bytes of an OCI manifest; one has some KiB
 	maxDocument  = 16 << 20 // bytes of manifest.json, provenance, envelope
 	maxFiles     = 64
 	maxReferrers = 64
-	parallel     = 4 // transfers at once; registries slow clients down that want many more
+	parallel     = 4 // concurrent transfers; registries throttle clients with many more
 )
 
-// Options say how registries are reached.
+// Options are the options of Push, Open and Fetch.
 type Options struct {
 	oci.Options
 	Task *pipeline.Task // shows progress; nil: it is not shown
-	// Sign signs what is pushed, for the reference that it is pushed under; nil: it is pushed as it
-	// is.
+	// Sign signs what is pushed, for the reference that it is pushed under; nil: it is pushed
+	// unchanged.
 	Sign *signing.Signer
-	// Serials remembers the highest serial of what was pulled with a key.
+	// Serials stores the highest serial that was pulled with each key.
 	Serials serials.Memory
-	// AllowDowngrade lets a key's signature pass whose serial is lower than one before, or that has
-	// none.
+	// AllowDowngrade accepts a signature of the key with a lower serial than one before, or without
+	// a serial.
 	AllowDowngrade bool
-	// PublishedAs is the reference that a pulled machine must have been signed for; nil: the one
-	// that it is pulled from.
+	// PublishedAs is the reference that a pulled machine must be signed for; nil: the one that it
+	// is pulled from.
 	PublishedAs name.Reference
 }
 
@@ -97,7 +94,7 @@ func mediaType(name string) types.MediaType {
 	return fileType
 }
 
-// A content is something of known digest and size: a file, or bytes.
+// A content is a file or bytes with a known digest and size.
 type content struct {
 	v1.Descriptor
 	open func() (io.ReadCloser, error)
@@ -119,8 +116,7 @@ func bytesContent(mt types.MediaType, b []byte) content {
 		func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }}
 }
 
-// fileContent is a file of an artifact's directory. What is read counts as
-// progress.
+// fileContent returns a file of an artifact's directory. Reading it advances the progress of task.
 func fileContent(dir string, f manifest.File, task *pipeline.Task) content {
 	return content{
 		Descriptor: v1.Descriptor{MediaType: mediaType(f.Name), Size: f.Size, Digest: v1.Hash{Algorithm: "sha256", Hex: f.SHA256},
@@ -156,7 +152,7 @@ func (a *ociArtifact) LayerByDigest(h v1.Hash) (partial.CompressedLayer, error) 
 	return c, nil
 }
 
-// newArtifact makes the OCI artifact of some contents.
+// newArtifact makes an OCI artifact whose layers are contents.
 func newArtifact(artifactType string, subject *v1.Descriptor, annotations map[string]string, layers ...content) (v1.Image, error) {
 	config := bytesContent(emptyType, []byte("{}"))
 	m := v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, ArtifactType: artifactType, Config: config.Descriptor,
@@ -175,8 +171,8 @@ func newArtifact(artifactType string, subject *v1.Descriptor, annotations map[st
 
 var fileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$`)
 
-// parseMachine reads the OCI manifest of a machine. Of what it says only that
-// can be used which is checked here.
+// parseMachine parses and validates the OCI manifest of a machine. Only the validated fields may be
+// used.
 func parseMachine(raw []byte) (*v1.Manifest, error) {
 	if len(raw) > maxManifest {
 		return nil, fmt.Errorf("its OCI manifest has %d bytes, no machine's has more than %d", len(raw), maxManifest)
@@ -219,9 +215,8 @@ func isDocument(name string) bool {
 	return name == artifact.ManifestFile || name == artifact.SumsFile || name == artifact.ProvenanceFile
 }
 
-// checkFiles compares the files that an OCI manifest lists with those that the
-// artifact's own manifest does. They have to be the same, so that neither a
-// file too many nor one too few can come along.
+// checkFiles compares the files that an OCI manifest lists with those of the artifact's own
+// manifest. They must be the same.
 func checkFiles(m *v1.Manifest, documents map[string][]byte) (*manifest.Manifest, error) {
 	own, err := manifest.Decode(documents[artifact.ManifestFile])
 	if err != nil {

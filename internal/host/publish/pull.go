@@ -26,9 +26,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/oci"
 )
 
-// ErrUnproven is in the error when a key is asked for and no signature of it is
-// attached to the artifact that is for this reference and newer than what was
-// pulled before.
+// ErrUnproven is wrapped by the error if a key is given and the artifact has no signature of that
+// key for this reference with a serial that is not lower than one before.
 var ErrUnproven = errors.New("it has no signature that would be accepted")
 
 // A Machine is an artifact in a registry whose documents have been fetched and
@@ -36,21 +35,20 @@ var ErrUnproven = errors.New("it has no signature that would be accepted")
 type Machine struct {
 	Manifest  *manifest.Manifest
 	Reference string // HOST/REPOSITORY@sha256:…
-	SignedBy  string // ID of the key that signed the envelope; proven if a key was asked for
+	SignedBy  string // ID of the key that signed the envelope; verified if a key was given
 	Serial    int64  // of that signature; 0: it has none
 
 	o          Options
 	client     *http.Client
 	repository name.Repository
-	ref        name.Reference     // that it must have been signed for
+	ref        name.Reference     // reference that it must be signed for
 	signed     *provenance.Signed // nil: it is not signed, or its signature has no serial
 	layers     []v1.Descriptor    // the artifact's files
-	documents  map[string][]byte  // files that are here already, the envelope among them
+	documents  map[string][]byte  // small files, already fetched, including the envelope
 }
 
-// Open finds the machine for an architecture under a reference and fetches what
-// decides about the rest: the manifest, the provenance and the signature. With
-// a key, the machine has to be signed by it.
+// Open finds the machine for an architecture under a reference and fetches its manifest, provenance
+// and signature. With a key, the machine must be signed by it.
 func Open(ctx context.Context, ref name.Reference, arch string, key dsse.PublicKey, o Options) (*Machine, error) {
 	m, err := open(ctx, ref, arch, key, o)
 	if err != nil {
@@ -96,7 +94,7 @@ func open(ctx context.Context, ref name.Reference, arch string, key dsse.PublicK
 	return m, m.prove(ctx, desc.Digest, key)
 }
 
-// get fetches a manifest. One that is asked for by digest has that digest.
+// get fetches a manifest. If ref has a digest, the manifest is checked against it.
 func (m *Machine) get(ctx context.Context, ref name.Reference) (desc *remote.Descriptor, err error) {
 	err = fetch.Retry(ctx, 0, m.o.Pause, func() error {
 		desc, err = remote.Get(ref, m.o.Remote(ctx, m.repository.Registry)...)
@@ -166,8 +164,8 @@ func (m *Machine) document(ctx context.Context, d v1.Descriptor) (b []byte, err 
 	return b, err
 }
 
-// A corruptError is a blob that is not what its digest says. It passes at times:
-// a transfer that broke off looks the same.
+// A corruptError is a blob with another digest than expected. It may be temporary: an interrupted
+// transfer has the same effect.
 type corruptError struct {
 	want v1.Descriptor
 	got  v1.Hash
@@ -178,7 +176,7 @@ func (e *corruptError) Error() string {
 	return fmt.Sprintf("the registry sent %d bytes with SHA-256 %.12s… in place of %d with %.12s…", e.size, e.got.Hex, e.want.Size, e.want.Digest.Hex)
 }
 
-// Unwrap makes a short transfer one that is worth another try.
+// Unwrap makes a short transfer an error that is retried.
 func (e *corruptError) Unwrap() error {
 	if e.size < e.want.Size {
 		return io.ErrUnexpectedEOF
@@ -186,7 +184,7 @@ func (e *corruptError) Unwrap() error {
 	return nil
 }
 
-// prove compares the provenance with the files, and its signature with the key.
+// prove checks the provenance against the files, and its signature against the key.
 func (m *Machine) prove(ctx context.Context, digest v1.Hash, key dsse.PublicKey) error {
 	statement, err := provenance.Decode(m.documents[artifact.ProvenanceFile])
 	if err != nil {
@@ -237,9 +235,9 @@ func (m *Machine) prove(ctx context.Context, digest v1.Hash, key dsse.PublicKey)
 	return err
 }
 
-// accept returns what an envelope says that is about this machine, signed for the reference that it
-// is pulled from, and with a key signed by that. A signature without a serial is nil, and with a
-// key an error unless a downgrade is allowed.
+// accept returns the statement of an envelope after checking that it is about this machine and the
+// reference that it is pulled from and, with a key, that it is signed by that. Without a serial in
+// the signature it returns nil and, with a key, an error unless a downgrade is allowed.
 func (m *Machine) accept(file []byte, key dsse.PublicKey) (*provenance.Signed, error) {
 	_, payload, err := dsse.Peek(provenance.PayloadType, file)
 	if err == nil && key != nil {
@@ -267,8 +265,8 @@ func (m *Machine) accept(file []byte, key dsse.PublicKey) (*provenance.Signed, e
 	return signed, nil
 }
 
-// envelopes are the signatures that are attached to the artifact, in an order
-// that does not depend on the registry.
+// envelopes returns the signatures that are attached to the artifact, in an order that does not
+// depend on the registry.
 func (m *Machine) envelopes(ctx context.Context, digest v1.Hash) ([][]byte, error) {
 	var index *v1.IndexManifest
 	err := fetch.Retry(ctx, 0, m.o.Pause, func() error {
@@ -307,7 +305,7 @@ func (m *Machine) envelopes(ctx context.Context, digest v1.Hash) ([][]byte, erro
 	return out, nil
 }
 
-// Names lists the files that the machine comes to, the signature among them.
+// Names lists the machine's files, including the signature.
 func (m *Machine) Names() []string {
 	var out []string
 	for _, l := range m.layers {
@@ -320,7 +318,7 @@ func (m *Machine) Names() []string {
 	return out
 }
 
-// write puts a document into a directory.
+// write writes a document to a directory.
 func (m *Machine) write(dir, name string) error {
 	return durable.WriteFile(filepath.Join(dir, name), m.documents[name], 0o644)
 }

@@ -23,19 +23,18 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/oci"
 )
 
-// A Published artifact is one that a registry has.
+// A Published is an artifact that was pushed to a registry.
 type Published struct {
-	Reference string   // HOST/REPOSITORY@sha256:…, which stays what it is
-	Arches    []string // that it is for
+	Reference string   // HOST/REPOSITORY@sha256:…, which is immutable
+	Arches    []string // its architectures
 	Signed    []string // those of them with a signature attached
-	Serial    int64    // of the signature by Options.Sign; 0: it signed nothing
+	Serial    int64    // of the signature by Options.Sign; 0: nothing was signed
 }
 
-// Push publishes the artifacts in dirs, one for each architecture, under ref. A
-// single one is the OCI artifact itself; several become an index. Files that
-// the registry has already are not sent again, so that a push which broke off
-// goes on where it was. The tag is set last: a pull meanwhile gets
-// what it was before.
+// Push publishes the artifacts in dirs, one for each architecture, under ref. A single one is the
+// OCI artifact itself; several become an index. Files that the registry already has are not sent
+// again, so that an interrupted push can be resumed. The tag is set last: a concurrent pull gets
+// the previous artifact.
 func Push(ctx context.Context, ref name.Reference, dirs []string, o Options) (*Published, error) {
 	p := &pusher{Options: o, repository: ref.Context()}
 	var index v1.ImageIndex = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
@@ -73,7 +72,7 @@ func Push(ctx context.Context, ref name.Reference, dirs []string, o Options) (*P
 	if len(dirs) > 1 {
 		all = index
 	}
-	if p.Sign != nil { // before the tag: a serial that can be pulled is never chosen again
+	if p.Sign != nil { // before the tag, so that a serial that can be pulled is never used again
 		if err := p.push(ctx, newestTag(ref, p.Sign.Key.Public()), envelope); err != nil {
 			return nil, fmt.Errorf("publish as %s: note serial %d: %w", ref, out.Serial, err)
 		}
@@ -98,7 +97,7 @@ func (p *pusher) push(ctx context.Context, ref name.Reference, what remote.Tagga
 	})
 }
 
-// machine pushes an artifact under its digest once it is known to be sound.
+// machine checks an artifact and pushes it under its digest.
 func (p *pusher) machine(ctx context.Context, dir string) (v1.Image, *manifest.Manifest, error) {
 	p.Task.Step("check " + dir)
 	m, files, err := soundFiles(ctx, dir)
@@ -124,8 +123,8 @@ func (p *pusher) machine(ctx context.Context, dir string) (v1.Image, *manifest.M
 	return img, m, p.push(ctx, p.repository.Digest(digest.String()), img)
 }
 
-// soundFiles returns an artifact's files, the manifest first, after comparing
-// each with the manifest, and that with the provenance.
+// soundFiles returns an artifact's files, the manifest first, after checking each against the
+// manifest, and that against the provenance.
 func soundFiles(ctx context.Context, dir string) (*manifest.Manifest, []manifest.File, error) {
 	problems, err := manifest.Verify(ctx, dir)
 	if err != nil {
@@ -156,9 +155,8 @@ func soundFiles(ctx context.Context, dir string) (*manifest.Manifest, []manifest
 	return m, append(files, m.Files...), nil
 }
 
-// attach pushes what refers to an artifact: the bill of materials, and the
-// provenance, signed or not. It returns the referrer with the signature, nil if
-// there is none.
+// attach pushes an artifact's referrers: the bill of materials, and the provenance, signed or not.
+// It returns the referrer with the signature, nil if there is none.
 func (p *pusher) attach(ctx context.Context, dir string, img v1.Image) (signed v1.Image, err error) {
 	raw, err := img.RawManifest()
 	if err != nil {
@@ -205,7 +203,7 @@ func (p *pusher) attach(ctx context.Context, dir string, img v1.Image) (signed v
 	return signed, nil
 }
 
-// explainPush adds what to do about a registry that does not let one push.
+// explainPush adds what to do if the registry denies the push.
 func explainPush(err error) error {
 	err = oci.ExplainAnswer(err)
 	if fetch.Unreachable(err) {

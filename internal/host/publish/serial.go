@@ -19,8 +19,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/oci"
 )
 
-// newestTag is the tag under which a repository has the newest signature of a key. Its serial is
-// where the next one continues, whichever tag that is published under.
+// newestTag returns the tag under which a repository has the newest signature of a key. The next
+// serial follows that of this signature, under whichever tag it is published.
 func newestTag(ref name.Reference, key dsse.PublicKey) name.Tag {
 	return ref.Context().Tag("sov-newest-" + key.ID()[:16])
 }
@@ -49,13 +49,14 @@ func (p *pusher) sign(ctx context.Context, ref name.Reference, dirs []string) (i
 	return serial, err
 }
 
-// newestSerial returns the serial of the newest signature of a key that the repository has; 0: it
-// has none. A registry that answers with an older one causes a serial that other computers refuse.
+// newestSerial returns the serial of the newest signature of a key in the repository; 0: it has
+// none. If the registry returns an older one, the new serial may be too low, and other computers
+// reject it.
 func newestSerial(ctx context.Context, ref name.Reference, key dsse.PublicKey, o Options) (int64, error) {
 	m := &Machine{o: o, repository: ref.Context()}
 	desc, err := m.get(ctx, newestTag(ref, key))
-	// Some registries say so of a repository that does not exist yet. Where reading is not
-	// permitted, this computer's own memory decides.
+	// Some registries return these for a repository that does not exist yet. Without permission to
+	// read, the serials stored on this computer are used.
 	none := []int{http.StatusNotFound, http.StatusUnauthorized, http.StatusForbidden}
 	if answer := new(transport.Error); errors.As(err, &answer) && slices.Contains(none, answer.StatusCode) {
 		return 0, nil
@@ -77,7 +78,8 @@ func newestSerial(ctx context.Context, ref name.Reference, key dsse.PublicKey, o
 	return signed.Serial, nil
 }
 
-// signedFor refuses to publish a signature that every pull with its key would refuse.
+// signedFor rejects an artifact whose signature is for another reference: every pull with its key
+// would fail.
 func signedFor(ref name.Reference, dir string) error {
 	signed, err := provenance.ReadSigned(dir)
 	if err != nil || signed == nil {
@@ -96,8 +98,8 @@ func forWhat(s *provenance.Signed) string {
 	return s.Reference
 }
 
-// envelope fetches the signature that an OCI manifest of a referrer names. It is nil for one that
-// holds something else.
+// envelope fetches the signature that the OCI manifest of a referrer names; nil if the referrer is
+// not a signature.
 func (m *Machine) envelope(ctx context.Context, raw []byte) ([]byte, error) {
 	if len(raw) > maxManifest {
 		return nil, nil
@@ -109,8 +111,8 @@ func (m *Machine) envelope(ctx context.Context, raw []byte) ([]byte, error) {
 	return m.document(ctx, referrer.Layers[0])
 }
 
-// expected returns the reference that the machine must have been signed for. One that is pulled by
-// its digest may have any tag of the repository.
+// expected returns the reference that the machine must be signed for. A machine that is pulled by
+// digest may be signed for any tag of the repository.
 func (o *Options) expected(ref name.Reference) name.Reference {
 	if o.PublishedAs != nil {
 		return o.PublishedAs
@@ -126,13 +128,13 @@ func isFor(s *provenance.Signed, ref name.Reference) bool {
 	return err == nil && signedFor.Context().Name() == ref.Context().Name()
 }
 
-// line is the line of serials of a pulled machine.
+// line returns the series of serials that a pulled machine belongs to.
 func line(s *provenance.Signed, ref name.Reference) serials.Line {
 	return serials.Line{Of: ref.Context().Name(), Key: s.By.ID()}
 }
 
-// Remember notes the machine's serial, so that no older one is accepted any more. Without a key
-// nothing was proven, and nothing is noted.
+// Remember stores the machine's serial, so that lower ones are rejected from now on. Without a key
+// it does nothing.
 func (m *Machine) Remember(key dsse.PublicKey) error {
 	if key == nil || m.signed == nil {
 		return nil

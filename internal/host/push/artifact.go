@@ -1,6 +1,6 @@
-// Package push is the computer's part of installing a machine on a phone: it sends the runner, the
-// version's content, of which only what the phone has not, and secrets. What the two sides say to
-// each other is package pushapi's, what the phone does package receive's.
+// Package push is the computer's side of installing a machine on a phone: it sends the runner, the
+// chunks of the version that the phone does not have, and secrets. Package pushapi has the
+// protocol, package receive the phone's side.
 package push
 
 import (
@@ -18,18 +18,17 @@ import (
 	"github.com/sovereign-sql/sov/internal/chunk"
 )
 
-// An Artifact is a built machine, verified and cut into chunks: what is to be known of it to send
-// it to any phone.
+// An Artifact is a built machine, verified and cut into chunks, ready to be sent to phones.
 type Artifact struct {
 	*installed.Artifact
-	// Signed is what the signature says, which is valid; whether its key is trusted is the phone's
-	// to decide. Nil: it is not signed, or by a sov that knew no serials.
+	// Signed is the statement of the signature, which is valid; the phone decides whether it trusts
+	// the key. Nil: it is not signed, or by a version of sov without serials.
 	Signed *provenance.Signed
-	// AllowDowngrade asks the phone to take a signed version that is older than one before.
+	// AllowDowngrade makes the phone accept a signed version that is older than one before.
 	AllowDowngrade bool
 
 	files []file
-	data  []int64 // of each file: bytes in chunks that are not zeros
+	data  []int64 // of each file: bytes in chunks other than zeros
 }
 
 type file struct {
@@ -38,7 +37,7 @@ type file struct {
 	chunks chunk.List
 }
 
-// Size is how many bytes the files have that travel, holes included.
+// Size returns the size of the files that are sent, in bytes, including holes.
 func (a *Artifact) Size() int64 {
 	var n int64
 	for _, f := range a.files {
@@ -47,8 +46,8 @@ func (a *Artifact) Size() int64 {
 	return n
 }
 
-// Open reads the artifact in a folder, compares its files with its manifest and cuts them. report
-// is told how many bytes were read of how many.
+// Open reads the artifact in a folder, checks its files against its manifest and cuts them into
+// chunks. report is called with the bytes read so far and their total.
 func Open(ctx context.Context, dir string, report func(done, total int64)) (*Artifact, error) {
 	loaded, err := installed.Load(dir)
 	if err != nil {
@@ -84,7 +83,7 @@ func Open(ctx context.Context, dir string, report func(done, total int64)) (*Art
 	return a, nil
 }
 
-// cut reads a file and keeps its chunks.
+// cut cuts a file into chunks and stores their list.
 func (f *file) cut(each func(chunk.Chunk) error) error {
 	src, err := os.Open(f.path)
 	if err != nil {

@@ -11,34 +11,34 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/pushapi"
 )
 
-// A base is a file that the phone has.
+// A base is a file on the phone whose chunks can be used.
 type base struct {
 	pushapi.Base
 	chunks chunk.List
 }
 
-// A step is an instruction for a file, and where the bytes of Data are in it.
+// A step is an instruction for a file, with the offset of the bytes of Data in it.
 type step struct {
 	pushapi.Instruction
 	at int64
 }
 
-// A plan is how the phone makes an artifact's files.
+// A plan lists the instructions by which the phone makes an artifact's files.
 type plan struct {
 	steps [][]step // of each file
-	data  int64    // bytes that travel, before they are compressed
-	kept  int64    // bytes that have come in an earlier push
+	data  int64    // bytes that are sent, before compression
+	kept  int64    // bytes received in an earlier push
 }
 
-// place is where the phone has a chunk.
+// A place is a chunk's file and offset on the phone.
 type place struct {
 	base   int
 	offset int64
 	size   int
 }
 
-// newPlan decides where each chunk comes from: from what has come of the file before, where that is
-// its beginning; else from a file of the phone's; else from here.
+// newPlan decides where each chunk comes from: from the part of the file that an earlier push sent,
+// if that is its beginning; else from another file on the phone; else from this computer.
 func newPlan(a *Artifact, bases []base) *plan {
 	p := &plan{}
 	keep := make([]int, len(a.files)) // chunks
@@ -49,7 +49,7 @@ func newPlan(a *Artifact, bases []base) *plan {
 			k := common(a.files[b.Part-1].chunks, chunks)
 			keep[b.Part-1] = k
 			if k > 0 {
-				chunks = chunks[:k] // what is behind gives way
+				chunks = chunks[:k] // the rest is discarded
 			}
 		}
 		var offset int64
@@ -66,7 +66,7 @@ func newPlan(a *Artifact, bases []base) *plan {
 	return p
 }
 
-// common is how many chunks two lists begin with in common.
+// common returns the length of the common prefix of two lists, in chunks.
 func common(a, b chunk.List) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n].Equal(b[n]) {
@@ -102,7 +102,7 @@ func (p *plan) file(f file, keep int, have map[chunk.Name]place) []step {
 	return steps
 }
 
-// follows tells whether two steps can be one.
+// follows reports whether two steps can be merged.
 func follows(a, b step) bool {
 	if a.Op != b.Op {
 		return false
@@ -116,7 +116,7 @@ func follows(a, b step) bool {
 	return true
 }
 
-// write sends the plan's instructions. sent is told of bytes of Data.
+// write sends the plan's instructions. sent is called with the number of bytes of Data sent.
 func (p *plan) write(ctx context.Context, w io.Writer, files []file, sent func(int64)) error {
 	b := bufio.NewWriterSize(w, 256<<10)
 	for i, f := range files {
@@ -155,7 +155,7 @@ func writeFile(ctx context.Context, w io.Writer, f file, steps []step, sent func
 	return nil
 }
 
-// A sourceError is what cannot be read on this computer: the phone has no part in it.
+// A sourceError is an error of reading a file on this computer.
 type sourceError struct{ error }
 
 func (e sourceError) Unwrap() error { return e.error }

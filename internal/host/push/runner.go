@@ -15,22 +15,22 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/release"
 )
 
-// A Runner is the sov-runner that this computer has for phones.
+// A Runner is the sov-runner to install on phones.
 type Runner struct {
 	Program func(ctx context.Context, arch string) ([]byte, error) // for an architecture
-	Release string                                                 // of sov; what is no release has no place in their order, and replaces any
-	GoBack  bool                                                   // it also replaces one of a newer release
+	Release string                                                 // of sov; a build that is not a release replaces any other
+	GoBack  bool                                                   // also replace one of a newer release
 }
 
 // A Replacement is what EnsureRunner did.
 type Replacement struct {
-	Changed bool   // there was another sov-runner, or none that runs
-	Before  string // the release of that other, or that it is none's; empty: there was none
+	Changed bool   // there was another sov-runner, or none that works
+	Before  string // the release of the other, or that it is not a release; empty: there was none
 }
 
-// EnsureRunner makes r the phone's sov-runner. The old one stays in place until the new one has run
-// on the phone. One of a newer release may have left what an older one does not read, and is not
-// replaced unless that is meant.
+// EnsureRunner installs r on the phone unless it is there. The old one is replaced only after the
+// new one has run on the phone. A newer release is replaced only with r.GoBack: it may have written
+// files that the older one cannot read.
 func EnsureRunner(ctx context.Context, p device.Phone, r Runner) (Replacement, error) {
 	var done Replacement
 	answer, err := device.Output(ctx, p, "uname", "-m")
@@ -73,13 +73,13 @@ func EnsureRunner(ctx context.Context, p device.Phone, r Runner) (Replacement, e
 	return done, p.Run(ctx, device.Command{Args: []string{"sh", "-c", `mv -f "$1" "$2" && sync`, "sh", fresh, runner}})
 }
 
-// versionOf is what a runner of this content calls its version: see cmd/sov-runner.
+// versionOf returns the version that a runner with this content prints, see cmd/sov-runner.
 func versionOf(content []byte) string {
 	sum := sha256.Sum256(content)
 	return fmt.Sprintf("sha256:%x", sum[:8])
 }
 
-// runnerVersion asks a runner for its version. One that is not there, or does not run, has none.
+// runnerVersion runs a runner to get its version; empty if it is missing or does not run.
 func runnerVersion(ctx context.Context, p device.Phone, program string) runnerapi.Version {
 	var v runnerapi.Version
 	answer, err := device.Output(ctx, p, program, "version", "--json")

@@ -13,16 +13,16 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
-// SendSecrets gives a machine on a phone its secrets, by name, in a folder that is root's alone,
-// and returns the names of those that were not there or had another value. Others that are there
-// stay. A value travels as the content of a file: it is in no argument.
+// SendSecrets writes a machine's secrets, by name, to a folder of the phone that only root can
+// read, and returns the names of those that were new or changed. Other secrets there are kept.
+// Values are sent as file content, never as arguments.
 func SendSecrets(ctx context.Context, p device.Phone, vm string, secrets map[string][]byte) (changed []string, err error) {
 	places, err := p.Root().VM(vm)
 	if err != nil || len(secrets) == 0 {
 		return nil, err
 	}
 	dir := places.Secrets()
-	// The folder above as well: it is made with the first machine's.
+	// Protect the parent folder as well: it is created with the first machine's folder.
 	prepare := device.Command{Args: []string{"sh", "-c", `umask 077 && mkdir -p "$1" && chmod 700 "$1" "$2"`, "sh", dir, path.Dir(dir)}}
 	if err := p.Run(ctx, prepare); err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func SendSecrets(ctx context.Context, p device.Phone, vm string, secrets map[str
 	return changed, nil
 }
 
-// ReadSecret returns a secret that a machine on a phone has been given; nil where it has none.
+// ReadSecret returns a secret of a machine on a phone; nil if it is not set.
 func ReadSecret(ctx context.Context, p device.Phone, vm, name string) ([]byte, error) {
 	has, err := HasSecret(ctx, p, vm, name)
 	if err != nil || !has {
@@ -60,7 +60,7 @@ func ReadSecret(ctx context.Context, p device.Phone, vm, name string) ([]byte, e
 	return device.ReadFile(ctx, p, path.Join(places.Secrets(), name))
 }
 
-// HasSecret reports whether a machine on a phone has been given a secret.
+// HasSecret reports whether a machine on a phone has a secret.
 func HasSecret(ctx context.Context, p device.Phone, vm, name string) (bool, error) {
 	places, err := p.Root().VM(vm)
 	if err != nil {

@@ -27,56 +27,56 @@ type Phase string
 
 // Phases, in their order.
 const (
-	Comparing Phase = "compare" // the phone says what it has
+	Comparing Phase = "compare" // the phone sends the list of its chunks
 	Sending   Phase = "send"    // Done and Total count content, before it is compressed
-	Verifying Phase = "verify"  // the phone reads back what it has written
+	Verifying Phase = "verify"  // the phone reads back and checks what it has written
 )
 
-// Progress is how far a push is.
+// Progress is the progress of a push.
 type Progress struct {
 	Phase       Phase
 	Done, Total int64 // bytes
-	Sent        int64 // bytes that have left this computer
+	Sent        int64 // bytes sent by this computer
 }
 
-// A Result is what a push did.
+// A Result describes a finished push.
 type Result struct {
 	Slot      string  `json:"slot"`
-	Unchanged bool    `json:"unchanged"` // the phone had this version, whole, as its current one
+	Unchanged bool    `json:"unchanged"` // this was already the phone's current version
 	Size      int64   `json:"size"`      // bytes of the version's files
-	Content   int64   `json:"content"`   // bytes of them that the phone had not
-	Resumed   int64   `json:"resumed"`   // bytes that an interrupted push had brought
-	Sent      int64   `json:"sent"`      // bytes that left this computer, compressed, with all that was said
-	Received  int64   `json:"received"`  // bytes that the phone answered
+	Content   int64   `json:"content"`   // bytes of them that the phone did not have
+	Resumed   int64   `json:"resumed"`   // bytes that an interrupted push had sent
+	Sent      int64   `json:"sent"`      // bytes sent, compressed, including the protocol
+	Received  int64   `json:"received"`  // bytes received from the phone
 	Seconds   float64 `json:"seconds"`
-	PhoneCPU  float64 `json:"phone_cpu"` // seconds of the phone's processors
+	PhoneCPU  float64 `json:"phone_cpu"` // processor time on the phone, in seconds
 }
 
 const (
-	// silence is how long nothing may pass in either direction: a phone that syncs to slow storage
-	// says nothing meanwhile.
+	// silence is the idle timeout of the connection: a phone sends nothing while it syncs to slow
+	// storage.
 	silence = 2 * time.Minute
-	// window of the compressor, in bytes: what the phone's side allows for (package receive) and
-	// has memory for.
+	// window is the compressor's window, in bytes: the maximum of the phone's side (package
+	// receive), which limits its memory.
 	window = 4 << 20
-	// maxBases and maxChunks bound what the phone may say it has.
+	// maxBases and maxChunks bound the phone's lists of chunks.
 	maxBases  = 64
 	maxChunks = 1 << 26
 )
 
-// Send installs a version on a phone whose runner fits this program, see EnsureRunner. report may
-// be called from several goroutines, one after the other.
+// Send installs a version on a phone, whose runner must be of this version of sov, see
+// EnsureRunner. report is called from several goroutines, but not concurrently.
 func Send(ctx context.Context, p device.Phone, a *Artifact, report func(Progress)) (*Result, error) {
 	r, err := send(ctx, p, a, false, report)
 	refusal := &pushapi.Refusal{}
 	if errors.As(err, &refusal) && refusal.Code == pushapi.CodeDigest {
-		// Something on the phone is not what its notes say: have it read everything.
+		// The phone's lists of chunks are wrong: make it read all files again.
 		r, err = send(ctx, p, a, true, report)
 	}
 	return r, err
 }
 
-// send is one conversation.
+// send is one session of the protocol.
 func send(ctx context.Context, p device.Phone, a *Artifact, fresh bool, report func(Progress)) (*Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -90,7 +90,7 @@ func send(ctx context.Context, p device.Phone, a *Artifact, fresh bool, report f
 			Args:  []string{p.Root().Runner(), "receive", a.Manifest.Name, "--root", string(p.Root())},
 			Stdin: toPhone, Stdout: fromPhone, Limit: device.NoLimit, Idle: silence,
 		})
-		// The reader of the other side learns that there is none.
+		// Close the pipe, so that the other side does not block.
 		why := err
 		if why == nil {
 			why = io.ErrUnexpectedEOF
@@ -114,7 +114,7 @@ func send(ctx context.Context, p device.Phone, a *Artifact, fresh bool, report f
 		refusal.Text = printable(refusal.Text)
 		return nil, fmt.Errorf("%s: %w", p.Name(), refusal)
 	}
-	// A conversation breaks off for a reason that the transport knows better.
+	// The transport knows better why the session broke.
 	if lost := new(device.LostError); errors.As(runErr, &lost) {
 		return nil, fmt.Errorf("%w. The received data is kept: push again to resume", runErr)
 	}
@@ -124,7 +124,7 @@ func send(ctx context.Context, p device.Phone, a *Artifact, fresh bool, report f
 	return nil, fmt.Errorf("%s: %w", p.Name(), err)
 }
 
-// printable is what a phone says without what a terminal would obey.
+// printable removes control characters from a text of the phone.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r != '\n' && !unicode.IsPrint(r) {
@@ -153,7 +153,7 @@ func (c *counted) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// A session is one conversation with a phone.
+// A session is one run of the protocol with a phone.
 type session struct {
 	*Artifact
 	fresh          bool
@@ -176,7 +176,7 @@ func (s *session) converse(ctx context.Context) (*Result, error) {
 		return s.result(done, &plan{}), nil
 	}
 	p := newPlan(s.Artifact, bases)
-	// What the phone says meanwhile is read, or it could not go on saying it.
+	// Read the phone's messages while sending: it would block otherwise.
 	type answer struct {
 		done *pushapi.Done
 		err  error
@@ -191,7 +191,7 @@ func (s *session) converse(ctx context.Context) (*Result, error) {
 	if errors.As(sending, new(sourceError)) {
 		return nil, sending
 	}
-	if sending != nil { // the phone may have said why
+	if sending != nil { // the phone may have sent the reason
 		moment, cancel := context.WithTimeout(ctx, lastWords)
 		defer cancel()
 		patience = moment.Done()
@@ -209,7 +209,7 @@ func (s *session) converse(ctx context.Context) (*Result, error) {
 	return nil, errors.Join(sending, ctx.Err())
 }
 
-// lastWords is how long a phone that takes nothing any more may take to say why.
+// lastWords is how long to wait for the reason from a phone that stopped reading.
 const lastWords = 5 * time.Second
 
 func (s *session) result(d *pushapi.Done, p *plan) *Result {
@@ -217,7 +217,7 @@ func (s *session) result(d *pushapi.Done, p *plan) *Result {
 		Sent: s.sent.Load(), Received: s.received.Load(), PhoneCPU: d.CPU, Seconds: time.Since(s.begun).Seconds()}
 }
 
-// greet learns who the phone is and offers the version.
+// greet exchanges greetings and offers the version.
 func (s *session) greet() error {
 	if err := s.conn.Accept(); err != nil {
 		return err
@@ -251,7 +251,7 @@ func (s *session) greet() error {
 	return s.conn.SendOffer(offer)
 }
 
-// bases learns what the phone has, or that it has everything.
+// bases reads the phone's lists of chunks, or its answer that it has the version already.
 func (s *session) bases() ([]base, *pushapi.Done, error) {
 	var out []base
 	var list bytes.Buffer
@@ -309,7 +309,7 @@ func (s *session) bases() ([]base, *pushapi.Done, error) {
 	}
 }
 
-// progress passes on what the phone has verified.
+// progress reports the bytes that the phone has verified.
 func (s *session) progress(payload []byte, p Phase) error {
 	var now pushapi.Progress
 	if err := pushapi.Decode(payload, &now); err != nil {
@@ -321,7 +321,7 @@ func (s *session) progress(payload []byte, p Phase) error {
 	return nil
 }
 
-// stream sends what the phone needs.
+// stream sends the plan, compressed.
 func (s *session) stream(ctx context.Context, p *plan) error {
 	w, err := zstd.NewWriter(s.conn.Writer(pushapi.KindData), zstd.WithWindowSize(window), zstd.WithEncoderLevel(zstd.SpeedDefault))
 	if err != nil {
@@ -335,7 +335,7 @@ func (s *session) stream(ctx context.Context, p *plan) error {
 		s.report(now)
 	})
 	if err != nil {
-		w.Reset(nil) // nothing more is to be sent
+		w.Reset(nil) // discard what is buffered
 		return err
 	}
 	if err := w.Close(); err != nil {
@@ -344,7 +344,7 @@ func (s *session) stream(ctx context.Context, p *plan) error {
 	return s.conn.WriteFrame(pushapi.KindEnd, nil)
 }
 
-// answer reads what the phone says to the end of the conversation.
+// answer reads the phone's messages until the end of the session.
 func (s *session) answer() (*pushapi.Done, error) {
 	for {
 		kind, payload, err := s.conn.ReadFrame()

@@ -82,8 +82,8 @@ func (vm *VM) run(command *exec.Cmd, started chan<- error, complaint *bytes.Buff
 // SocketPair returns a connected pair of stream sockets, one end for this process and one for a
 // program that it starts, for example QEMU.
 func SocketPair(name string) (ours net.Conn, theirs *os.File, err error) {
-	// A process that is started between the two, such as another QEMU, would hold the sockets, and
-	// with them the end of this one's.
+	// A process started between socketpair and close-on-exec, such as another QEMU, would inherit
+	// the sockets, and the other end would not see them closed.
 	syscall.ForkLock.RLock()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err == nil {
@@ -173,12 +173,12 @@ func (vm *VM) Resume(ctx context.Context) error {
 	return err
 }
 
-// BlockErrors yields requests to disks that failed. Machines of which nobody reads it are paused
-// and told all the same.
+// BlockErrors returns the channel of failed disk requests. The machine is paused and the error
+// logged even if the channel is not read.
 func (vm *VM) BlockErrors() <-chan BlockError { return vm.monitor.blockErrors }
 
-// ResizeDisk makes a disk of the running machine, by its place in Machine.Disks, and its image one
-// of size bytes. The guest's kernel is notified.
+// ResizeDisk resizes a disk of the running machine, by its index in Machine.Disks, and its image to
+// size bytes. The guest's kernel is notified.
 func (vm *VM) ResizeDisk(ctx context.Context, disk int, size int64) error {
 	_, err := vm.monitor.execute(ctx, "block_resize", map[string]any{"device": DiskName(disk), "size": size})
 	return err

@@ -114,8 +114,8 @@ func (r *Report) provenance(dir string, key dsse.PublicKey) error {
 	return nil
 }
 
-// uncovered notes what lies beside the artifact's files: other forms of it, for instance, or what
-// somebody has put there.
+// uncovered reports files in the folder that the manifest does not list, such as other forms of the
+// artifact.
 func (r *Report) uncovered(m *manifest.Manifest) error {
 	names, err := built.Files(r.Dir)
 	for _, name := range names {

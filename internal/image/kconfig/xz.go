@@ -166,9 +166,9 @@ func undoX86(b []byte) {
 		address := binary.LittleEndian.Uint32(operand)
 		for {
 			address -= uint32(i + instruction)
-			// The operand of a previous possible instruction overlaps this one's. The overlapping
-			// byte must not become a sign byte, because the encoder would not have converted it
-			// then.
+			// The operand of a previous possible instruction overlaps the operand of this one. The
+			// overlapping byte must not become a sign byte, because the encoder would not have
+			// converted it then.
 			shift := 8 * bits.Len(seen)
 			if shift == 0 || !isSignByte(byte(address>>(24-shift))) {
 				break

@@ -20,7 +20,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 )
 
-// Noise returns n bytes that nobody can foresee, the same for a seed.
+// Noise returns n incompressible bytes, the same for the same seed.
 func Noise(n int, seed uint64) []byte {
 	b := make([]byte, n)
 	var key [32]byte

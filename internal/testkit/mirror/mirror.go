@@ -32,9 +32,8 @@ type Options struct {
 	// "alpine-minirootfs-VERSION-ARCH.tar.gz". Empty, or without the one
 	// for an architecture, the base is made of Debian's busybox.
 	Fixtures string
-	// Listen is the address to listen on; empty is a free port on
-	// 127.0.0.1. It must be one of the loopback interface: whoever can
-	// reach a mirror can ask it anything.
+	// Listen is the address to listen on; empty is a free port on 127.0.0.1. It must be a loopback
+	// address: a mirror answers every client.
 	Listen string
 	// Add names further packages of Debian that the repository is to have, under their names;
 	// extensions of PostgreSQL under Alpine's. The libraries that their programs link to come
@@ -72,8 +71,8 @@ func Start(ctx context.Context, o Options) (*Mirror, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the mirror: %w", err)
 	}
-	// Whether the address is free is known before the contents are fetched, but nobody is kept
-	// waiting there for an answer.
+	// Check that the address is free before the contents are fetched, without listening on it
+	// meanwhile.
 	probe, err := listen(ctx, o.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("start the mirror: %w", err)

@@ -31,11 +31,9 @@ type repackager struct {
 	needed   map[string]string // soname to a file's apk that needs it
 }
 
-// repackage makes the apks from the packages in folders, one for each release
-// of Debian. All that the first has is taken; of the others, their PostgreSQL
-// and the libraries that it links to where the first has none of that name, so
-// that there is one libc, the first one's. The apks are in the order of their
-// names.
+// repackage makes apks from the packages in folders, one for each release of Debian. It takes all
+// packages of the first release, and of the others PostgreSQL and those of its libraries whose name
+// the first does not have, so that the only libc is that of the first. The apks are sorted by name.
 func repackage(ctx context.Context, dirs []string, a arch.Arch, added []string) ([]*apkbuild.Package, error) {
 	r := &repackager{
 		arch: a, added: added, debs: map[string]*deb{}, beside: map[string]int{}, queued: map[string]bool{},

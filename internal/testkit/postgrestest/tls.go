@@ -25,7 +25,7 @@ func TLS(t *testing.T) string {
 	return "ssl = on\n" + Certificate(OwnFile(t, "server.pem", Pair(t)))
 }
 
-// Pair makes a certificate that nobody has signed but itself, and its key, in PEM.
+// Pair makes a self-signed certificate and its key, in PEM.
 func Pair(t *testing.T) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -43,8 +43,8 @@ func Certificate(file string) string {
 	return fmt.Sprintf("ssl_cert_file = '%s'\nssl_key_file = '%[1]s'\n", file)
 }
 
-// OwnFile makes a file that the server, and nobody else, reads. Start skips a test where there can
-// be no such file.
+// OwnFile makes a file that only the server can read. Start skips a test where there can be no such
+// file.
 func OwnFile(t *testing.T, name string, content []byte) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pg") // not t.TempDir: postgres has to pass

@@ -90,9 +90,9 @@ const hostile = `services:
     directories: [{path: /run/hostile}]
 `
 
-// Hostile is the sql recipe's artifact with a hostile service in it. Its control server would be at
-// the discard port of the machine's host, where nobody answers: the tests do not bother Tailscale's
-// own.
+// Hostile returns the sql recipe's artifact with a hostile service in it. Its control server is the
+// discard port of the machine's host, which does not answer, so that the tests do not reach
+// Tailscale's.
 func Hostile(t testing.TB) string {
 	t.Helper()
 	return OnTailnet(t, "arm64", "hostile", "http://192.168.100.1:9", hostile)

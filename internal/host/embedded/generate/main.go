@@ -1,7 +1,6 @@
-// Command generate builds the programs that sov carries, for every architecture, and leaves them
-// compressed in ../bin. Its output depends on the sources and the Go toolchain alone, so that two
-// machines make the same sov; where $SOV_VERSION names a release, on that as well: sov-runner tells
-// it.
+// Command generate builds the embedded programs for every architecture and writes them, compressed,
+// to ../bin. Its output depends only on the sources, the Go toolchain and, for a release,
+// $SOV_VERSION, which sov-runner reports, so that two computers build the same sov.
 package main
 
 import (
@@ -29,7 +28,7 @@ func main() {
 	}
 }
 
-// root is the module's folder, seen from the one where `go generate` starts this program.
+// root is the module's folder, relative to the folder in which `go generate` runs this program.
 const root = "../../.."
 
 func generate(name, arch string) error {
@@ -54,8 +53,8 @@ func generate(name, arch string) error {
 	return replace(filepath.Join("bin", name+"-"+arch+".zst"), encoder.EncodeAll(raw, nil))
 }
 
-// replace writes a file only when its content changes, so that an unchanged program recompiles
-// nothing.
+// replace writes a file only if its content changes, so that an unchanged program does not cause
+// recompilation.
 func replace(path string, content []byte) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
 		return nil
