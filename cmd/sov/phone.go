@@ -141,7 +141,7 @@ func keyID(text string) (string, error) {
 
 // askTrust asks a person at the terminal whether a phone is to take only versions of a key.
 func askTrust(c *cobra.Command, in io.Reader, phone string, key dsse.PublicKey) (bool, error) {
-	fmt.Fprintf(c.ErrOrStderr(), "%s accepts versions from anyone. Accept only versions signed by key %.16s… from now on? [y/N] ", terminal.Harmless(phone), key.ID())
+	fmt.Fprintf(c.ErrOrStderr(), "%s accepts versions from any source. Accept only versions signed by key %.16s… from now on? [y/N] ", terminal.Harmless(phone), key.ID())
 	line, err := unlessDone(c.Context(), func() ([]byte, error) { return readLine(in) })
 	if err != nil && !errors.Is(err, io.EOF) {
 		return false, err

@@ -196,7 +196,7 @@ func first() (int, error) {
 	attr := &syscall.ProcAttr{Dir: p.Dir, Env: lastOf(p.Env), Files: []uintptr{0, 1, 2}, Sys: p.attributes()}
 	pid, err := syscall.ForkExec(p.Path, append([]string{p.Path}, p.Args...), attr)
 	if err != nil {
-		return 0, fmt.Errorf("run %s as nobody: %w", p.Path, err)
+		return 0, fmt.Errorf("run %s without privileges: %w", p.Path, err)
 	}
 	unix.Close(reportFile) // from here on it is the program that fails
 	return reap(pid), nil

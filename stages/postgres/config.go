@@ -175,17 +175,17 @@ func (a access) hba(r *recipe.Recipe) (string, error) {
 	b.WriteString("# The init sets the password of postgres through the local socket.\n")
 	fmt.Fprintf(&b, "local  all  postgres  peer map=%s\n", identMap)
 	if r.Postgres.Pooled() {
-		fmt.Fprintf(&b, "\n# The pooler looks up who logs in to it.\nlocal  all  %s  peer map=%s\n", recipe.PgBouncer, identMap)
+		fmt.Fprintf(&b, "\n# The pooler reads the verifiers of roles that log in to it.\nlocal  all  %s  peer map=%s\n", recipe.PgBouncer, identMap)
 	}
-	b.WriteString("\n# Services of this machine come as roles of their own, with a password.\nlocal  all  all  scram-sha-256\n")
+	b.WriteString("\n# Services of this machine log in as their own roles, with a password.\nlocal  all  all  scram-sha-256\n")
 	if r.Postgres.Superuser == recipe.SuperuserHost { // the first line that matches a connection decides
-		b.WriteString("\n# The superuser comes from the host only.\n")
+		b.WriteString("\n# The superuser may log in only from the host.\n")
 		for _, address := range host {
 			fmt.Fprintf(&b, "%s  all  postgres  %s  scram-sha-256\n", fromHost, address)
 		}
 		b.WriteString("host  all  postgres  all  reject\n")
 	}
-	b.WriteString("\n# Everybody else comes over a network, with a password that never travels.\n")
+	b.WriteString("\n# Other clients connect over a network, with a password that is never sent.\n")
 	if a.tls && len(host) > 0 {
 		if !a.standalone {
 			for _, address := range host {

@@ -22,14 +22,14 @@ func TestStandaloneAccess(t *testing.T) {
 		want := `# The init sets the password of postgres through the local socket.
 local  all  postgres  peer map=sov
 
-# Services of this machine come as roles of their own, with a password.
+# Services of this machine log in as their own roles, with a password.
 local  all  all  scram-sha-256
 
-# The superuser comes from the host only.
+# The superuser may log in only from the host.
 hostssl  all  postgres  samenet  scram-sha-256
 host  all  postgres  all  reject
 
-# Everybody else comes over a network, with a password that never travels.
+# Other clients connect over a network, with a password that is never sent.
 host  all  all  samehost  scram-sha-256
 
 # What leaves the machine's host is encrypted.

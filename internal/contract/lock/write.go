@@ -13,8 +13,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-const heading = `# What sov takes for its recipes, down to the byte. Written by sov build; commit it.
-# sov build RECIPE --update-lock resolves anew.
+const heading = `# The exact inputs of recipes, pinned by digest. Written by sov build; commit it.
+# sov build RECIPE --update-lock resolves again.
 `
 
 // Encode returns the content of a lock file: YAML with one line for each pin, so that a change of a

@@ -17,7 +17,7 @@ type Pooler struct {
 const poolerSQL = `BEGIN;
 DO $$ BEGIN
 	IF EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '%[2]s' AND nspowner <> 'postgres'::pg_catalog.regrole) THEN
-		RAISE 'the schema %[2]s belongs to somebody else: rename it';
+		RAISE 'the schema %[2]s belongs to another role: rename it';
 	END IF;
 END $$;
 CREATE SCHEMA IF NOT EXISTS %[1]s;

@@ -351,7 +351,7 @@ func TestRoom(t *testing.T) {
 		io.CopyN(files, zeros{}, large.Size)
 		w.CloseWithError(files.Close())
 	}()
-	if _, err := Extract(r, []string{"/data/a"}, dir); err == nil || !strings.Contains(err.Error(), "no room") {
+	if _, err := Extract(r, []string{"/data/a"}, dir); err == nil || !strings.Contains(err.Error(), "too little space") {
 		t.Errorf("%v", err)
 	}
 	r.Close()

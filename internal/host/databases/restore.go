@@ -27,7 +27,7 @@ func Restore(ctx context.Context, s *fleet.Site, name string, a *Archive, chosen
 		}
 		in.Close()
 	}()
-	defer out.CloseWithError(errors.New("nobody reads it any more"))
+	defer out.CloseWithError(errors.New("the reader is closed"))
 	events, answers := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {

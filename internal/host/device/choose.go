@@ -108,7 +108,7 @@ func (c Choice) named(name string, list func() ([]Device, error)) (Phone, string
 			continue
 		}
 		if !d.Usable() {
-			return nil, "", fmt.Errorf("%s: it is %s: %s", d.Serial, d.State, d.advice())
+			return nil, "", fmt.Errorf("%s: %s: %s", d.Serial, d.fault(), d.advice())
 		}
 		return ADB(c.ADB, d.Serial), "adb:" + d.Serial, nil
 	}
@@ -157,7 +157,7 @@ func (c Choice) attached(ctx context.Context) ([]Phone, error) {
 	case len(usable) == 0:
 		var faults []error
 		for _, d := range devices {
-			faults = append(faults, fmt.Errorf("%s: it is %s: %s", d.Serial, d.State, d.advice()))
+			faults = append(faults, fmt.Errorf("%s: %s: %s", d.Serial, d.fault(), d.advice()))
 		}
 		return nil, errors.Join(faults...)
 	case c.All && len(usable) < len(devices):

@@ -33,6 +33,14 @@ func (d Device) String() string {
 	return text
 }
 
+// fault returns the reason why a device cannot be used.
+func (d Device) fault() string {
+	if d.State == "no permissions" {
+		return "adb has no permission to open it"
+	}
+	return "it is " + d.State
+}
+
 // advice returns what to do about a device that cannot be used.
 func (d Device) advice() string {
 	switch d.State {

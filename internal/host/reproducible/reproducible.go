@@ -35,7 +35,7 @@ var rebuilds = []struct {
 // Check builds twice from nothing, and compares the two results with each other and with dir, the
 // artifact of the build before. Downloads are fetched once.
 func Check(ctx context.Context, o stages.Options, dir string) (report *Report, err error) {
-	work, err := os.MkdirTemp("", "sov-anew-")
+	work, err := os.MkdirTemp("", "sov-reproduce-")
 	if err != nil {
 		return nil, err
 	}
