@@ -8,8 +8,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/arch"
 )
 
-// firmware is UEFI for QEMU's boards, in one file with its variables, by the package that has it
-// and the places where distributions put it.
+// firmware lists, by architecture, the Debian package and the usual paths of UEFI firmware for
+// QEMU's boards, code and variables in one file.
 var firmware = map[string]struct {
 	packet string
 	paths  []string
@@ -18,11 +18,11 @@ var firmware = map[string]struct {
 	arch.ARM64: {"qemu-efi-aarch64", []string{"/usr/share/qemu-efi-aarch64/QEMU_EFI.fd", "/usr/share/edk2/aarch64/QEMU_EFI.fd"}},
 }
 
-// FirmwarePackage is the Debian package that has UEFI for an architecture.
+// FirmwarePackage returns the Debian package with UEFI firmware for an architecture.
 func FirmwarePackage(goArch string) string { return firmware[goArch].packet }
 
-// FindFirmware returns the path of UEFI for an architecture, which starts a disk image, or an error
-// that says how to install it.
+// FindFirmware returns the path of UEFI firmware for an architecture, which starts a disk image, or
+// an error that says how to install it.
 func FindFirmware(goArch string) (string, error) {
 	known := firmware[goArch]
 	for _, path := range known.paths {

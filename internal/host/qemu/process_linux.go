@@ -2,8 +2,8 @@ package qemu
 
 import "syscall"
 
-// attributes keep the terminal's signals from QEMU, so that Ctrl-C is the caller's to handle, and
-// end it with its parent, however that dies.
+// attributes put QEMU in its own process group, so that only the caller gets the terminal's
+// signals, and kill it when its parent dies.
 func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -4,5 +4,6 @@ package qemu
 
 import "syscall"
 
-// attributes keep the terminal's signals from QEMU, so that Ctrl-C is the caller's to handle.
+// attributes put QEMU in its own process group, so that only the caller gets the terminal's
+// signals.
 func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

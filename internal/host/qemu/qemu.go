@@ -1,10 +1,9 @@
 // Package qemu runs a virtual machine on this computer in QEMU, with the devices that crosvm gives
 // it on a phone: virtio disks in a fixed order, one virtio network interface, a virtio console
-// (hvc0). It starts the program, talks to it over QMP (QEMU's machine protocol) and ends it; what
-// runs inside is the caller's business.
+// (hvc0). It starts QEMU, controls it over QMP (QEMU's machine protocol) and ends it.
 //
-// QEMU's process belongs to the caller's: it takes no signals from the terminal, dies with its
-// parent on Linux, and leaves no socket or file behind.
+// QEMU gets no signals from the terminal, is killed with its parent process on Linux, and leaves no
+// socket or file behind.
 package qemu
 
 import (
@@ -32,10 +31,10 @@ type Machine struct {
 	CPUs      int
 	Disks     []Disk    // vda, vdb, … in this order
 	Network   Network   // the one interface
-	Console   io.Writer // takes what the guest writes to hvc0, or with Firmware to the board's serial port; nil discards it. Not with Ports
+	Console   io.Writer // receives the guest's output on hvc0, or on the board's serial port with Firmware; nil discards it. Not with Ports
 	Ports     []Port    // in place of Console: consoles hvc0, hvc1, … in this order, and the board's serial port
-	Channels  []Channel // devices of the guest that are streams to this computer
-	Panics    bool      // the guest has a device by which its kernel says that it panics, see VM.Panicked
+	Channels  []Channel // virtio-serial ports, in addition to the consoles
+	Panics    bool      // add a pvpanic device, see VM.Panicked
 	Clock     time.Time // what the guest's clock chip shows at power-on; zero is the present
 	KVM       bool      // run on the host's processor instead of emulating one; needs a host of the guest's architecture
 }
@@ -43,7 +42,7 @@ type Machine struct {
 // A Disk is a raw image attached as a virtio block device.
 type Disk struct {
 	Path     string
-	File     *os.File // in place of Path: the image, open for what the guest may do
+	File     *os.File // in place of Path: the image, opened with the guest's access mode
 	ReadOnly bool
 }
 
@@ -53,23 +52,23 @@ type Port struct {
 	Socket *os.File // an end of a stream socket pair, which the caller closes; the other end is the terminal
 }
 
-// A Channel is a virtio-serial port: the guest finds its device, /dev/vportNpM, by the name that
-// sysfs shows of it.
+// A Channel is a virtio-serial port. The guest finds its device, /dev/vportNpM, by its name in
+// sysfs.
 type Channel struct {
 	Name   string
 	Socket *os.File // an end of a stream socket pair, which the caller closes
 }
 
-// A Network is a subnet that QEMU itself plays the router of (no privilege needed): the listed
-// ports of Guest are reachable on this computer's loopback address. The guest reaches nothing,
-// unless the network is Open.
+// A Network is a subnet with QEMU as its router (user networking, which needs no privileges): the
+// listed ports of Guest are reachable on this computer's loopback address. The guest can make no
+// outgoing connections unless the network is Open.
 //
-// With a TAP interface the computer itself is the router, and with a Stream the program at its
-// other end. The rest of a Network, but for MAC, is not looked at then.
+// With a TAP interface the computer is the router, and with a Stream the program at its other end.
+// Of the other fields, only MAC is used then.
 type Network struct {
 	TAP     *os.File // an open TAP interface with IFF_VNET_HDR; nil: none
-	Stream  *os.File // an end of a stream socket pair that carries the guest's frames, for which QEMU 7.2 is needed; nil: none
-	Open    bool     // through Host the guest reaches this computer's network, and what listens on its loopback address
+	Stream  *os.File // an end of a stream socket pair for the guest's Ethernet frames, which requires QEMU 7.2; nil: none
+	Open    bool     // the guest reaches this computer's network and, at Host, its loopback address
 	Subnet  netip.Prefix
 	Host    netip.Addr
 	Guest   netip.Addr
@@ -84,15 +83,15 @@ func (n Network) hardwareAddress() string {
 	return ",mac=" + n.MAC
 }
 
-// A Forward makes a port of the guest reachable at 127.0.0.1. Port 0 takes a free one; VM.Port
-// tells which.
+// A Forward makes a port of the guest reachable at 127.0.0.1. Port 0 selects a free one, which
+// VM.Port returns.
 type Forward struct {
 	Guest uint16
 	UDP   bool // not TCP
 	Port  uint16
 }
 
-// Protocol is the forwarded one, as QEMU writes it.
+// Protocol returns "tcp" or "udp", as in QEMU's options.
 func (f Forward) Protocol() string {
 	if f.UDP {
 		return "udp"
@@ -100,34 +99,33 @@ func (f Forward) Protocol() string {
 	return "tcp"
 }
 
-// Asked is f without the port that was chosen for it: by it, a Forward is found again.
+// Asked returns f without the selected port, for use as a key.
 func (f Forward) Asked() Forward {
 	f.Port = 0
 	return f
 }
 
-// board holds what differs between the architectures. The arm64 one is QEMU's generic board with a
-// GICv3, the amd64 one a PC with PCI Express.
+// A board is a QEMU machine type and its options. For arm64 it is QEMU's generic board with a
+// GICv3, for amd64 a PC with PCI Express.
 type board struct {
-	threads   string // of the emulator
-	packet    string // the Debian package that has the program
+	threads   string // option of the emulator (TCG)
+	packet    string // Debian package of the program
 	machine   string
-	processor string // to emulate: every feature that the emulator knows
+	processor string // CPU model to emulate, with every feature of the emulator
 }
 
-// pauth-impdef replaces the cipher that signs pointers, of which emulation is slow, by one of
-// QEMU's own (docs/system/arm/cpu-features.rst of QEMU).
+// pauth-impdef replaces the pointer authentication algorithm, which is slow to emulate, by a faster
+// one of QEMU (docs/system/arm/cpu-features.rst of QEMU).
 //
-// An emulated PC's processors take turns: with a thread each, one of them may run an int3 that the
-// kernel, which patches itself while it runs (jump labels), had put there and taken away again, and
-// the guest's kernel panics (seen once in some fifty boots with QEMU 7.2).
+// The processors of an emulated PC share one thread: with a thread each, one may execute an int3
+// that the kernel, which patches its code at run time (jump labels), has already removed, and the
+// guest's kernel panics (seen once in some fifty boots with QEMU 7.2).
 var boards = map[string]board{
 	arch.ARM64: {"multi", "qemu-system-arm", "virt,gic-version=3", "max,pauth-impdef=on"},
 	arch.AMD64: {"single", "qemu-system-x86", "q35", "max"},
 }
 
-// Program returns the name of the QEMU program for an architecture, and Debian's package that has
-// it.
+// Program returns the name of the QEMU program for an architecture, and its Debian package.
 func Program(name string) (program, packet string, err error) {
 	a, err := arch.Get(name)
 	if err != nil {
@@ -150,8 +148,8 @@ func Find(name string) (string, error) {
 	return path, nil
 }
 
-// Start starts the machine and returns once QEMU runs it. Cancelling ctx ends it at once, as
-// pulling the plug would; PowerButton is the gentle way.
+// Start starts the machine and returns once QEMU runs it. Cancelling ctx kills it, as a power cut
+// would; for a clean shutdown use PowerButton.
 func (m Machine) Start(ctx context.Context) (*VM, error) {
 	program, err := Find(m.Arch)
 	if err != nil {
@@ -176,9 +174,9 @@ func (m Machine) Start(ctx context.Context) (*VM, error) {
 	return vm, nil
 }
 
-// arguments are QEMU's. The machine stands still until it is resumed: one that ends at once would
-// be gone before it could be asked for its ports, or tell why. File descriptor 3 is the QMP socket
-// that launch makes; the files that are returned follow it.
+// arguments returns QEMU's arguments. The machine starts paused: otherwise it might end before its
+// ports or its error could be read. File descriptor 3 is the QMP socket that launch makes; the
+// returned files follow it.
 func (m Machine) arguments() (args []string, files []*os.File) {
 	pass := func(f *os.File) int {
 		files = append(files, f)
@@ -209,7 +207,7 @@ func (m Machine) arguments() (args []string, files []*os.File) {
 	default:
 		args = append(args, "-netdev", m.Network.argument())
 	}
-	// The boot ROM is of no use to a machine that is given its kernel.
+	// A machine with a given kernel needs no boot ROM.
 	args = append(args, "-device", "virtio-net-pci,netdev=net,romfile="+m.Network.hardwareAddress())
 	switch {
 	case len(m.Ports) > 0:
@@ -224,8 +222,8 @@ func (m Machine) arguments() (args []string, files []*os.File) {
 			args = append(args, "-serial", fmt.Sprintf("chardev:port%d", i))
 			continue
 		}
-		// A bus for each with one port: a bus with more announces its ports one after another,
-		// while the guest counts them.
+		// Each port has its own bus: a bus announces several ports one after another, while the
+		// guest enumerates them.
 		args = append(args, "-device", fmt.Sprintf("virtio-serial-pci,id=bus%d,max_ports=1", i), "-device", fmt.Sprintf("virtconsole,bus=bus%d.0,chardev=port%d", i, i))
 	}
 	if len(m.Channels) > 0 {
@@ -244,33 +242,34 @@ func (m Machine) arguments() (args []string, files []*os.File) {
 		path := escape(disk.Path)
 		if disk.File != nil {
 			args = append(args, "-add-fd", fmt.Sprintf("fd=%d,set=%d", pass(disk.File), i))
-			// QEMU opens what is to be written read-only at first, if it may, for which it would
-			// need a second descriptor.
+			// By default QEMU first opens writable images read-only, for which it would need a
+			// second descriptor.
 			path = fmt.Sprintf("/dev/fdset/%d,auto-read-only=off", i)
 		}
-		// A guest that was told of a full disk would take it for a broken one.
+		// werror=enospc pauses the machine if this computer's disk is full: the guest would take
+		// the error for a disk failure.
 		drive := fmt.Sprintf("if=none,id=%s,format=raw,discard=unmap,werror=enospc,file=%s", DiskName(i), path)
 		if disk.ReadOnly {
 			drive += ",readonly=on"
 		}
 		device := "virtio-blk-pci,drive=" + DiskName(i)
 		if m.Firmware != "" && i == 0 {
-			device += ",bootindex=0" // or firmware would ask the network first
+			device += ",bootindex=0" // otherwise the firmware tries to boot from the network first
 		}
 		args = append(args, "-drive", drive, "-device", device)
 	}
 	return args, files
 }
 
-// DiskName is what QEMU calls a disk, by its place.
+// DiskName returns the QEMU name of the disk with an index.
 func DiskName(i int) string { return fmt.Sprintf("disk%d", i) }
 
-// firstFile is the descriptor in QEMU's process of the first file that is passed on.
+// firstFile is the descriptor in QEMU's process of the first file passed to it.
 const firstFile = 4
 
 func (n Network) argument() string {
-	// QEMU insists on addresses for services that this network does not use (DHCP) or that must not
-	// collide with the guest's (DNS, which it forwards to the host's resolver).
+	// QEMU requires addresses of DHCP, which this network does not use, and of DNS, which must
+	// differ from the guest's. It forwards DNS to the host's resolver.
 	var b strings.Builder
 	fmt.Fprintf(&b, "user,id=net,ipv6=off,net=%s,host=%s,dns=%s,dhcpstart=%s", n.Subnet.Masked(), n.Host, n.DNS(), n.DNS().Next())
 	if !n.Open {
@@ -282,8 +281,8 @@ func (n Network) argument() string {
 	return b.String()
 }
 
-// DNS is the address at which the guest finds a resolver: the first of the subnet that is neither
-// the host's nor the guest's.
+// DNS returns the address of the guest's resolver: the first of the subnet that is neither the
+// host's nor the guest's.
 func (n Network) DNS() netip.Addr {
 	address := n.Subnet.Masked().Addr().Next()
 	for address == n.Host || address == n.Guest {
@@ -292,5 +291,5 @@ func (n Network) DNS() netip.Addr {
 	return address
 }
 
-// escape doubles commas, which separate the parts of a QEMU option.
+// escape doubles commas, which separate the parts of QEMU options.
 func escape(path string) string { return strings.ReplaceAll(path, ",", ",,") }

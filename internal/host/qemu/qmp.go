@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A monitor is a QMP connection (docs/interop/qmp-spec.rst of QEMU): commands and their answers,
-// one at a time, and events in between.
+// A monitor is a QMP connection (docs/interop/qmp-spec.rst of QEMU): commands and their responses,
+// one at a time, with events in between.
 type monitor struct {
 	conn   net.Conn
 	turn   sync.Mutex // one command at a time
@@ -19,7 +19,7 @@ type monitor struct {
 
 	mu     sync.Mutex
 	id     int          // of the last command
-	answer chan message // takes its answer
+	answer chan message // receives its response
 	reason string       // of the SHUTDOWN event
 
 	panicked bool // there was a GUEST_PANICKED event
@@ -28,7 +28,7 @@ type monitor struct {
 	blockErrors chan BlockError
 }
 
-// message is any of the objects that QEMU sends.
+// A message is any object that QEMU sends.
 type message struct {
 	Greeting json.RawMessage `json:"QMP"`
 	Return   json.RawMessage `json:"return"`
@@ -45,21 +45,21 @@ type message struct {
 	} `json:"data"`
 }
 
-// A BlockError is a request of the guest's to a disk that failed on this computer (BLOCK_IO_ERROR
-// in qapi/block-core.json of QEMU).
+// A BlockError is a disk request of the guest that failed on this computer (BLOCK_IO_ERROR in
+// qapi/block-core.json of QEMU).
 type BlockError struct {
 	Disk      string // such as "disk1"
 	Operation string // "read" or "write"
-	Reason    string // in QEMU's words
-	// Stopped is that the machine was paused for want of room: the request is repeated once the
-	// machine is resumed. Otherwise the guest was told.
+	Reason    string // QEMU's error message
+	// Stopped is that the machine was paused because this computer's disk is full: the request is
+	// retried when the machine is resumed. Otherwise the guest got an I/O error.
 	Stopped bool
 }
 
-// keptBlockErrors bounds the errors that wait for their reader; further ones say nothing new.
+// keptBlockErrors is the buffer of the channel of errors; further errors are dropped.
 const keptBlockErrors = 64
 
-// greetingTimeout bounds the time from QEMU's start to its first word. It takes some 50 ms on an
+// greetingTimeout bounds the time from QEMU's start to its QMP greeting. It takes some 50 ms on an
 // idle machine.
 const greetingTimeout = 30 * time.Second
 
@@ -114,14 +114,14 @@ func (m *monitor) read(greeting chan<- error) {
 			case m.blockErrors <- e:
 			default:
 			}
-		case next.Event == "" && next.ID == m.id: // else the one who asked has given up
+		case next.Event == "" && next.ID == m.id: // otherwise the caller has timed out
 			m.answer <- next
 		}
 		m.mu.Unlock()
 	}
 }
 
-// shutdownReason is QEMU's ShutdownCause: "guest-shutdown", "guest-reset", "guest-panic",
+// shutdownReason returns QEMU's ShutdownCause: "guest-shutdown", "guest-reset", "guest-panic",
 // "host-qmp-quit", …
 func (m *monitor) shutdownReason() string {
 	m.mu.Lock()
@@ -187,7 +187,7 @@ func (m *monitor) execute(ctx context.Context, command string, arguments any) (j
 	}
 }
 
-// human runs a command of QEMU's text monitor, for what QMP has no word for.
+// human runs a command of QEMU's text monitor, for functions that QMP does not have.
 func (m *monitor) human(ctx context.Context, line string) (string, error) {
 	answer, err := m.execute(ctx, "human-monitor-command", map[string]string{"command-line": line})
 	if err != nil {

@@ -25,8 +25,8 @@ type VM struct {
 	said    string // by QEMU on standard error; set before done is closed
 }
 
-// launch runs QEMU with one end of a socket pair as its file descriptor 3, and files as those that
-// follow, and says hello over the other end.
+// launch runs QEMU with one end of a socket pair as its file descriptor 3, followed by files, and
+// does the QMP handshake over the other end.
 func launch(ctx context.Context, program string, args []string, console io.Writer, files []*os.File) (*VM, error) {
 	ours, theirs, err := SocketPair("qmp")
 	if err != nil {
@@ -50,8 +50,8 @@ func launch(ctx context.Context, program string, args []string, console io.Write
 	theirs.Close()
 	vm.monitor, err = connect(ours)
 	if err != nil {
-		// QEMU that refuses its arguments ends before it greets: its own words say more than the
-		// lost connection.
+		// If QEMU rejects its arguments, it ends before the greeting: its error output says more
+		// than the lost connection.
 		command.Process.Kill()
 		<-vm.done
 		return nil, errors.Join(vm.err, err)
@@ -96,7 +96,7 @@ func SocketPair(name string) (ours net.Conn, theirs *os.File, err error) {
 	}
 	file := os.NewFile(uintptr(fds[0]), name)
 	theirs = os.NewFile(uintptr(fds[1]), name)
-	defer file.Close() // FileConn works on a copy
+	defer file.Close() // FileConn duplicates the descriptor
 	if ours, err = net.FileConn(file); err != nil {
 		theirs.Close()
 		return nil, nil, err
@@ -113,8 +113,8 @@ func (vm *VM) PID() int { return vm.process.Pid }
 // Done is closed when the machine has ended.
 func (vm *VM) Done() <-chan struct{} { return vm.done }
 
-// Wait waits for the machine's end. It returns nil when the guest powered itself off, and an error
-// that says what happened when it was reset (which a kernel panic does), was killed or QEMU failed.
+// Wait waits for the machine's end. It returns nil if the guest powered itself off, and an error if
+// the machine was reset (also by a kernel panic) or killed, or QEMU failed.
 func (vm *VM) Wait() error {
 	<-vm.done
 	<-vm.monitor.closed
@@ -133,15 +133,15 @@ func (vm *VM) Wait() error {
 }
 
 // ShutdownReason returns why the machine ended, once it has: QEMU's ShutdownCause
-// (qapi/run-state.json), such as "guest-shutdown", "guest-reset" or "host-qmp-quit". It is empty
-// where QEMU did not say.
+// (qapi/run-state.json), such as "guest-shutdown", "guest-reset" or "host-qmp-quit". It is empty if
+// QEMU sent none.
 func (vm *VM) ShutdownReason() string {
 	<-vm.done
 	<-vm.monitor.closed
 	return vm.monitor.shutdownReason()
 }
 
-// Panicked tells whether the guest's kernel has said that it panics; only of a machine with Panics.
+// Panicked reports whether the guest's kernel has panicked; only for a machine with Panics.
 func (vm *VM) Panicked() bool {
 	vm.monitor.mu.Lock()
 	defer vm.monitor.mu.Unlock()
@@ -154,14 +154,13 @@ func (vm *VM) Quit(ctx context.Context) error {
 	return err
 }
 
-// PowerButton presses the machine's power button. The guest decides what to do about it.
+// PowerButton presses the machine's power button. The guest decides how it reacts.
 func (vm *VM) PowerButton(ctx context.Context) error {
 	_, err := vm.monitor.execute(ctx, "system_powerdown", nil)
 	return err
 }
 
-// Pause stops the guest's processors, Resume lets them go on: to the guest, no time has passed
-// between the two.
+// Pause stops the guest's processors and clock until Resume.
 func (vm *VM) Pause(ctx context.Context) error {
 	_, err := vm.monitor.execute(ctx, "stop", nil)
 	return err
@@ -193,7 +192,7 @@ func (vm *VM) Kill() error {
 	return nil
 }
 
-// forwards asks QEMU which host ports it took for the forwarded ones.
+// forwards queries QEMU for the host ports of the forwarded ones.
 func (vm *VM) forwards(network Network) error {
 	if len(network.Forward) == 0 || network.TAP != nil || network.Stream != nil {
 		return nil

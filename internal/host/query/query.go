@@ -1,4 +1,4 @@
-// Package query runs SQL in a database and returns what it answers, as text.
+// Package query runs SQL statements in a database and returns the results as text.
 package query
 
 import (
@@ -8,16 +8,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A Table is the answer to one statement.
+// A Table is the result of one statement.
 type Table struct {
 	Columns []string    `json:"columns"`
 	Rows    [][]*string `json:"rows"` // in PostgreSQL's text format; null is NULL
 	Tag     string      `json:"tag"`  // such as "SELECT 1"
 }
 
-// Run sends texts one after the other in one session, and returns the answers. With an error it
-// returns those that came before it. It uses the simple protocol, so that one text may hold several
-// statements, as psql's -c does.
+// Run sends texts one after the other in one session, and returns their results. With an error it
+// returns the results before it. It uses the simple query protocol, so that one text may have
+// several statements, as with psql's -c.
 func Run(ctx context.Context, url, password string, texts []string) ([]Table, error) {
 	config, err := pgconn.ParseConfig(url)
 	if err != nil {

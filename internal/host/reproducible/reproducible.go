@@ -1,5 +1,5 @@
-// Package reproducible builds an artifact twice more from nothing and compares the results. To
-// build is package stages', to compare is package compare's.
+// Package reproducible builds an artifact twice more with empty caches and compares the results,
+// using packages stages and compare.
 package reproducible
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/offlinebundle"
 )
 
-// A Report says whether the builds are the same.
+// A Report is the result of Check.
 type Report struct {
 	Identical bool            `json:"identical"`
 	Between   string          `json:"between,omitempty"` // which of the artifacts differ
@@ -23,7 +23,8 @@ type Report struct {
 	Kept      string          `json:"kept,omitempty"` // folder with the artifacts that differ
 }
 
-// rebuilds are how the two builds from nothing differ: in all that must not matter.
+// rebuilds are the environments of the two builds. They differ in everything that must not affect
+// the result.
 var rebuilds = []struct {
 	folder string
 	jobs   int
@@ -32,8 +33,8 @@ var rebuilds = []struct {
 	{filepath.Join("another place", "with a longer name"), 1},
 }
 
-// Check builds twice from nothing, and compares the two results with each other and with dir, the
-// artifact of the build before. Downloads are fetched once.
+// Check builds twice with empty caches, and compares the two results with each other and with dir,
+// the artifact of the previous build. Sources are downloaded once.
 func Check(ctx context.Context, o stages.Options, dir string) (report *Report, err error) {
 	work, err := os.MkdirTemp("", "sov-reproduce-")
 	if err != nil {
@@ -44,7 +45,7 @@ func Check(ctx context.Context, o stages.Options, dir string) (report *Report, e
 			err = errors.Join(err, os.RemoveAll(work))
 		}
 	}()
-	o.UpdateLock = false // it has been, if it was to be
+	o.UpdateLock = false // the previous build has updated it if it was requested
 	bundle := filepath.Join(work, "bundle")
 	if _, err := offlinebundle.Write(ctx, o.Options, bundle, nil); err != nil {
 		return nil, err
@@ -67,7 +68,7 @@ func Check(ctx context.Context, o stages.Options, dir string) (report *Report, e
 	return compareAll(ctx, work, dir, made)
 }
 
-// build makes the artifact in an empty folder with an empty cache, without the network, from an
+// build builds the artifact in an empty folder with an empty cache, without the network, from an
 // offline bundle. It uses no result of another build. The artifact is in Result.Dir, below the
 // folder.
 func build(ctx context.Context, o stages.Options, bundle, folder string, jobs int) (*stages.Result, error) {
@@ -77,7 +78,8 @@ func build(ctx context.Context, o stages.Options, bundle, folder string, jobs in
 	return stages.Build(ctx, o)
 }
 
-// compareAll compares the two builds with each other, and the first with what came from the cache.
+// compareAll compares the two builds with each other, and the first with the artifact that was
+// built with the cache.
 func compareAll(ctx context.Context, work, dir string, made []string) (*Report, error) {
 	for _, pair := range []struct{ between, a, b string }{
 		{"two builds from nothing", made[0], made[1]},

@@ -11,19 +11,19 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 )
 
-// Places are where the secrets of machines come from.
+// Places are the sources of the secrets of machines.
 type Places struct {
-	// Has reports whether the machine has been given a secret before, so that it can be left as it
-	// is.
+	// Has reports whether the machine already has a secret, which then stays unchanged.
 	Has func(name string) (bool, error)
-	// Other returns a secret of another machine; nil where there is none.
+	// Other returns a secret of another machine; nil if there is none.
 	Other func(machine, name string) ([]byte, error)
-	// Make makes and keeps a secret.
+	// Make generates and stores a secret.
 	Make func(name string) ([]byte, error)
 }
 
-// Complete returns the secrets that are kept for a machine with those that it also needs: another
-// machine's, and ones that are made. The error names all that are missing and what to type.
+// Complete returns the stored secrets of a machine together with those that it also needs: secrets
+// of other machines, and generated ones. The error names all missing ones and the commands that set
+// them.
 func (p Places) Complete(machine string, needs []vmspec.Secret, kept map[string][]byte) (all map[string][]byte, made []string, err error) {
 	all = maps.Clone(kept)
 	if all == nil {
@@ -34,7 +34,7 @@ func (p Places) Complete(machine string, needs []vmspec.Secret, kept map[string]
 		if _, ok := all[need.Name]; ok {
 			continue
 		}
-		if need.From != "" { // before Has: the other machine's may have changed
+		if need.From != "" { // before Has: the other machine's secret may have changed
 			from, name, _ := strings.Cut(need.From, "/")
 			value, err := p.Other(from, name)
 			if err != nil {
@@ -62,7 +62,7 @@ func (p Places) Complete(machine string, needs []vmspec.Secret, kept map[string]
 	return all, made, errors.Join(missing...)
 }
 
-// lacks says that a secret is missing, and what to type.
+// lacks returns the error of a missing secret, with the command that sets it.
 func lacks(machine string, need vmspec.Secret) error {
 	from, name, shared := strings.Cut(need.From, "/")
 	if !shared {
@@ -72,7 +72,7 @@ func lacks(machine string, need vmspec.Secret) error {
 		machine, need.Name, name, from)
 }
 
-// Other returns a secret of another machine that is kept here; nil where there is none.
+// Other returns a function that returns a stored secret of another machine; nil if there is none.
 func (s *Store) Other(ctx context.Context) func(machine, name string) ([]byte, error) {
 	return func(machine, name string) ([]byte, error) {
 		value, err := s.Get(ctx, machine, name)

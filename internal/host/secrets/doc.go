@@ -1,20 +1,19 @@
-// Package secrets keeps the secrets of machines on the user's computer: passwords and auth keys,
-// until they are sent to a phone or handed to a guest. It knows nothing of what they are for.
+// Package secrets stores the secrets of machines, such as passwords and auth keys, on the user's
+// computer.
 //
-// A store is a folder that only its owner may look into:
+// A store is a folder that only its owner can read:
 //
 //	VM/NAME            one secret: its bytes as they are, or an age file of them
 //	recipients.txt     age recipients, one a line: whom secrets are encrypted to; absent: they are plain
 //	identity.age       an age identity that a passphrase opens
 //
-// Folders have mode 0700 and files 0600; what others can read, or what belongs to another user, is
-// refused rather than used. Whether a secret is encrypted is told by its first bytes
-// (age-encryption.org/v1), so that it has one name either way and changes from one to the other in
-// one step.
+// Folders have mode 0700 and files 0600; a file that others can read, or that belongs to another
+// user, is rejected. An encrypted secret is recognised by its first bytes (age-encryption.org/v1),
+// so that it has the same file name as a plain one and is encrypted by an atomic rename.
 //
-// A passphrase does not encrypt secrets itself but an identity made for the store, to which they
-// are encrypted: so a secret can be set without the passphrase, and one passphrase opens them all.
-// Every file that age writes here is opened by the age program too.
+// A passphrase encrypts an age identity of the store, and secrets are encrypted to that identity:
+// so a secret can be set without the passphrase, and one passphrase decrypts them all. The age
+// program can decrypt all of these files.
 //
-// No error of this package holds a byte of a secret.
+// No error of this package contains any part of a secret.
 package secrets

@@ -21,18 +21,17 @@ const (
 	recipientsName = "recipients.txt"
 	identityName   = "identity.age"
 
-	// maxEncrypted bounds an encrypted secret, in bytes: room for a header with hundreds of
+	// maxEncrypted bounds an encrypted secret, in bytes. It allows for a header with hundreds of
 	// recipients.
 	maxEncrypted = guestspec.MaxSecret + 256<<10
 )
 
-// ErrLocked is wrapped by the errors of a secret that is encrypted and cannot be opened with the
+// ErrLocked is wrapped by the errors of an encrypted secret that cannot be decrypted with the
 // store's keys.
 var ErrLocked = errors.New("it is encrypted")
 
-// EncryptIfWanted does what Encrypt does if it is wanted. An identity that Keys name without that,
-// such as one of the environment, opens secrets, and begins the encryption of a store that does not
-// encrypt yet.
+// EncryptIfWanted calls Encrypt if wanted is set, or if Keys name an identity, for example in the
+// environment, and the store does not encrypt yet.
 func (s *Store) EncryptIfWanted(ctx context.Context, wanted bool) (int, error) {
 	if !wanted && s.keys.Identity != "" {
 		encrypts, err := s.Encrypts()
@@ -47,16 +46,15 @@ func (s *Store) EncryptIfWanted(ctx context.Context, wanted bool) (int, error) {
 	return s.Encrypt(ctx)
 }
 
-// Encrypts reports whether secrets that are set will be encrypted.
+// Encrypts reports whether new secrets are encrypted.
 func (s *Store) Encrypts() (bool, error) {
 	recipients, err := s.recipients()
 	return len(recipients) > 0, err
 }
 
-// Encrypt sees to it that the store's secrets are encrypted, those that are there and those that
-// will be set: to the identity of Keys, or else to one of the store's own, which is made on the
-// first call and opened by a passphrase. It returns how many secrets, of all machines, were plain
-// so far.
+// Encrypt encrypts the store's plain secrets and makes it encrypt new ones: to the identity of
+// Keys, or else to the store's own, which is made on the first call and protected by a passphrase.
+// It returns how many secrets, of all machines, it encrypted.
 func (s *Store) Encrypt(ctx context.Context) (int, error) {
 	known, err := s.recipients()
 	switch {
@@ -76,7 +74,7 @@ func (s *Store) Encrypt(ctx context.Context) (int, error) {
 	return s.encryptPlain()
 }
 
-// beginEncryption writes down to whom secrets are encrypted from now on.
+// beginEncryption writes the recipients to which secrets are encrypted from now on.
 func (s *Store) beginEncryption(ctx context.Context) error {
 	identities, err := s.unlock(ctx)
 	if errors.Is(err, fs.ErrNotExist) && s.keys.Identity == "" {
@@ -96,8 +94,8 @@ func (s *Store) beginEncryption(ctx context.Context) error {
 	return s.write(s.file(recipientsName), []byte(text.String()))
 }
 
-// checkRecipient fails unless secrets are encrypted to the identity of Keys. What is encrypted to
-// others cannot be encrypted anew without their keys.
+// checkRecipient fails unless secrets are encrypted to the identity of Keys. Secrets encrypted to
+// others cannot be re-encrypted without their keys.
 func (s *Store) checkRecipient(ctx context.Context, known []agefile.Recipient) error {
 	identities, err := s.unlock(ctx)
 	if err != nil {
@@ -115,7 +113,7 @@ func (s *Store) checkRecipient(ctx context.Context, known []agefile.Recipient) e
 	return nil
 }
 
-// makeIdentity makes the store's own identity and keeps it under a new passphrase.
+// makeIdentity makes the store's own identity and stores it encrypted with a new passphrase.
 func (s *Store) makeIdentity(ctx context.Context) ([]age.Identity, error) {
 	identity, err := age.GenerateX25519Identity()
 	if err != nil {
@@ -130,7 +128,7 @@ func (s *Store) makeIdentity(ctx context.Context) ([]age.Identity, error) {
 	return s.identities, s.write(s.file(identityName), sealed)
 }
 
-// encryptPlain encrypts the secrets that are plain.
+// encryptPlain encrypts all plain secrets.
 func (s *Store) encryptPlain() (int, error) {
 	machines, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -162,7 +160,7 @@ func (s *Store) encryptPlain() (int, error) {
 	return changed, nil
 }
 
-// recipients are whom secrets are encrypted to; none where they are not encrypted.
+// recipients returns the recipients to which secrets are encrypted; none if they are plain.
 func (s *Store) recipients() ([]agefile.Recipient, error) {
 	text, err := s.read(s.file(recipientsName), agefile.MaxKeys)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -178,7 +176,7 @@ func (s *Store) recipients() ([]agefile.Recipient, error) {
 	return recipients, nil
 }
 
-// unlock returns the identities of Keys, or the store's own. Its error matches fs.ErrNotExist where
+// unlock returns the identities of Keys, or the store's own. Its error matches fs.ErrNotExist if
 // there is no such file.
 func (s *Store) unlock(ctx context.Context) ([]age.Identity, error) {
 	if s.identities != nil {
@@ -203,7 +201,7 @@ func (s *Store) unlock(ctx context.Context) ([]age.Identity, error) {
 	return s.identities, nil
 }
 
-// decrypt opens a secret with the identities of the store.
+// decrypt decrypts a secret with the identities of the store.
 func (s *Store) decrypt(ctx context.Context, sealed []byte) ([]byte, error) {
 	identities, err := s.unlock(ctx)
 	switch {

@@ -12,8 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// open opens a file of the store, which like the folders above it, up to the store's own, must be
-// the user's alone.
+// open opens a file of the store. It and the folders above it, up to the store's own, must be
+// private to the user.
 func (s *Store) open(path string) (*os.File, fs.FileInfo, error) {
 	if err := s.checkFolders(filepath.Dir(path)); err != nil {
 		return nil, nil, err
@@ -37,9 +37,9 @@ func (s *Store) checkFolders(dir string) error {
 	}
 }
 
-// openFile opens a file that must be the user's alone. What was checked is what was opened.
+// openFile opens a file that must be private to the user. It checks the opened file, not its path.
 func openFile(path string) (*os.File, fs.FileInfo, error) {
-	// Without O_NONBLOCK, opening a FIFO would wait for its other end.
+	// Without O_NONBLOCK, opening a FIFO would block.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, syscall.ELOOP) {
 		return nil, nil, fmt.Errorf("%s is a symbolic link, which is not followed here", path)
@@ -61,7 +61,7 @@ func openFile(path string) (*os.File, fs.FileInfo, error) {
 	return f, info, nil
 }
 
-// checkPrivate refuses what others than the user could read or change.
+// checkPrivate rejects files that other users could read or change.
 func checkPrivate(path string, info fs.FileInfo) error {
 	if owner, ok := info.Sys().(*syscall.Stat_t); !ok || int(owner.Uid) != os.Geteuid() {
 		return fmt.Errorf("%s belongs to another user: it is not used", path)
@@ -88,7 +88,8 @@ func (s *Store) read(path string, limit int64) ([]byte, error) {
 
 var errTooLong = errors.New("too long")
 
-// readAll reads to the end; after limit bytes it returns those and an error that wraps errTooLong.
+// readAll reads to the end, at most limit bytes; beyond that it returns those and an error that
+// wraps errTooLong.
 func readAll(r io.Reader, limit int64) ([]byte, error) {
 	content, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(content)) > limit {
@@ -97,7 +98,7 @@ func readAll(r io.Reader, limit int64) ([]byte, error) {
 	return content, err
 }
 
-// write replaces a file of the store in one step, and makes its folder.
+// write replaces a file of the store atomically, and creates its folder.
 func (s *Store) write(path string, content []byte) error {
 	folder := filepath.Dir(path)
 	if err := durable.MkdirAll(folder, 0o700); err != nil {

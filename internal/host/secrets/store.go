@@ -22,21 +22,21 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/agefile"
 )
 
-// A Store is the secrets of a user's machines. It is not for concurrent use; several processes may
-// use one folder.
+// A Store holds the secrets of a user's machines. A Store must not be used concurrently, but
+// several processes may use one folder.
 type Store struct {
 	dir        string
 	keys       Keys
-	identities []age.Identity // what opens secrets, once it was needed
-	work       int            // that a passphrase costs: log2 of scrypt's N; 0: as age has it, about a second
+	identities []age.Identity // cached identities that decrypt secrets
+	work       int            // work factor of a passphrase: log2 of scrypt's N; 0: age's default, about a second
 }
 
-// Keys say how the encrypted secrets of a store are opened.
+// Keys say how the encrypted secrets of a store are decrypted.
 type Keys struct {
 	// Identity is the path of an age identity file, which may itself be encrypted with a
 	// passphrase. When it is empty the store's own identity is used.
 	Identity string
-	// Ask asks the user for a passphrase. Nil: there is no terminal to ask at.
+	// Ask prompts the user for a passphrase. Nil: there is no terminal.
 	Ask agefile.Ask
 }
 
@@ -50,9 +50,8 @@ type Info struct {
 	Changed   time.Time
 }
 
-// Check reports why a value cannot be a secret: it is empty, longer than guestspec.MaxSecret, no
-// UTF-8 text, holds a NUL (which no password and no line of text may), or would be taken for an
-// encrypted one.
+// Check returns an error if a value cannot be a secret: it is empty, longer than
+// guestspec.MaxSecret, not UTF-8, contains NUL, or begins like an encrypted secret.
 func Check(value []byte) error {
 	switch text := string(value); {
 	case text == "":
@@ -69,7 +68,7 @@ func Check(value []byte) error {
 	return nil
 }
 
-// Set keeps a secret, in place of the one that has its name. It is encrypted where the store has
+// Set stores a secret, replacing one with the same name. It is encrypted if the store has
 // recipients.
 func (s *Store) Set(vm, name string, value []byte) error {
 	path, err := s.path(vm, name)
@@ -91,8 +90,8 @@ func (s *Store) Set(vm, name string, value []byte) error {
 	return s.write(path, value)
 }
 
-// Generate makes a password of 128 bits or more, keeps it under a name, and returns it with the
-// path of its file.
+// Generate generates a password of at least 128 bits, stores it under a name, and returns it with
+// the path of its file.
 func (s *Store) Generate(vm, name string) (password []byte, path string, err error) {
 	if path, err = s.path(vm, name); err != nil {
 		return nil, "", err
@@ -101,9 +100,9 @@ func (s *Store) Generate(vm, name string) (password []byte, path string, err err
 	return password, path, s.Set(vm, name, password)
 }
 
-// MakeDataKey makes the key of a machine's encrypted data disk, of 256 bits or more, keeps it, and
-// returns it with the path of its file. A key that is kept already is never replaced: with it, the
-// data would be lost.
+// MakeDataKey generates the key of a machine's encrypted data disk, of at least 256 bits, stores
+// it, and returns it with the path of its file. It never replaces an existing key: the data would
+// be lost.
 func (s *Store) MakeDataKey(vm string) (key []byte, path string, err error) {
 	if path, err = s.path(vm, guestspec.SecretDataKey); err != nil {
 		return nil, "", err
@@ -115,9 +114,9 @@ func (s *Store) MakeDataKey(vm string) (key []byte, path string, err error) {
 	return key, path, s.Set(vm, guestspec.SecretDataKey, key)
 }
 
-// ChangeDataKey makes a new key of a machine's encrypted data disk. The key before stays as
-// guestspec.SecretOldDataKey, which changes disks over that only it opens. A change under way goes
-// on: then nothing is made. It reports whether a key was made.
+// ChangeDataKey generates a new key for a machine's encrypted data disk. The previous key is kept
+// as guestspec.SecretOldDataKey, with which the guest opens a disk to change its key. If a change
+// is not complete yet, no key is generated. It reports whether one was.
 func (s *Store) ChangeDataKey(ctx context.Context, vm string) (made bool, err error) {
 	all, err := s.All(ctx, vm)
 	if err != nil {
@@ -127,7 +126,7 @@ func (s *Store) ChangeDataKey(ctx context.Context, vm string) (made bool, err er
 	if now == nil {
 		return false, fmt.Errorf("change the key of the data disk of %s: no key is kept here (secret %s): `sov push %[1]s` makes one for a recipe with vm.encrypt: true", vm, guestspec.SecretDataKey)
 	}
-	if old != nil && !bytes.Equal(old, now) { // equal: the process was killed before the new key was kept
+	if old != nil && !bytes.Equal(old, now) { // equal: the process was killed before the new key was stored
 		return false, nil
 	}
 	if err := s.Set(vm, guestspec.SecretOldDataKey, now); err != nil {
@@ -136,8 +135,9 @@ func (s *Store) ChangeDataKey(ctx context.Context, vm string) (made bool, err er
 	return true, s.Set(vm, guestspec.SecretDataKey, []byte(rand.Text()+rand.Text()))
 }
 
-// Generator returns a function that generates a machine's secret at the first call for it, and
-// returns the same one afterwards. It may be called concurrently. made is called for each.
+// Generator returns a function that generates a machine's secret on the first call with its name
+// and returns the same one afterwards. The function may be called concurrently. made is called for
+// each generated secret.
 func (s *Store) Generator(vm string, made func(name, path string)) func(name string) ([]byte, error) {
 	var mu sync.Mutex
 	all := map[string][]byte{}
@@ -157,7 +157,7 @@ func (s *Store) Generator(vm string, made func(name, path string)) func(name str
 	}
 }
 
-// Get returns a secret; fs.ErrNotExist is wrapped where there is none.
+// Get returns a secret. The error wraps fs.ErrNotExist if there is none.
 func (s *Store) Get(ctx context.Context, vm, name string) ([]byte, error) {
 	value, err := s.get(ctx, vm, name)
 	if err != nil {
@@ -166,7 +166,7 @@ func (s *Store) Get(ctx context.Context, vm, name string) ([]byte, error) {
 	return value, nil
 }
 
-// Remove forgets a secret. It reports whether there was one.
+// Remove removes a secret and reports whether there was one.
 func (s *Store) Remove(vm, name string) (bool, error) {
 	path, err := s.path(vm, name)
 	if err != nil {
@@ -179,7 +179,7 @@ func (s *Store) Remove(vm, name string) (bool, error) {
 	return err == nil, err
 }
 
-// List describes a machine's secrets, sorted by name. It needs no key.
+// List returns a machine's secrets without their values, sorted by name. It needs no key.
 func (s *Store) List(vm string) ([]Info, error) {
 	folder, err := s.folder(vm)
 	if err != nil {
@@ -195,7 +195,7 @@ func (s *Store) List(vm string) ([]Info, error) {
 	var list []Info
 	for _, e := range entries {
 		if !guestspec.ValidSecretName(e.Name()) {
-			continue // a temporary file: its name begins with a dot
+			continue // a temporary file, whose name begins with a dot
 		}
 		info, err := s.describe(filepath.Join(folder, e.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -209,7 +209,7 @@ func (s *Store) List(vm string) ([]Info, error) {
 	return list, nil
 }
 
-// Has reports whether a secret is kept. It needs no key.
+// Has reports whether a secret is stored. It needs no key.
 func (s *Store) Has(vm, name string) (bool, error) {
 	list, err := s.List(vm)
 	return slices.ContainsFunc(list, func(i Info) bool { return i.Name == name }), err
@@ -228,7 +228,7 @@ func (s *Store) describe(path string) (Info, error) {
 	return Info{Name: info.Name(), Encrypted: agefile.Is(content), Changed: info.ModTime()}, nil
 }
 
-// All returns a machine's secrets by name. It asks for a passphrase only where a secret needs it,
+// All returns a machine's secrets by name. It prompts for a passphrase only if a secret needs it,
 // and once for the store.
 func (s *Store) All(ctx context.Context, vm string) (map[string][]byte, error) {
 	list, err := s.List(vm)

@@ -8,17 +8,17 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 )
 
-// A Secret is one that is kept for a machine, or one that its recipe uses.
+// A Secret is stored for a machine, or used by its recipe, or both.
 type Secret struct {
 	Name      string     `json:"name"`
 	Set       bool       `json:"set"`
 	Encrypted bool       `json:"encrypted"`
-	Changed   *time.Time `json:"changed"` // null where it is not set
-	Used      *bool      `json:"used"`    // by the recipe; null where that is not known
+	Changed   *time.Time `json:"changed"` // null if it is not set
+	Used      *bool      `json:"used"`    // by the recipe; null if that is not known
 }
 
-// Survey describes the secrets of a machine: those that its recipe uses, in that order, and then
-// the others that are kept. known says that the recipe is known, and with it what it uses.
+// Survey lists the secrets of a machine: those that its recipe uses, in that order, and then the
+// other stored ones. known is that the recipe, and so uses, is known.
 func (s *Store) Survey(vm string, uses []string, known bool) ([]Secret, error) {
 	kept, err := s.List(vm)
 	if err != nil {
@@ -42,7 +42,7 @@ func (s *Store) Survey(vm string, uses []string, known bool) ([]Secret, error) {
 	return list, nil
 }
 
-// State says in words how the secret is kept, and whether the recipe uses it.
+// State describes how the secret is stored, and whether the recipe uses it.
 func (r Secret) State() string {
 	var parts []string
 	switch {

@@ -11,27 +11,27 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 )
 
-// The rule for passwords of a database's roles. It refuses what an attacker who guesses over a
-// network tries first; Generate makes passwords of 128 bits.
+// The rules for passwords of a database's roles. They reject what an attacker who guesses over a
+// network tries first. Generate makes passwords of 128 bits.
 const (
 	minPassword = 12 // characters
-	minOwn      = 8  // characters that do not follow from the one before them
+	minOwn      = 8  // characters that do not follow from the previous one
 )
 
-// words are those that lists of the most used passwords are made of, and names of a database.
+// words are the common words in lists of the most used passwords, and usual names in a database.
 var words = strings.Fields(`abc access account admin administrator app backup baseball change changeme data database db default demo
 	dragon flower football forever guest hello home iloveyou king lad letmein login love lovely master me monkey my new pass passphrase
 	passwd passwort password pg phone postgre postgres postgresql princess pw qwerty root secret server shadow sovereign sov sql
 	start summer sunshine superman superuser system temp test the this trustno user vm welcome winter you`)
 
-// rows are neighbours on keyboards, and in alphabets.
+// rows are sequences of keyboards and of the alphabet.
 var rows = []string{"abcdefghijklmnopqrstuvwxyz", "01234567890", "qwertyuiop", "qwertzuiop", "asdfghjkl", "zxcvbnm", "yxcvbnm"}
 
-// lookalikes are the letters that people write in other signs.
+// lookalikes replaces digits and signs by the letters that they stand for.
 var lookalikes = strings.NewReplacer("0", "o", "1", "i", "3", "e", "4", "a", "5", "s", "7", "t", "@", "a", "$", "s", "!", "i")
 
-// CheckPassword reports why a value is too weak for a secret of a machine, if that is the password
-// of a role.
+// CheckPassword returns an error if a secret of a machine is a role's password and value is too
+// weak for it.
 func CheckPassword(vm, secret, value string) error {
 	role, ok := recipe.RoleOf(secret)
 	if !ok {
@@ -43,8 +43,7 @@ func CheckPassword(vm, secret, value string) error {
 	return nil
 }
 
-// Weak returns a warning for each password of the logins that is kept and that CheckPassword would
-// refuse.
+// Weak returns a warning for each stored password of the logins that CheckPassword rejects.
 func Weak(vm string, logins []vmspec.Login, kept func(secret string) (value string, ok bool)) []string {
 	var warnings []string
 	for _, login := range logins {
@@ -57,7 +56,7 @@ func Weak(vm string, logins []vmspec.Login, kept func(secret string) (value stri
 	return warnings
 }
 
-// weakness says what makes a password easy to guess; empty: nothing that is looked for.
+// weakness describes what makes a password easy to guess; empty if no rule matches.
 func weakness(password string, names ...string) string {
 	lower := strings.ToLower(password)
 	switch {
@@ -74,8 +73,8 @@ func weakness(password string, names ...string) string {
 	return ""
 }
 
-// ownCharacters counts the characters that do not follow from the one before them, and of a text
-// that repeats itself only those of one repetition.
+// ownCharacters counts the characters that do not follow from the previous one, and in a repeated
+// text only those of one repetition.
 func ownCharacters(text string) int {
 	for n := 1; n <= len(text)/2; n++ {
 		if strings.HasPrefix(strings.Repeat(text[:n], len(text)/n+1), text) {
@@ -105,8 +104,8 @@ func follows(a, b rune) bool {
 	return false
 }
 
-// madeOf reports whether a text is words and names, one after the other, with no more signs and
-// digits between them than letters.
+// madeOf reports whether a text is a sequence of words and names with no more signs and digits
+// between them than letters.
 func madeOf(text string, names []string) bool {
 	rest := letters(text)
 	if rest == "" || len(text)-len(rest) > len(rest) {
@@ -127,7 +126,7 @@ func madeOf(text string, names []string) bool {
 	return ends[len(rest)]
 }
 
-// letters are the letters of a text.
+// letters returns the letters of a text.
 func letters(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsLetter(r) {

@@ -1,6 +1,6 @@
-// Package settings finds the values that a user sets once and for all, so that flags need not be
-// repeated. A value comes from the flag, else from an environment variable, else from the
-// configuration file, else it is the default of the command.
+// Package settings reads the user's settings, which replace the defaults of flags. A value comes
+// from the flag, else from an environment variable, else from the configuration file, else it is
+// the default of the command.
 //
 // The configuration file is $SOV_CONFIG, else config.yaml in sov's folder of the user's
 // configuration (package folders). docs/configuration.md describes it.
@@ -40,10 +40,10 @@ const (
 // A Setting is a value that has a key in the configuration file.
 type Setting struct {
 	Key      string
-	Flag     string // of the commands that take it
-	Variable string // of the environment; a list stands there with spaces between
-	Default  string // in words: what applies when nothing is set
-	path     bool   // it is a path of this computer
+	Flag     string // of the commands that have it
+	Variable string // environment variable; the elements of a list are separated by spaces
+	Default  string // description of the default
+	path     bool   // it is a path on this computer
 	check    func(value string) error
 	inFile   func(f *file) []string
 }
@@ -94,10 +94,10 @@ func checkRecipient(value string) (err error) {
 	return err
 }
 
-// An Origin says where a value comes from.
+// An Origin is the source of a value.
 type Origin string
 
-// The origins, the strongest first.
+// The origins, highest precedence first.
 const (
 	FromFlag        Origin = "flag"
 	FromEnvironment Origin = "environment"
@@ -105,32 +105,32 @@ const (
 	FromDefault     Origin = "default"
 )
 
-// A Value is what a setting comes to. FromDefault has no Values, but for Cache.
+// A Value is the value of a setting. With FromDefault it has no Values, except for Cache.
 type Value struct {
 	Values []string
 	From   Origin
 	Where  string // the flag, the variable with its $, or the file's path and line
 }
 
-// One returns the value of a setting that is no list, or "".
+// One returns the value of a setting that is not a list, or "".
 func (v Value) One() string { return strings.Join(v.Values, " ") }
 
-// Settings are a user's settings, those of flags aside.
+// Settings are a user's settings, without those of flags.
 type Settings struct {
 	Path   string // of the configuration file
 	Exists bool
 	values map[string]Value
 }
 
-// An Error is a fault of the configuration file or of a variable of the environment.
+// An Error is an error in the configuration file or an environment variable.
 type Error struct{ err error }
 
 func (e *Error) Error() string { return e.err.Error() }
 func (e *Error) Unwrap() error { return e.err }
 
-// Load reads the configuration file and the environment, and checks both. A file that does not
-// exist is empty, unless $SOV_CONFIG names it. The error is an *Error; one of the file names line
-// and column.
+// Load reads the configuration file and the environment, and checks both. A missing file counts as
+// empty, unless $SOV_CONFIG names it. The error is an *Error; one of the file names line and
+// column.
 func Load(getenv func(string) string) (*Settings, error) {
 	s, err := load(getenv)
 	if err != nil {
@@ -162,7 +162,7 @@ func load(getenv func(string) string) (*Settings, error) {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
 	if s.values[Cache].From == "" {
-		if dir, err := folders.Cache(getenv); err == nil { // who needs one says what is missing
+		if dir, err := folders.Cache(getenv); err == nil { // commands that need the cache report the error
 			s.values[Cache] = Value{Values: []string{dir}, From: FromDefault}
 		}
 	}
@@ -193,8 +193,8 @@ func (s *Settings) readFile(text []byte) error {
 	return doc.Err()
 }
 
-// fromFile checks a value of the file and makes a path whole. A file is read in every folder, so a
-// path in it does not depend on the current one.
+// fromFile checks a value of the file and makes a path absolute: the file applies in every working
+// directory, so its paths must not depend on that.
 func (setting Setting) fromFile(value string) (string, error) {
 	if value == "" {
 		return "", errors.New("is empty: remove the key to take the default")
@@ -211,7 +211,7 @@ func (setting Setting) fromFile(value string) (string, error) {
 	return value, setting.Check(value)
 }
 
-// Check looks at one value of the setting.
+// Check checks one value of the setting.
 func (setting Setting) Check(value string) error {
 	if setting.check == nil {
 		return nil
@@ -220,7 +220,7 @@ func (setting Setting) Check(value string) error {
 }
 
 func (s *Settings) readEnvironment(getenv func(string) string) error {
-	if serial := getenv("ANDROID_SERIAL"); serial != "" { // adb heeds it
+	if serial := getenv("ANDROID_SERIAL"); serial != "" { // adb uses it
 		s.values[Device] = Value{[]string{"adb:" + serial}, FromEnvironment, "$ANDROID_SERIAL"}
 	}
 	for _, setting := range All {
@@ -254,8 +254,7 @@ func (setting Setting) isPath(value string) bool {
 	return setting.path && !(setting.Key == Recipients && agefile.IsRecipient(value))
 }
 
-// fields splits the value of a variable that is a list. The two words of an SSH key are one
-// element.
+// fields splits the value of a variable with a list. The two words of an SSH key are one element.
 func fields(text string) (list []string) {
 	for _, word := range strings.Fields(text) {
 		if last := len(list) - 1; last >= 0 && strings.HasPrefix(list[last], "ssh-") && !strings.Contains(list[last], " ") {
@@ -267,15 +266,15 @@ func fields(text string) (list []string) {
 	return list
 }
 
-// InPEM reports whether a value is keys themselves, not the name of a file with one.
+// InPEM reports whether a value is PEM text with keys, not the name of a file.
 func InPEM(value string) bool { return strings.HasPrefix(strings.TrimSpace(value), "-----BEGIN") }
 
-// list reports whether the setting takes several values.
+// list reports whether the setting may have several values.
 func (setting Setting) list() bool {
 	return slices.Contains([]string{Repositories, CacheFrom, CacheTo, CacheKey, Recipients}, setting.Key)
 }
 
-// Get returns what a setting comes to where the flag has these values, none if it is not given.
+// Get returns the value of a setting. flag has the values of the flag, none if it is not given.
 func (s *Settings) Get(key string, flag ...string) Value {
 	flag = slices.DeleteFunc(slices.Clone(flag), func(value string) bool { return value == "" })
 	if len(flag) > 0 {

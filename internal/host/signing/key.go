@@ -1,5 +1,5 @@
-// Package signing makes key files and signs artifacts that are sound. Keys and envelopes are
-// package dsse's, what a signature says is package provenance's.
+// Package signing makes key files, and checks and signs artifacts. Package dsse has keys and
+// envelopes, package provenance the signed statement.
 package signing
 
 import (
@@ -17,10 +17,10 @@ import (
 )
 
 // NewKey makes a key and writes it to a file that only its owner can read. It never replaces a
-// file: there may be no other copy of the key in it. A nil seal leaves the key plain.
+// file, which may have the only copy of a key. With a nil seal the key is not encrypted.
 func NewKey(path string, seal Seal) (dsse.PrivateKey, error) {
 	if _, err := os.Lstat(path); err == nil {
-		return nil, errExists(path) // before the question
+		return nil, errExists(path) // before the prompt for a passphrase
 	}
 	key, err := dsse.NewKey(rand.Reader)
 	if err != nil {
@@ -33,8 +33,8 @@ func NewKey(path string, seal Seal) (dsse.PrivateKey, error) {
 	return key, writeNew(path, text)
 }
 
-// ChangePassphrase writes the key of a file again, by seal or, if that is nil, plain. The file is
-// replaced in one step.
+// ChangePassphrase encrypts the key of a file with seal or, if that is nil, decrypts it. The file
+// is replaced atomically.
 func ChangePassphrase(path string, unseal dsse.Unseal, seal Seal) (dsse.PrivateKey, error) {
 	key, err := dsse.LoadPrivate(path, unseal)
 	if err != nil {
@@ -44,18 +44,17 @@ func ChangePassphrase(path string, unseal dsse.Unseal, seal Seal) (dsse.PrivateK
 	if err != nil {
 		return nil, err
 	}
-	if path, err = filepath.EvalSymlinks(path); err != nil { // the file is replaced, not a link to it
+	if path, err = filepath.EvalSymlinks(path); err != nil { // replace the file, not a link to it
 		return nil, err
 	}
 	return key, durable.WriteFile(path, text, 0o600)
 }
 
-// A Seal encrypts the content of a private key's file; name is the file's. dsse.Unseal opens it.
+// A Seal encrypts the content of a private key's file with that name. dsse.Unseal decrypts it.
 type Seal func(name string, plain []byte) ([]byte, error)
 
-// WithPassphrase returns what encrypts the file of a private key with a passphrase that ask asks
-// for. What it makes is an age file in text form. work is what the passphrase costs, see
-// agefile.Seal.
+// WithPassphrase returns a Seal that encrypts with a passphrase from ask, to an age file in text
+// form. work is the work factor of the passphrase, see agefile.Seal.
 func WithPassphrase(ctx context.Context, ask agefile.Ask, work int) Seal {
 	return func(name string, plain []byte) ([]byte, error) {
 		sealed, err := agefile.Seal(ctx, plain, "new passphrase of "+name, ask, work)
@@ -66,7 +65,7 @@ func WithPassphrase(ctx context.Context, ask agefile.Ask, work int) Seal {
 	}
 }
 
-// Unseal returns what opens the file of a private key with the passphrase that ask asks for.
+// Unseal returns a function that decrypts the file of a private key with a passphrase from ask.
 func Unseal(ctx context.Context, ask agefile.Ask) dsse.Unseal {
 	return func(name string, sealed []byte) ([]byte, error) { return agefile.Unseal(ctx, name, sealed, ask) }
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/sovereign-sql/sov/stages/module"
 )
 
-// SignModule gives the module beside an artifact the artifact's signature, if there are both: a
-// build makes the module without it.
+// SignModule adds the artifact's signature to the module beside it, if both exist: a build makes
+// the module without it.
 func SignModule(ctx context.Context, dir, machine string) error {
 	path := filepath.Join(dir, artifact.ModuleFile(machine))
 	old, err := zip.OpenReader(path)

@@ -16,8 +16,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/built"
 )
 
-// An UnsoundError is an artifact that is not what its manifest or its provenance says, and was not
-// signed.
+// An UnsoundError is returned for an artifact that does not match its manifest or its provenance
+// and was not signed.
 type UnsoundError struct {
 	Dir     string
 	Problem finding.Finding // the first
@@ -30,27 +30,27 @@ func (e *UnsoundError) Error() string {
 // A Signer signs versions of machines with a key, each with a serial.
 type Signer struct {
 	Key dsse.PrivateKey
-	// Serials remembers what was signed and accepted here.
+	// Serials stores the highest serials that were signed and accepted on this computer.
 	Serials serials.Memory
-	// Serial is the version's; 0: one more than the highest that is known, unless the artifact is
+	// Serial is the version's serial; 0: one more than the highest known, unless the artifact is
 	// signed already.
 	Serial int64
-	// Reference is where the version is published: HOST/REPOSITORY:TAG. Empty: it is signed for no
-	// registry.
+	// Reference is where the version will be published: HOST/REPOSITORY:TAG. Empty: it is not
+	// signed for a registry.
 	Reference string
-	// Repository is the part of Reference that names a line of serials.
+	// Repository is the part of Reference that identifies a series of serials.
 	Repository string
-	// Known is the highest serial that is known from elsewhere.
+	// Known is the highest serial known from elsewhere, such as the registry.
 	Known int64
 }
 
-// For makes the signer sign for a reference.
+// For sets the reference to sign for.
 func (s *Signer) For(ref name.Reference) {
 	s.Reference, s.Repository = ref.Name(), ref.Context().Name()
 }
 
-// Check checks the artifact in dir before it is signed. The error is an *UnsoundError if that found
-// something.
+// Check checks the artifact in dir before it is signed. The error is an *UnsoundError if a check
+// failed.
 func Check(ctx context.Context, dir string) error {
 	problems, err := manifest.Verify(ctx, dir)
 	if err != nil {
@@ -61,7 +61,7 @@ func Check(ctx context.Context, dir string) error {
 		return err
 	}
 	for _, p := range append(problems, verdict.Problems...) {
-		if p.Check != artifact.SignedFile { // it is about to be replaced
+		if p.Check != artifact.SignedFile { // the signature will be replaced
 			return &UnsoundError{Dir: dir, Problem: p}
 		}
 	}
@@ -69,8 +69,8 @@ func Check(ctx context.Context, dir string) error {
 }
 
 // Sign signs artifacts of one machine, one for each architecture, with one serial, and returns that
-// and whether a signature changed. The artifacts have been checked. A module beside an artifact
-// gets its signature too. The serial is remembered before it is used.
+// and whether a signature changed. The artifacts must have been checked. Modules beside them get
+// the signatures too. The serial is stored before it is used.
 func (s *Signer) Sign(ctx context.Context, dirs ...string) (serial int64, changed bool, err error) {
 	m, err := manifest.Load(dirs[0])
 	if err != nil {
@@ -111,8 +111,8 @@ func (s *Signer) Sign(ctx context.Context, dirs ...string) (serial int64, change
 	return serial, changed, nil
 }
 
-// already returns the serial with which this key has signed all of the artifacts for the reference,
-// or 0.
+// already returns the serial with which this key has signed all the artifacts for the reference, or
+// 0.
 func (s *Signer) already(dirs []string) int64 {
 	var all []int64
 	for _, dir := range dirs {

@@ -1,6 +1,5 @@
-// Package systemd is what sov knows of service managers: the protocol by which a service says that
-// it is ready (sd_notify(3)), which `sov run --detach` speaks with itself, and the unit that runs a
-// machine.
+// Package systemd implements the readiness protocol of service managers (sd_notify(3)), which `sov
+// run --detach` also uses with its own background process, and makes the unit that runs a machine.
 package systemd
 
 import (
@@ -23,16 +22,16 @@ const (
 	status   = "STATUS="
 )
 
-// Status is the message that tells a line for people.
+// Status returns the message that sets the status line.
 func Status(line string) string { return status + strings.ReplaceAll(line, "\n", " ") }
 
-// Notify sends messages to the service manager at a socket; with an empty one there is none.
+// Notify sends messages to the service manager at a socket. With an empty socket it does nothing.
 func Notify(socket string, messages ...string) error {
 	if socket == "" {
 		return nil
 	}
 	if name, ok := strings.CutPrefix(socket, "@"); ok {
-		socket = "\x00" + name // of the abstract name space
+		socket = "\x00" + name // in the abstract namespace
 	}
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
@@ -45,7 +44,7 @@ func Notify(socket string, messages ...string) error {
 	return nil
 }
 
-// A Listener is a service manager's end.
+// A Listener is the service manager's side of the protocol.
 type Listener struct {
 	conn *net.UnixConn
 	dir  string
@@ -64,14 +63,14 @@ func Listen() (*Listener, error) {
 	return l, nil
 }
 
-// Socket is what Notify takes.
+// Socket returns the socket's path, for Notify.
 func (l *Listener) Socket() string { return filepath.Join(l.dir, "socket") }
 
-// Close ends Wait.
+// Close closes the socket and removes it.
 func (l *Listener) Close() error { return errors.Join(l.conn.Close(), os.RemoveAll(l.dir)) }
 
-// Wait returns once the service is ready, and calls said with what it tells meanwhile. It ends with
-// ctx, whose cause is the error then.
+// Wait returns once the service is ready, and calls said with each status line until then. If ctx
+// ends, it returns the cause.
 func (l *Listener) Wait(ctx context.Context, said func(line string)) error {
 	stop := context.AfterFunc(ctx, func() { l.conn.Close() })
 	defer stop()

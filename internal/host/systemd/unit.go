@@ -9,19 +9,19 @@ import (
 // A Unit describes a service that runs a machine until it is stopped.
 type Unit struct {
 	Name        string        // such as "sov-sql", without ".service"
-	Description string        // for people
+	Description string        // shown by systemctl
 	Command     []string      // the first is an absolute path
 	Environment []string      // NAME=VALUE
-	Start       time.Duration // how long it may take to be ready
-	Stop        time.Duration // how long it may take to end
+	Start       time.Duration // timeout until it is ready
+	Stop        time.Duration // timeout of its shutdown
 }
 
-// File is the name of the unit's file.
+// File returns the name of the unit's file.
 func (u Unit) File() string { return u.Name + ".service" }
 
-// Text is the unit's file, for a user's own service manager.
+// Text returns the content of the unit's file, for a user's service manager.
 //
-// systemd lets the machine shut down: SIGTERM goes to sov alone, which ends QEMU.
+// Only sov gets SIGTERM, and shuts the machine down.
 func (u Unit) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "[Unit]\nDescription=%s\nAfter=network-online.target\n\n", literal(u.Description))
@@ -41,13 +41,13 @@ func (u Unit) Text() string {
 
 func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
-// literal is a value in which systemd finds no specifiers (systemd.unit(5), "Specifiers").
+// literal escapes specifiers in a value (systemd.unit(5), "Specifiers").
 func literal(s string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(s, "%", "%%"), "\n", " ")
 }
 
-// quote is a word as systemd reads it (systemd.syntax(7), "Quoting"); expanded says that it looks
-// for variables in it (systemd.service(5), "Command lines").
+// quote quotes a word (systemd.syntax(7), "Quoting"). expanded is that systemd expands variables in
+// it (systemd.service(5), "Command lines"), which are escaped then.
 func quote(word string, expanded bool) string {
 	if expanded {
 		word = strings.ReplaceAll(word, "$", "$$")

@@ -13,10 +13,10 @@ import (
 	"golang.org/x/term"
 )
 
-// Harmless is a line without what steers a terminal: colours of a console's log are left out, the
-// rest is shown as Go writes it.
+// Harmless makes a line safe to print on a terminal: it removes colours and other control sequences
+// and escapes other control characters as in Go.
 func Harmless(line string) string {
-	line = strings.ToValidUTF8(strings.TrimRight(line, "\r"), "\ufffd") // some terminals obey bytes from 0x80 on
+	line = strings.ToValidUTF8(strings.TrimRight(line, "\r"), "\ufffd") // some terminals interpret bytes from 0x80 on as controls
 	if !strings.ContainsFunc(line, unprintable) {
 		return line
 	}
@@ -34,22 +34,22 @@ func Harmless(line string) string {
 
 func unprintable(r rune) bool { return r != '\t' && !strconv.IsPrint(r) }
 
-// ansi are the control sequences of ECMA-48, 5.4, which colours are.
+// ansi matches control sequences (ECMA-48, 5.4), such as colours.
 var ansi = regexp.MustCompile("\x1b\\[[0-?]*[ -/]*[@-~]")
 
-// A Writer passes text on line by line as Harmless shows it. Line ends are kept.
+// A Writer applies Harmless to each line. Line ends are kept.
 type Writer struct {
 	w io.Writer
 
 	mu   sync.Mutex
-	held []byte // the beginning of a character
+	held []byte // an incomplete character
 }
 
 // NewWriter returns a Writer to w.
 func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 
-// ForScreen returns a Writer if w is a terminal. What goes into a file or to another program stays
-// as it is.
+// ForScreen returns a Writer if w is a terminal, else w: output to a file or another program is not
+// changed.
 func ForScreen(w io.Writer) io.Writer {
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return NewWriter(w)
@@ -57,7 +57,7 @@ func ForScreen(w io.Writer) io.Writer {
 	return w
 }
 
-// Raw returns what a Writer writes to, for a program of the user's that draws on the terminal
+// Raw returns the writer below a Writer, for a program of the user that controls the terminal
 // itself, and w if it is not a Writer.
 func Raw(w io.Writer) io.Writer {
 	if harmless, ok := w.(*Writer); ok {
@@ -86,8 +86,7 @@ func (h *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// incomplete returns the number of bytes at the end of text that begin a character and do not end
-// it.
+// incomplete returns the length of an incomplete character at the end of text, in bytes.
 func incomplete(text []byte) int {
 	for n := 1; n < utf8.UTFMax && n <= len(text); n++ {
 		if last := text[len(text)-n:]; utf8.RuneStart(last[0]) {

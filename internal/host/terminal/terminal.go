@@ -1,8 +1,8 @@
-// Package terminal handles the terminal that this program runs in. It keeps what others have
-// written from steering it: names in a registry, answers of a phone, lines of a guest's log, texts
-// of packages, and errors that quote any of them. And it lends the terminal to a command elsewhere:
-// its keys go there as they are typed, Ctrl-C among them, and its size follows. Whatever ends the
-// command, the terminal gets back the state that it had.
+// Package terminal handles the terminal that this program runs in. It removes control sequences
+// from untrusted text: names in a registry, answers of a phone, lines of a guest's log, texts of
+// packages, and errors that quote any of them. It also connects the terminal to a remote command:
+// keys, including Ctrl-C, are sent as they are typed, and changes of the size are passed on. The
+// terminal's state is restored however the command ends.
 package terminal
 
 import (
@@ -18,12 +18,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/session"
 )
 
-// A Terminal is this program's, in the state in which a command elsewhere works on it.
+// A Terminal is the terminal of this program.
 type Terminal struct {
 	in, out *os.File
 }
 
-// Of returns the terminal that both files are, or nil where they are not.
+// Of returns the terminal of in and out, or nil if they are not both terminals.
 func Of(in io.Reader, out io.Writer) *Terminal {
 	keys, ok := in.(*os.File)
 	if !ok || !term.IsTerminal(int(keys.Fd())) {
@@ -36,7 +36,7 @@ func Of(in io.Reader, out io.Writer) *Terminal {
 	return &Terminal{in: keys, out: screen}
 }
 
-// Size returns the terminal's size; of one that has none, 24 lines of 80 columns.
+// Size returns the terminal's size; 24 lines of 80 columns if it has none.
 func (t *Terminal) Size() session.Size {
 	width, height, err := term.GetSize(int(t.out.Fd()))
 	if err != nil || width <= 0 || height <= 0 || width > 1<<16-1 || height > 1<<16-1 {
@@ -45,8 +45,8 @@ func (t *Terminal) Size() session.Size {
 	return session.Size{Rows: uint16(height), Columns: uint16(width)}
 }
 
-// Lend puts the terminal into raw mode. The caller must call the function that is returned, which
-// puts it back.
+// Lend puts the terminal into raw mode. The caller must call the returned function, which restores
+// the mode.
 func (t *Terminal) Lend() (giveBack func() error, err error) {
 	before, err := term.MakeRaw(int(t.in.Fd()))
 	if err != nil {

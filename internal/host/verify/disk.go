@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/stages/disk"
 )
 
-// disk compares a disk image, if there is one, with what the artifact's files come to. Neither
-// manifest nor signature lists it, and both vouch for it then.
+// disk compares a disk image, if there is one, with the image that the artifact's files result in.
+// The manifest and the signature do not list it, but cover it by this comparison.
 func (r *Report) disk(ctx context.Context) error {
 	path := filepath.Join(r.Dir, artifact.DiskFile)
 	image, err := os.Open(path)
@@ -53,7 +53,7 @@ func (r *Report) disk(ctx context.Context) error {
 	return nil
 }
 
-// firstDifference returns where two files differ first, or -1.
+// firstDifference returns the offset of the first difference of two files, or -1.
 func firstDifference(ctx context.Context, a, b *os.File) (int64, error) {
 	var sizes [2]int64
 	for i, f := range []*os.File{a, b} {

@@ -1,7 +1,6 @@
-// Package verify checks an artifact against its manifest, its provenance and itself: the root file
-// system's own checksums, and the kernel's configuration against what a guest requires. It returns
-// everything that it finds. The signature's cryptography is package dsse's, the rules of a root
-// file system are package ext4's.
+// Package verify checks an artifact against its manifest and its provenance, the root file system
+// against its checksums, and the kernel's configuration against what a guest requires. It returns
+// all problems. Package dsse verifies the signature, package ext4 the root file system.
 package verify
 
 import (
@@ -29,29 +28,29 @@ import (
 	"github.com/sovereign-sql/sov/kernel"
 )
 
-// A Report is what was checked of an artifact, and what was found.
+// A Report lists the checks of an artifact and the problems found.
 type Report struct {
 	Dir      string            `json:"dir"`
 	SignedBy string            `json:"signed_by,omitempty"` // ID of the key that the signature names
 	Serial   int64             `json:"serial,omitempty"`    // of the signature
-	Proven   bool              `json:"proven"`              // it is the key asked for, and its signature holds
-	Checks   []string          `json:"checks"`              // what was looked at
-	Problems []finding.Finding `json:"problems"`            // what was found
+	Proven   bool              `json:"proven"`              // the signature was verified with the given key
+	Checks   []string          `json:"checks"`              // the checks that were made
+	Problems []finding.Finding `json:"problems"`            // the problems found
 
-	// Dangling are links in the root file system that lead nowhere. They are no fault: base images
-	// have some.
+	// Dangling are dangling links in the root file system. They are not problems: base images have
+	// some.
 	Dangling []inspect.Link `json:"dangling,omitempty"`
 
-	Uncovered []string `json:"uncovered,omitempty"` // files in the folder for which neither manifest nor signature speaks
+	Uncovered []string `json:"uncovered,omitempty"` // files in the folder that neither the manifest nor the signature covers
 
-	features kernel.Features // that its kernel must carry
+	features kernel.Features // that its kernel must have
 }
 
-// Artifact checks the artifact in dir. With a key, it must be signed with that key. The error is
-// that of an artifact that cannot be read; what is wrong with one is in the report.
+// Artifact checks the artifact in dir. With a key, it must be signed with that key. It returns an
+// error if the artifact cannot be read; problems are in the report.
 func Artifact(ctx context.Context, dir string, key dsse.PublicKey) (*Report, error) {
 	report := &Report{Dir: dir, Problems: []finding.Finding{}, features: kernel.AllFeatures}
-	report.features.Disk = false // which a kernel of an earlier sov is not fit for
+	report.features.Disk = false // kernels of an earlier sov do not have it
 	m, err := manifest.Load(dir)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, built.NotBuilt(err)
@@ -127,7 +126,8 @@ func (r *Report) uncovered(m *manifest.Manifest) error {
 	return err
 }
 
-// rootfs leaves a missing image alone: the manifest's check has named it.
+// rootfs checks the root file system. It ignores a missing image, which the check of the manifest
+// reports.
 func (r *Report) rootfs(ctx context.Context, dir string) error {
 	if _, err := os.Stat(filepath.Join(dir, artifact.RootfsFile)); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -145,7 +145,7 @@ func (r *Report) rootfs(ctx context.Context, dir string) error {
 	if err != nil || len(problems) > 0 {
 		return err
 	}
-	if guest, err := guestspec.Load(img.FS); err == nil { // what is not a guest's root is found when it boots
+	if guest, err := guestspec.Load(img.FS); err == nil { // an image without a guest's specification is found when it boots
 		has := func(name string) bool {
 			return slices.ContainsFunc(guest.Services, func(s guestspec.Service) bool { return s.Name == name })
 		}
@@ -155,8 +155,8 @@ func (r *Report) rootfs(ctx context.Context, dir string) error {
 	return err
 }
 
-// verity compares the root file system with the root hash, and that with what vm.json gives the
-// kernel.
+// verity checks the root file system against the root hash, and that against the kernel parameters
+// in vm.json.
 func (r *Report) verity(ctx context.Context, tree *manifest.Verity) error {
 	root, err := tree.Root()
 	if err != nil {
@@ -182,14 +182,14 @@ func (r *Report) verity(ctx context.Context, tree *manifest.Verity) error {
 	if err != nil {
 		return err
 	}
-	if spec, err := vmspec.Decode(text); err == nil && !sealed(spec, tree.DataSize, root) { // what is no spec is found later
+	if spec, err := vmspec.Decode(text); err == nil && !sealed(spec, tree.DataSize, root) { // an invalid vm.json is reported later
 		r.found(artifact.SpecFile, "does not have the kernel check the root filesystem against the root hash that the manifest says")
 	}
 	return nil
 }
 
-// sealed reports whether a kernel mounts the root file system by way of its hash tree: of
-// parameters with one name, the last counts.
+// sealed reports whether the kernel mounts the root file system through dm-verity with this root
+// hash. Of parameters with the same name, the last counts.
 func sealed(spec *vmspec.Spec, data int64, root verity.Digest) bool {
 	for _, want := range verity.Parameters(vmspec.RootDevice, data, root) {
 		name, _, _ := strings.Cut(want, "=")
