@@ -363,7 +363,7 @@ func TestTailnet(t *testing.T) {
 		t.Fatalf("the control server knows %+v", joined)
 	}
 	wantNoKey(t, v)
-	w.verified(t, v)
+	public := w.verified(t, v)
 	w.control(http.MethodPost, "/test/open")
 	w.interrupt(t, v)
 	v.waitTailnet("the guest is back after its link was", online)
@@ -376,9 +376,24 @@ func TestTailnet(t *testing.T) {
 	// Once more, now without a key: what the node is stands on the data disk.
 	delete(b.config.Secrets, "tailscale")
 	v = b.boot(t)
+	v.waitReady()
+	server := v.service("postgres").PID
+	if p := v.status().Postgres; p.Public == nil || p.Public.Name != tailnetName {
+		t.Errorf("before tailscaled has a network, the database shows %+v", p.Public)
+	}
+	v.run("/bin/rm", "-r", "/data/tailscale/certs") // so it has to order another one
 	w.connect(v)
 	v.waitTailnet("the guest is back", online)
 	wantRow("sovereign-sql")
+	eventually(t, "the server shows the new certificate", joinPatience, func() error {
+		if now, err := w.shown(); err != nil || now.Equal(public) {
+			return fmt.Errorf("it shows the one from before, %w", err)
+		}
+		return nil
+	})
+	if now := v.service("postgres"); now.PID != server || now.Restarts != 0 {
+		t.Errorf("the server was restarted for it: %+v", now)
+	}
 	v.shutDown()
 
 	// Another root file system and another name, with the same disk; the key is there again and not
@@ -439,6 +454,7 @@ func (w *world) identity(t *testing.T, b *box) {
 	v.waitRecord("number two is used", func(text string) bool {
 		return strings.Count(text, `"keys":`) == 1 && !strings.Contains(text, `"joining":`)
 	})
+	w.twin(t, v)
 	v.shutDown()
 	nodes := len(w.guests())
 
@@ -526,6 +542,41 @@ func (w *world) identity(t *testing.T, b *box) {
 	v.shutDown()
 }
 
+// twin starts a second tailscaled with a copy of the guest's state: the guest tells it, and becomes
+// another node when it is asked to, without a loss for the twin.
+func (w *world) twin(t *testing.T, v *boot) {
+	before := w.guests()
+	if s := v.status().Tailnet; s.Warning != "" {
+		t.Errorf("alone, the guest warns of %q", s.Warning)
+	}
+	state, err := v.run("/bin/cat", "/data/tailscale/tailscaled.state")
+	must(t, err)
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "tailscaled.state"), []byte(state), 0o600))
+	twin := exec.Command(w.tailscaled, "--state="+filepath.Join(dir, "tailscaled.state"), "--statedir="+dir, "--socket="+filepath.Join(dir, "s"), "--tun=userspace-networking", "--port=0")
+	twin.Env = append(os.Environ(), "TS_NO_LOGS_NO_SUPPORT=true")
+	log := w.keepOutput("the twin")
+	twin.Stdout, twin.Stderr = log, log
+	w.start(w.net, twin)
+	v.waitTailnet("the guest tells of its twin", func(n *guestapi.Tailnet) bool {
+		return strings.Contains(n.Warning, "another machine runs as this node")
+	})
+	v.waitLine("tailscale: another machine runs as this node")
+	code, body, err := v.request(http.MethodPost, guestapi.PathRepair+"?what="+guestapi.RepairTailnetNew, token, nil)
+	if code != http.StatusOK || !strings.Contains(string(body), "is kept as /data/tailscale/tailscaled.state.kept-1") {
+		t.Fatalf("repair: %d %s, %v", code, body, err)
+	}
+	v.waitTailnet("the guest is another node", func(n *guestapi.Tailnet) bool { return online(n) && !strings.Contains(n.Warning, "another machine") })
+	now := w.guests()
+	if len(now) != len(before)+1 || !slices.ContainsFunc(now, func(n node) bool { return n.Key == before[0].Key }) {
+		t.Errorf("the control server knows %+v, before %+v", now, before)
+	}
+	withoutCopy, err := v.run("/bin/rm", "/data/tailscale/tailscaled.state.kept-1")
+	if err != nil {
+		t.Errorf("%s %v", withoutCopy, err)
+	}
+}
+
 // waitRecord waits until what the guest knows of its node is as wanted.
 func (v *boot) waitRecord(what string, wanted func(string) bool) {
 	v.t.Helper()
@@ -542,12 +593,13 @@ func (v *boot) waitRecord(what string, wanted func(string) bool) {
 const tailnetName = "sovereign-sql.tail.test"
 
 // verified waits until the database shows a certificate of the public authority, as the guest says,
-// too.
-func (w *world) verified(t *testing.T, v *boot) {
+// too, and returns it.
+func (w *world) verified(t *testing.T, v *boot) *x509.Certificate {
 	t.Helper()
 	v.waitLine("in place of the tailnet's: there is none yet")
-	eventually(t, "the tailnet's certificate", joinPatience, func() error {
-		_, err := w.shown("sovereign-sql")
+	var shown *x509.Certificate
+	eventually(t, "the tailnet's certificate", joinPatience, func() (err error) {
+		shown, err = w.shown()
 		return err
 	})
 	s := v.status()
@@ -557,12 +609,13 @@ func (w *world) verified(t *testing.T, v *boot) {
 	if out, err := v.run("/bin/stat", "-c", "%a %U", "/data/.sov-tls/tailnet.pem"); err != nil || out != "600 root" {
 		t.Errorf("the certificate is kept with %s, %v", out, err)
 	}
+	return shown
 }
 
 // shown is the certificate that the database shows the other machine, verified by the public
 // authority.
-func (w *world) shown(name string) (*x509.Certificate, error) {
-	address, err := w.tailscale("ip", "-4", name)
+func (w *world) shown() (*x509.Certificate, error) {
+	address, err := w.tailscale("ip", "-4", "sovereign-sql")
 	if err != nil {
 		return nil, err
 	}
