@@ -14,8 +14,8 @@ import (
 )
 
 var (
-	// unwanted are pronouns that stand for a person or a program with a name, an adverb for "again",
-	// and a negated noun ("is no file") in the place of a negated verb ("is not a file").
+	// unwanted are pronouns that stand for a person or a program with a name, an adverb for
+	// "again", and a negated noun ("is no file") in the place of a negated verb ("is not a file").
 	unwanted = regexp.MustCompile(`(?i)\b(?:(?:no|some|any|every)body|wh[oa]t?m?ever (?:is|has|comes)|whoever|anew|(there )?(?:is|are|was|were) no (\w+))\b`)
 	compared = regexp.MustCompile(`^(?:longer|more|less|\w+er)$`) // "is no longer", "is no larger than"
 	code     = regexp.MustCompile("(?s)```.*?```|`[^`\n]*`")
@@ -46,7 +46,8 @@ func TestWording(t *testing.T) {
 			return err
 		}
 		name := strings.TrimPrefix(path, "../")
-		// The texts in kernel are part of the kernel's key: to change a word there costs a compilation.
+		// The texts in kernel are part of the kernel's key: to change a word there costs a
+		// compilation.
 		if d.IsDir() && slices.Contains([]string{"out", "bin", "dist", ".git", "kernel", "internal/e2e", "internal/testkit"}, name) {
 			return filepath.SkipDir
 		}
