@@ -371,7 +371,7 @@ func TestUpgrade(t *testing.T) {
 		if err := (deed{Root: s.root, Do: "look", New: "15"}).do(t, &l); err == nil || !strings.Contains(err.Error(), "holds a cluster of PostgreSQL 17 and this image brings PostgreSQL 15") {
 			t.Errorf("a version of the machine with 15 alone: %v", err)
 		}
-		if err := (deed{Root: s.root, Do: "upgrade", Old: "15", New: "17"}).do(t, nil); err == nil || !strings.Contains(err.Error(), "of PostgreSQL 17 already") {
+		if err := (deed{Root: s.root, Do: "upgrade", Old: "15", New: "17"}).do(t, nil); err == nil || !strings.Contains(err.Error(), "already belong to PostgreSQL 17") {
 			t.Errorf("again: %v", err)
 		}
 	})
