@@ -1,5 +1,5 @@
-// Package bound limits what bytes from outside may cost before they are verified: how
-// much is read of a file or a stream, and how much a few compressed bytes may become.
+// Package bound limits the cost of untrusted input: the bytes read from a file or a stream, and the
+// size after decompression.
 package bound
 
 import (

@@ -1,11 +1,11 @@
-// Package chunk cuts files into pieces at places that their content decides, so that two versions
-// of a file have most of their pieces in common wherever these have moved to, and names each piece
-// by its SHA-256.
+// Package chunk cuts files into chunks at positions that depend on their content, so that two
+// versions of a file have most of their chunks in common even at other offsets, and names each
+// chunk by its SHA-256.
 //
 // The cuts are those of FastCDC (W. Xia et al., "FastCDC: a Fast and Efficient Content-Defined
-// Chunking Approach for Data Deduplication", USENIX ATC 2016): a gear hash runs over the bytes, a
-// cut is where chosen bits of it are zero, and more of them have to be before a chunk has its usual
-// size than after, which draws the sizes together.
+// Chunking Approach for Data Deduplication", USENIX ATC 2016): a cut is where certain bits of a
+// gear hash of the bytes are zero. Before the normal size more bits must be zero than after it,
+// which reduces the variance of the sizes.
 //
 // The sizes are chosen for a file system image, in which files move by whole blocks of 4 KiB and a
 // changed setting changes a block here and there: its own, an inode table's, the superblock and its
@@ -18,9 +18,9 @@
 //	1 to 32 KiB, normally 4                3.2 KB  26,900
 //	4 to 64 KiB, normally 16              12.8 KB   6,800
 //
-// A small Max matters because zeros, of which metadata is full, have no place to cut at. Blocks at
-// fixed places would do for an image, but find nothing in what moves within a file: of a program
-// that was compiled again, a third more travels (3.0 MB in place of 2.2 of an 8 MB program).
+// A small Max matters because zeros, which are frequent in metadata, have no cuts. Blocks at fixed
+// offsets would be good enough for an image, but do not match content that moves within a file: a
+// recompiled program costs a third more (3.0 MB instead of 2.2 of an 8 MB program).
 package chunk
 
 import (

@@ -1,10 +1,10 @@
-// Package confine runs a compiler over sources that others have written, whose Makefiles are
-// programs: without a network, without a view of the other processes, without root's rights or any
-// way to gain some, and with nothing of the file system but the computer's programs and libraries,
-// the inputs, and the folders for the output.
+// Package confine runs a compiler on untrusted sources, whose Makefiles are programs: without a
+// network, without access to other processes, without privileges or a way to gain them, and with a
+// file system of only the computer's programs and libraries, the inputs, and the folders for the
+// output.
 //
-// On Linux that is a set of namespaces. Where the system does not allow them, Check says why, and
-// Run refuses.
+// It uses Linux namespaces. Where the system does not allow them, Check returns the reason and Run
+// fails.
 package confine
 
 import (

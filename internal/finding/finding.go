@@ -1,6 +1,6 @@
-// Package finding has the one shape of a check's result: what was checked, how it is, what was
-// seen, and what to do about it. Checks of the computer, of a phone, of a running machine, of a
-// built artifact, of a cache and of a file system all return it.
+// Package finding defines the result of a check: what was checked, its status, what was found, and
+// what to do about it. The checks of the computer, a phone, a running machine, an artifact, a cache
+// and a file system return it.
 package finding
 
 import (

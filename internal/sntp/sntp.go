@@ -1,9 +1,9 @@
-// Package sntp tells the time over a network and asks for it: the client and the server of SNTP
-// (RFC 4330, and RFC 5905 where that is clearer), for a guest and the host beside it.
+// Package sntp is a client and a server of SNTP (RFC 4330, and RFC 5905 where that is clearer), for
+// a guest and its host.
 //
-// The client sends a random number where NTP has the time of sending, and takes no answer that does
-// not repeat it: an attacker who cannot see the question cannot answer it. Nothing authenticates
-// the server itself.
+// The client sends a random number as the transmit timestamp, and rejects responses that do not
+// repeat it: an attacker who cannot read the request cannot forge a response. The server is not
+// authenticated.
 package sntp
 
 import (

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package childtest starts programs that end when the test binary ends, however that ends: a test
-// that runs into its time limit calls no function of Cleanup.
+// Package childtest starts programs that end with the test binary, however that ends: Cleanup
+// functions are not called when a test exceeds its timeout.
 package childtest
 
 import (
