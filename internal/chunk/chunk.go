@@ -31,7 +31,7 @@ import (
 	"math/bits"
 )
 
-// Version names the way of cutting. Lists of different versions have nothing in common.
+// Version is the version of the cutting algorithm. Lists of different versions cannot be compared.
 const Version = 1
 
 // Sizes of chunks, in bytes. Only a file's last chunk may be shorter than Min.
@@ -49,7 +49,7 @@ type Chunk struct {
 	Offset int64
 	Size   int
 	Sum    Sum
-	Zero   bool // it has no byte but zeros
+	Zero   bool // all its bytes are zero
 }
 
 // normalization is by how many bits the two masks differ from the one that makes chunks of Normal
@@ -64,8 +64,8 @@ var (
 // mask has n bits set, the highest: each of them depends on the last 64 bytes.
 func mask(n int) uint64 { return ^uint64(0) << (64 - n) }
 
-// gear is a random number for each value of a byte, from SHA-256, so that every program can make
-// the same.
+// gear has a pseudo-random number for each value of a byte, derived with SHA-256, so that other
+// implementations can reproduce it.
 var gear = func() (table [256]uint64) {
 	for i := range table {
 		sum := sha256.Sum256([]byte{'s', 'o', 'v', ' ', 'g', 'e', 'a', 'r', byte(i)})
@@ -74,8 +74,8 @@ var gear = func() (table [256]uint64) {
 	return table
 }()
 
-// Cut returns the size of the first chunk of b, which is all of b where no cut is found. b must be
-// of Max bytes or more, or the end of the file.
+// Cut returns the size of the first chunk of b, which is len(b) if there is no cut. b must have at
+// least Max bytes, or be the end of the file.
 func Cut(b []byte) int {
 	if len(b) <= Min {
 		return len(b)
@@ -100,8 +100,8 @@ func Cut(b []byte) int {
 // buffered is how much of a file is read at a time.
 const buffered = 1 << 20
 
-// Each calls do for every chunk of what r reads, in order. The content is do's until it returns.
-// Each ends with the first error, r's or do's.
+// Each calls do for every chunk of r, in order. content is valid until do returns. Each returns the
+// first error of r or do.
 func Each(r io.Reader, do func(c Chunk, content []byte) error) error {
 	buffer := make([]byte, buffered)
 	var offset int64
@@ -132,7 +132,7 @@ func Each(r io.Reader, do func(c Chunk, content []byte) error) error {
 	}
 }
 
-// zeros are compared with; bytes.Equal takes many at a time.
+// zeros is compared with chunks by bytes.Equal, which is faster than a loop.
 var zeros [Max]byte
 
 func isZero(b []byte) bool { return string(b) == string(zeros[:len(b)]) }
