@@ -1,11 +1,13 @@
 package internal
 
 import (
+	"fmt"
 	"go/scanner"
 	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -15,9 +17,18 @@ import (
 // commentWidth is how many characters a line may have that is a comment and nothing else.
 const commentWidth = 100
 
-// wideComments returns the lines of Go source that are a comment wider than commentWidth.
-// Directives such as //go:generate cannot be wrapped.
-func wideComments(source []byte) (lines []int) {
+// vagueWord matches words that no comment needs: name the program, role or process instead.
+var vagueWord = regexp.MustCompile(`(?i)\b(whoever|somebody|anybody|everybody|everyone|anyone)\b`)
+
+// A fault is a line of Go source with a comment that breaks a rule.
+type fault struct {
+	line int
+	what string
+}
+
+// commentFaults returns the comments of Go source that are wider than commentWidth or contain a
+// vagueWord. Directives such as //go:generate cannot be wrapped.
+func commentFaults(source []byte) (faults []fault) {
 	fset := token.NewFileSet()
 	file := fset.AddFile("", fset.Base(), len(source))
 	var s scanner.Scanner
@@ -25,7 +36,7 @@ func wideComments(source []byte) (lines []int) {
 	for last := 0; ; {
 		pos, tok, text := s.Scan()
 		if tok == token.EOF {
-			return lines
+			return faults
 		}
 		at := file.Position(pos)
 		alone := at.Line != last
@@ -33,8 +44,14 @@ func wideComments(source []byte) (lines []int) {
 		if tok == token.STRING {
 			last += strings.Count(text, "\n")
 		}
-		if tok == token.COMMENT && alone && strings.HasPrefix(text, "// ") && at.Column-1+utf8.RuneCountInString(text) > commentWidth {
-			lines = append(lines, at.Line)
+		if tok != token.COMMENT {
+			continue
+		}
+		if alone && strings.HasPrefix(text, "// ") && at.Column-1+utf8.RuneCountInString(text) > commentWidth {
+			faults = append(faults, fault{at.Line, fmt.Sprintf("is wider than %d columns: wrap it", commentWidth)})
+		}
+		if word := vagueWord.FindString(text); word != "" {
+			faults = append(faults, fault{at.Line, fmt.Sprintf("has %q: name the program, role or process", word)})
 		}
 	}
 }
@@ -57,8 +74,8 @@ func TestComments(t *testing.T) {
 			return err
 		}
 		read++
-		for _, line := range wideComments(source) {
-			t.Errorf("%s:%d: the comment is wider than %d columns: wrap it", name, line, commentWidth)
+		for _, f := range commentFaults(source) {
+			t.Errorf("%s:%d: the comment %s", name, f.line, f.what)
 		}
 		return nil
 	})
@@ -67,11 +84,16 @@ func TestComments(t *testing.T) {
 	}
 }
 
-func TestWideComments(t *testing.T) {
+func TestCommentFaults(t *testing.T) {
 	wide := "// " + strings.Repeat("é", commentWidth-2)
 	fits := "// " + strings.Repeat("é", commentWidth-3)
-	source := "package p\n\n" + fits + "\n" + wide + "\n//go:generate " + wide + "\nvar s = `\n" + wide + "\n` " + wide + "\n\t" + wide + "\n"
-	if got := wideComments([]byte(source)); !slices.Equal(got, []int{4, 9}) {
-		t.Errorf("lines %v are found, want 4 and 9", got)
+	vague := "// It serves Every" + "one."
+	source := "package p\n\n" + fits + "\n" + wide + "\n//go:generate " + wide + "\nvar s = `\n" + wide + "\n" + vague + "\n` " + wide + "\n\t" + wide + "\n" + vague + "\nvar anyone, n = 1, 2 " + vague + "\n"
+	var lines []int
+	for _, f := range commentFaults([]byte(source)) {
+		lines = append(lines, f.line)
+	}
+	if !slices.Equal(lines, []int{4, 10, 11, 12}) {
+		t.Errorf("lines %v are found, want 4, 10, 11 and 12", lines)
 	}
 }

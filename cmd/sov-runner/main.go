@@ -1,4 +1,4 @@
-// Command sov-runner keeps a virtual machine running on the phone that it is on. See package
+// Command sov-runner runs virtual machines on the phone that it is installed on. See package
 // daemon.
 package main
 

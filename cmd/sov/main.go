@@ -1,5 +1,5 @@
 // Command sov turns an Alpine image into a flashable PostgreSQL virtual machine for a rooted
-// Android phone, and runs it. Each verb has a file of its own here; what it does lives in the
+// Android phone, and runs it. Each verb has a file here, which parses its flags and calls the
 // packages below.
 package main
 

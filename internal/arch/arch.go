@@ -1,6 +1,5 @@
-// Package arch is the table of the architectures that a machine can be built for, with the name
-// that each program or format has for them. Go's name is the one that sov itself uses: in flags,
-// file names, locks, manifests and vm.json.
+// Package arch is the table of the supported architectures with their names in other programs and
+// formats. sov itself uses Go's names: in flags, file names, locks, manifests and vm.json.
 package arch
 
 import (
@@ -18,7 +17,7 @@ const (
 // An Arch is one architecture under each of its names.
 type Arch struct {
 	Go string // GOARCH, an OCI platform's architecture
-	// Uname are the answers of `uname -m` on a computer whose kernel runs programs for this
+	// Uname are the outputs of `uname -m` on a computer whose kernel runs programs for this
 	// architecture.
 	Uname     []string
 	Alpine    string // a folder of a package repository, and the arch field of its packages
@@ -31,10 +30,10 @@ type Arch struct {
 
 // all holds the architectures in the order in which they are listed.
 //
-// armv8l is what an arm64 kernel says to a 32-bit process (COMPAT_UTS_MACHINE in
-// arch/arm64/include/asm/compat.h), such as the shell of a phone with 32-bit user space. The kernel
-// runs 64-bit programs all the same. A 32-bit kernel says armv7l, also on a 64-bit processor, and
-// runs none. macOS says arm64.
+// armv8l is what an arm64 kernel reports to a 32-bit process (COMPAT_UTS_MACHINE in
+// arch/arm64/include/asm/compat.h), such as the shell of a phone with 32-bit user space. Such a
+// kernel runs 64-bit programs. A 32-bit kernel reports armv7l, also on a 64-bit processor, and runs
+// none. macOS reports arm64.
 var all = []Arch{
 	{Go: ARM64, Uname: []string{"aarch64", "armv8l", "arm64"}, Alpine: "aarch64", Debian: "arm64", Triplet: "aarch64-linux-gnu",
 		Kernel: "arm64", QEMU: "aarch64", Installer: "arm64"},
@@ -54,7 +53,7 @@ func Names() []string {
 	return names
 }
 
-// Allowed says in a refusal which names there are: "arm64 or amd64".
+// Allowed returns the valid names for error messages: "arm64 or amd64".
 func Allowed() string { return strings.Join(Names(), " or ") }
 
 // Valid reports whether name is Go's name of an architecture in the table.
@@ -69,7 +68,7 @@ func Get(name string) (Arch, error) {
 	return all[i], nil
 }
 
-// OfUname returns the architecture of a computer that answers `uname -m` with machine.
+// OfUname returns the architecture of a computer where `uname -m` prints machine.
 func OfUname(machine string) (Arch, error) {
 	i := slices.IndexFunc(all, func(a Arch) bool { return slices.Contains(a.Uname, machine) })
 	if i < 0 {

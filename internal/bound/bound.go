@@ -1,5 +1,5 @@
-// Package bound limits what bytes from outside may cost before they are verified: how
-// much is read of a file or a stream, and how much a few compressed bytes may become.
+// Package bound limits the cost of untrusted input: the bytes read from a file or a stream, and the
+// size after decompression.
 package bound
 
 import (
@@ -9,14 +9,14 @@ import (
 	"os"
 )
 
-// ErrTooLarge is in every error of a limit that was exceeded.
+// ErrTooLarge is wrapped by the error of every exceeded limit.
 var ErrTooLarge = errors.New("larger than accepted")
 
-// A Limit is how much may come out of a decompressor.
+// A Limit bounds the output of a decompressor.
 type Limit struct {
-	Bytes int64 // at most, in all
-	Free  int64 // bytes that come out of anything, however small
-	Ratio int64 // beyond Free, bytes for each compressed byte; deflate reaches 1032, real files stay below 30
+	Bytes int64 // absolute maximum
+	Free  int64 // bytes that are allowed for any input size
+	Ratio int64 // beyond Free, output bytes per compressed byte; deflate reaches 1032, real files stay below 30
 }
 
 // A Source counts the bytes that are read from a compressed file, for Expanded. The zero Source is
@@ -40,7 +40,7 @@ func (s *Source) Read(p []byte) (int, error) {
 func (s *Source) Count() int64 { return s.read }
 
 // Expanded returns a reader of r, the decompressed form of what is read from s, that fails with an
-// error that wraps ErrTooLarge when more comes out than the limit allows for what went in.
+// error that wraps ErrTooLarge when the output exceeds the limit for the bytes read from s.
 func (l Limit) Expanded(r io.Reader, s *Source) io.Reader {
 	return &expanded{r: r, source: s, limit: l}
 }
@@ -52,8 +52,8 @@ type expanded struct {
 	n      int64
 }
 
-// Read implements io.Reader. The decompressor may have read ahead of what it has given out, so a
-// file gets a little more than its ratio, never less.
+// Read implements io.Reader. The decompressor may read ahead of its output, so the effective ratio
+// is a little higher, never lower.
 func (e *expanded) Read(p []byte) (int, error) {
 	n, err := e.r.Read(p)
 	e.n += int64(n)
@@ -75,8 +75,8 @@ func ReadAll(r io.Reader, limit int64) ([]byte, error) {
 	return b, err
 }
 
-// ReadFile is os.ReadFile for a file that the user names, of at most limit bytes. It may be a pipe,
-// as a shell's <(command) is.
+// ReadFile is os.ReadFile with a maximum of limit bytes. The file may be a pipe, such as a shell's
+// <(command).
 func ReadFile(name string, limit int64) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {

@@ -1,11 +1,11 @@
-// Package chunk cuts files into pieces at places that their content decides, so that two versions
-// of a file have most of their pieces in common wherever these have moved to, and names each piece
-// by its SHA-256.
+// Package chunk cuts files into chunks at positions that depend on their content, so that two
+// versions of a file have most of their chunks in common even at other offsets, and names each
+// chunk by its SHA-256.
 //
 // The cuts are those of FastCDC (W. Xia et al., "FastCDC: a Fast and Efficient Content-Defined
-// Chunking Approach for Data Deduplication", USENIX ATC 2016): a gear hash runs over the bytes, a
-// cut is where chosen bits of it are zero, and more of them have to be before a chunk has its usual
-// size than after, which draws the sizes together.
+// Chunking Approach for Data Deduplication", USENIX ATC 2016): a cut is where certain bits of a
+// gear hash of the bytes are zero. Before the normal size more bits must be zero than after it,
+// which reduces the variance of the sizes.
 //
 // The sizes are chosen for a file system image, in which files move by whole blocks of 4 KiB and a
 // changed setting changes a block here and there: its own, an inode table's, the superblock and its
@@ -18,9 +18,9 @@
 //	1 to 32 KiB, normally 4                3.2 KB  26,900
 //	4 to 64 KiB, normally 16              12.8 KB   6,800
 //
-// A small Max matters because zeros, of which metadata is full, have no place to cut at. Blocks at
-// fixed places would do for an image, but find nothing in what moves within a file: of a program
-// that was compiled again, a third more travels (3.0 MB in place of 2.2 of an 8 MB program).
+// A small Max matters because zeros, which are frequent in metadata, have no cuts. Blocks at fixed
+// offsets would be good enough for an image, but do not match content that moves within a file: a
+// recompiled program costs a third more (3.0 MB instead of 2.2 of an 8 MB program).
 package chunk
 
 import (
@@ -31,7 +31,7 @@ import (
 	"math/bits"
 )
 
-// Version names the way of cutting. Lists of different versions have nothing in common.
+// Version is the version of the cutting algorithm. Lists of different versions cannot be compared.
 const Version = 1
 
 // Sizes of chunks, in bytes. Only a file's last chunk may be shorter than Min.
@@ -49,7 +49,7 @@ type Chunk struct {
 	Offset int64
 	Size   int
 	Sum    Sum
-	Zero   bool // it has no byte but zeros
+	Zero   bool // all its bytes are zero
 }
 
 // normalization is by how many bits the two masks differ from the one that makes chunks of Normal
@@ -64,8 +64,8 @@ var (
 // mask has n bits set, the highest: each of them depends on the last 64 bytes.
 func mask(n int) uint64 { return ^uint64(0) << (64 - n) }
 
-// gear is a random number for each value of a byte, from SHA-256, so that every program can make
-// the same.
+// gear has a pseudo-random number for each value of a byte, derived with SHA-256, so that other
+// implementations can reproduce it.
 var gear = func() (table [256]uint64) {
 	for i := range table {
 		sum := sha256.Sum256([]byte{'s', 'o', 'v', ' ', 'g', 'e', 'a', 'r', byte(i)})
@@ -74,8 +74,8 @@ var gear = func() (table [256]uint64) {
 	return table
 }()
 
-// Cut returns the size of the first chunk of b, which is all of b where no cut is found. b must be
-// of Max bytes or more, or the end of the file.
+// Cut returns the size of the first chunk of b, which is len(b) if there is no cut. b must have at
+// least Max bytes, or be the end of the file.
 func Cut(b []byte) int {
 	if len(b) <= Min {
 		return len(b)
@@ -100,8 +100,8 @@ func Cut(b []byte) int {
 // buffered is how much of a file is read at a time.
 const buffered = 1 << 20
 
-// Each calls do for every chunk of what r reads, in order. The content is do's until it returns.
-// Each ends with the first error, r's or do's.
+// Each calls do for every chunk of r, in order. content is valid until do returns. Each returns the
+// first error of r or do.
 func Each(r io.Reader, do func(c Chunk, content []byte) error) error {
 	buffer := make([]byte, buffered)
 	var offset int64
@@ -132,7 +132,7 @@ func Each(r io.Reader, do func(c Chunk, content []byte) error) error {
 	}
 }
 
-// zeros are compared with; bytes.Equal takes many at a time.
+// zeros is compared with chunks by bytes.Equal, which is faster than a loop.
 var zeros [Max]byte
 
 func isZero(b []byte) bool { return string(b) == string(zeros[:len(b)]) }

@@ -9,9 +9,8 @@ import (
 	"math"
 )
 
-// A Name is the part of a chunk's SHA-256 by which lists know it. Two chunks of one name would make
-// a file that its own SHA-256 gives away, so a name needs to be no longer than makes that
-// improbable.
+// A Name is the part of a chunk's SHA-256 that lists contain. A collision would be detected by the
+// SHA-256 of the whole file, so a name only has to be long enough to make one improbable.
 type Name [16]byte
 
 // Name returns the chunk's.
@@ -36,7 +35,7 @@ func (l List) Size() int64 {
 	return n
 }
 
-// ListOf cuts what r reads.
+// ListOf returns the list of r's chunks.
 func ListOf(r io.Reader) (List, error) {
 	var l List
 	err := Each(r, func(c Chunk, _ []byte) error {
@@ -52,8 +51,8 @@ const zeroFlag = 1 << 15
 // pieceSize is the encoded size of a chunk: that of its content and, unless it is zeros, its name.
 const pieceSize = 2 + len(Name{})
 
-// Append encodes the list: two bytes a chunk, big-endian, with its size and the highest bit set for
-// zeros, and its name where it is not zeros.
+// Append encodes the list. Each chunk has two bytes, big-endian, with its size and the highest bit
+// set for zeros, followed by its name if it is not zeros.
 func (l List) Append(b []byte) []byte {
 	for _, p := range l {
 		if p.Zero {
@@ -66,8 +65,8 @@ func (l List) Append(b []byte) []byte {
 	return b
 }
 
-// ReadList decodes what Append made of a list whose chunks have size bytes together. It takes
-// memory for what is there, not for what size promises.
+// ReadList decodes a list encoded by Append whose chunks have size bytes in total. Its memory is
+// proportional to the input, not to size.
 func ReadList(r io.Reader, size int64) (List, error) {
 	if size < 0 || size > math.MaxInt64/2 {
 		return nil, fmt.Errorf("list of chunks: %d bytes cannot be a file's size", size)
@@ -102,7 +101,7 @@ func short(err error) error {
 	return fmt.Errorf("list of chunks: %w", err)
 }
 
-// Equal tells whether two chunks have the same content.
+// Equal reports whether two chunks have the same content.
 func (p Piece) Equal(o Piece) bool {
 	return p.Size == o.Size && p.Zero == o.Zero && (p.Zero || bytes.Equal(p.Name[:], o.Name[:]))
 }

@@ -1,10 +1,10 @@
-// Package confine runs a compiler over sources that others have written, whose Makefiles are
-// programs: without a network, without a view of the other processes, without root's rights or any
-// way to gain some, and with nothing of the file system but the computer's programs and libraries,
-// the inputs, and the folders for the output.
+// Package confine runs a compiler on untrusted sources, whose Makefiles are programs: without a
+// network, without access to other processes, without privileges or a way to gain them, and with a
+// file system of only the computer's programs and libraries, the inputs, and the folders for the
+// output.
 //
-// On Linux that is a set of namespaces. Where the system does not allow them, Check says why, and
-// Run refuses.
+// It uses Linux namespaces. Where the system does not allow them, Check returns the reason and Run
+// fails.
 package confine
 
 import (
@@ -25,28 +25,26 @@ type Command struct {
 	Path string   // absolute
 	Args []string // without the program's name
 	Env  []string
-	Dir  string // where it runs: one of the folders below, or in one of them
+	Dir  string // working directory: one of the folders in Write or Read, or below one
 
 	Stdin          io.Reader // nil: /dev/null
 	Stdout, Stderr io.Writer
 
-	// Write are folders that the program finds at the same paths and may write. When sov runs as
-	// root they are given to the user nobody, and what is in them should belong to nobody or be
-	// readable by all.
+	// Write are folders that the program can write, at the same paths. If sov runs as root, they
+	// are chowned to the user nobody, and files in them should belong to that user or be readable
+	// by all.
 	Write []string
-	// Read are files and folders that it finds at the same paths and may read, beside those of the
-	// system.
+	// Read are files and folders that it can read, at the same paths, in addition to the system's.
 	Read []string
-	// Temporary is the folder that the program finds as /tmp, to write. "": it has none.
+	// Temporary is the folder mounted as its /tmp, writable. "": it has none.
 	Temporary string
 
-	// Plain runs the program with sov's own rights, where Check has found that there is no other
-	// way.
+	// Plain runs the program unconfined with sov's privileges, for systems where Check fails.
 	Plain bool
 }
 
-// Run runs the program and waits for its end, or ends it and all that it has started when ctx ends.
-// An error of the program is an *exec.ExitError, as package os/exec has it.
+// Run runs the program and waits for its end. If ctx ends, it kills the program and all its
+// descendants. An error of the program is an *exec.ExitError, as in package os/exec.
 func (c Command) Run(ctx context.Context) error {
 	if !c.Plain {
 		return c.confined(ctx)
@@ -64,12 +62,11 @@ func (c Command) Run(ctx context.Context) error {
 	return err
 }
 
-// patience is how long the output of a program that was ended may take.
+// patience is how long to wait for the output of a killed program.
 const patience = 10 * time.Second
 
 // ReadOutput reads a regular file of at most limit bytes that a program has left below a folder. A
-// link that leads out of the folder, or a pipe, is refused: what is left there is the program's
-// choice.
+// link out of the folder, or a pipe, is rejected: the program is not trusted.
 func ReadOutput(dir, name string, limit int64) ([]byte, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -91,7 +88,8 @@ func ReadOutput(dir, name string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, limit))
 }
 
-// WriteInput writes a file into a folder in which a program has been: over a link, not through it.
+// WriteInput writes a file to a folder that a program could write. It replaces a link and does not
+// follow it.
 func WriteInput(dir, name string, content []byte) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -109,5 +107,5 @@ func WriteInput(dir, name string, content []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// ErrUnsupported is in the error of a system that does not allow what this package needs.
+// ErrUnsupported is wrapped by the error if the system does not allow confinement.
 var ErrUnsupported = errors.New("this system does not let sov confine a compiler")

@@ -22,14 +22,14 @@ import (
 // nobody is the user and group that programs run as (the kernel's overflow IDs).
 const nobody = 65534
 
-// A plan is what the first process in the new namespaces is told.
+// A plan has the instructions for the first process in the new namespaces.
 type plan struct {
 	Path, Dir, Root, Temporary string
 	Args, Env, Write, Read     []string
-	Nested                     bool // sov is not root: the user nobody is one more user namespace
+	Nested                     bool // sov is not root: the user nobody requires a nested user namespace
 }
 
-// namespaces are those that a program gets, besides one of users.
+// namespaces are the new namespaces of a program, in addition to a user namespace.
 const namespaces = syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
 
 var checked struct {
@@ -39,7 +39,7 @@ var checked struct {
 }
 
 // Check returns nil if programs can be confined here, or an error that wraps ErrUnsupported and
-// says why not. It tries it, once.
+// says why not. It tests this by running a program, once.
 func Check(ctx context.Context) error {
 	checked.Lock()
 	defer checked.Unlock()
@@ -82,7 +82,7 @@ func (c Command) confined(ctx context.Context) error {
 	}
 	err = c.run(ctx, text, attributes(asRoot, true))
 	if setup := new(setupError); asRoot && errors.As(err, &setup) && ctx.Err() == nil {
-		// A system without user namespaces, or with few: root has no need of them.
+		// User namespaces may be disabled or limited: root does not need them.
 		err = c.run(ctx, text, attributes(asRoot, false))
 	}
 	return err
@@ -109,8 +109,8 @@ type setupError struct{ text string }
 
 func (e *setupError) Error() string { return e.text }
 
-// run starts this program again as the first process of new namespaces, which makes the program's
-// surroundings and runs it.
+// run executes this program again as the first process of new namespaces, which sets up the mounts
+// and runs the program.
 func (c Command) run(ctx context.Context, text []byte, a *syscall.SysProcAttr) error {
 	told, tell, err := os.Pipe()
 	if err != nil {
@@ -160,11 +160,11 @@ const (
 	reportFile = 4
 )
 
-// init takes over in that process before anything else of the program runs.
+// init takes over in that process before main runs.
 func init() {
 	if len(os.Args) == 1 && os.Args[0] == argument && os.Getpid() == 1 {
 		report := os.NewFile(reportFile, "report")
-		// Those that sov itself was started with too.
+		// Include those that sov inherited.
 		unix.CloseRange(planFile, 1<<30, unix.CLOSE_RANGE_CLOEXEC)
 		status, err := first()
 		if err != nil {
@@ -175,7 +175,7 @@ func init() {
 	}
 }
 
-// first makes the surroundings, runs the program and returns its exit status.
+// first sets up the mounts, runs the program and returns its exit status.
 func first() (int, error) {
 	var p plan
 	if err := json.NewDecoder(os.NewFile(planFile, "plan")).Decode(&p); err != nil {
@@ -187,23 +187,22 @@ func first() (int, error) {
 	if err := p.root(); err != nil {
 		return 0, err
 	}
-	runtime.LockOSThread() // the thread that forks is the one that gives up new privileges
+	runtime.LockOSThread() // no_new_privs is set for this thread, which must be the one that forks
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("give up new privileges: %w", err)
 	}
-	// Written by hand, not by exec.Cmd: this process waits for all children, and files 0 to 2 are
-	// passed on as they are.
+	// exec.Cmd is not used: this process waits for all children, and files 0 to 2 are passed on
+	// unchanged.
 	attr := &syscall.ProcAttr{Dir: p.Dir, Env: lastOf(p.Env), Files: []uintptr{0, 1, 2}, Sys: p.attributes()}
 	pid, err := syscall.ForkExec(p.Path, append([]string{p.Path}, p.Args...), attr)
 	if err != nil {
 		return 0, fmt.Errorf("run %s without privileges: %w", p.Path, err)
 	}
-	unix.Close(reportFile) // from here on it is the program that fails
+	unix.Close(reportFile) // later failures are the program's
 	return reap(pid), nil
 }
 
-// lastOf returns an environment without the variables that are set again, as package os/exec has
-// it.
+// lastOf removes variables that are set again later in the environment, as package os/exec does.
 func lastOf(env []string) []string {
 	var out []string
 	seen := map[string]bool{}
@@ -217,8 +216,8 @@ func lastOf(env []string) []string {
 	return out
 }
 
-// attributes make the program nobody. Executing it as nobody takes the capabilities that this
-// process has in its user namespace.
+// attributes run the program as the user nobody. Executing it as that user drops the capabilities
+// that this process has in its user namespace.
 func (p *plan) attributes() *syscall.SysProcAttr {
 	if !p.Nested {
 		return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{}}, Setsid: true}
@@ -245,17 +244,18 @@ func reap(pid int) int {
 	}
 }
 
-// system are the places where programs and libraries are, and what the linker of programs reads.
-// Those that a computer does not have are left out.
+// system are the paths of programs and libraries, and the dynamic linker's configuration. Missing
+// ones are skipped.
 var system = []string{
 	"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store", "/gnu/store",
 	"/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d",
 }
 
-// devices are those without which programs do not run.
+// devices are the device nodes that programs need.
 var devices = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
 
-// root makes a file system of what the program may see the root of this mount namespace.
+// root makes a file system with what the program may access, and makes it the root of this mount
+// namespace.
 func (p *plan) root() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
@@ -284,7 +284,7 @@ func (p *plan) root() error {
 	return p.enter()
 }
 
-// show has the program find a file, a folder or a symbolic link at the same path, to read.
+// show makes a file, a folder or a symbolic link readable at the same path.
 func (p *plan) show(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -319,7 +319,7 @@ func below(folders []string, path string) bool {
 	return false
 }
 
-// bind mounts what is at source in the new root.
+// bind bind-mounts source in the new root.
 func (p *plan) bind(source, path string, readOnly bool) error {
 	info, err := os.Stat(source)
 	if err != nil {
@@ -355,7 +355,7 @@ func (p *plan) bind(source, path string, readOnly bool) error {
 	return nil
 }
 
-// devices makes /dev, and /proc of the new process namespace where that is allowed: in containers
+// devices makes /dev, and mounts /proc of the new PID namespace if that is allowed: in containers
 // it often is not.
 func (p *plan) devices() error {
 	for _, device := range devices {

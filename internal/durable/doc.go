@@ -1,4 +1,4 @@
-// Package durable is the one way to write a file, and the one file lock.
+// Package durable writes files atomically and durably, and locks files.
 //
 // [WriteFile], and [Create] for content that arrives in parts, write a temporary file, set its
 // mode, sync it, rename it and sync the folder. After a power cut, a full disk or SIGKILL at any

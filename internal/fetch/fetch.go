@@ -1,8 +1,7 @@
-// Package fetch downloads files over HTTP the way a build wants it: no request
-// and no transfer can hang, faults that pass by themselves are tried again a
-// few times, what arrives is bounded in size, and errors say whether the other
-// side said no, could not be reached, or was not asked because the build is
-// offline. Whether the content is the right one is for the caller to check.
+// Package fetch downloads files over HTTP for builds: requests and transfers have timeouts,
+// temporary errors are retried a few times, sizes are bounded, and errors distinguish a refusal by
+// the server, an unreachable server, and a build that is offline. The caller must verify the
+// content.
 package fetch
 
 import (

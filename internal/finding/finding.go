@@ -1,6 +1,6 @@
-// Package finding has the one shape of a check's result: what was checked, how it is, what was
-// seen, and what to do about it. Checks of the computer, of a phone, of a running machine, of a
-// built artifact, of a cache and of a file system all return it.
+// Package finding defines the result of a check: what was checked, its status, what was found, and
+// what to do about it. The checks of the computer, a phone, a running machine, an artifact, a cache
+// and a file system return it.
 package finding
 
 import (
@@ -16,20 +16,20 @@ type Verdict string
 // Verdicts.
 const (
 	OK      Verdict = "ok"
-	Warning Verdict = "warning" // it works, or is optional; the user should know
+	Warning Verdict = "warning" // it works or is optional, but the user should know
 	Failed  Verdict = "failed"
 	Unknown Verdict = "unknown" // the check could not be made
-	Skipped Verdict = "skipped" // the machine does without what would be checked, or it cannot be seen from here
+	Skipped Verdict = "skipped" // the machine does not have what would be checked, or it cannot be checked from here
 )
 
 // A Finding is the result of one check.
 type Finding struct {
 	Check    string  `json:"check"`              // what was checked: a stable name, or the path of a file
-	Title    string  `json:"title,omitempty"`    // Check for people, where that differs
+	Title    string  `json:"title,omitempty"`    // displayed name, if other than Check
 	Group    string  `json:"group,omitempty"`    // the group of checks it belongs to
 	Verdict  Verdict `json:"verdict"`            //
 	Examined string  `json:"examined,omitempty"` // what the check looked at
-	Found    string  `json:"found"`              // what it saw
+	Found    string  `json:"found"`              // the result
 	Cause    string  `json:"cause,omitempty"`    // the most likely cause
 	Advice   string  `json:"advice,omitempty"`   // what the user can do
 	Fixable  bool    `json:"fixable,omitempty"`  // the program can repair it
@@ -39,7 +39,7 @@ type Finding struct {
 	Millis        int64  `json:"ms,omitempty"` // time that the check took, in milliseconds
 }
 
-// Pass returns the finding of a check that went well.
+// Pass returns the finding of a check that passed.
 func Pass(check, format string, args ...any) Finding {
 	return Finding{Check: check, Verdict: OK, Found: fmt.Sprintf(format, args...)}
 }
@@ -57,7 +57,7 @@ func Skip(check, found string) Finding {
 // String returns the finding as "CHECK: FOUND", for a list or an error.
 func (f Finding) String() string { return f.Name() + ": " + f.Found }
 
-// Name returns the check's name for people.
+// Name returns the check's displayed name.
 func (f Finding) Name() string {
 	if f.Title != "" {
 		return f.Title
@@ -70,11 +70,11 @@ func Failures(findings []Finding) []Finding {
 	return slices.DeleteFunc(slices.Clone(findings), func(f Finding) bool { return f.Verdict != Failed })
 }
 
-// marks are the verdicts as they stand in the first column.
+// marks are the verdicts as printed in the first column.
 var marks = map[Verdict]string{OK: "ok", Warning: "warning", Failed: "FAILED", Unknown: "?", Skipped: "-"}
 
-// Print writes a table for people: a line for each finding and, below one that is not well, its
-// cause and what to do.
+// Print writes a table: a line for each finding and, below one that is not OK, its cause and
+// advice.
 func Print(w io.Writer, findings []Finding) error {
 	width := 0
 	title := map[string]string{}

@@ -12,24 +12,24 @@ import (
 	"time"
 )
 
-// A Reading is what a server said of the time.
+// A Reading is the result of one SNTP exchange.
 type Reading struct {
-	// Offset is what is to be added to the local clock to make it the server's.
+	// Offset is the server's clock minus the local clock.
 	Offset time.Duration
-	// Delay is the time on the way, there and back: Offset is wrong by at most half of it.
+	// Delay is the round-trip time. The error of Offset is at most half of it.
 	Delay   time.Duration
-	Stratum int // 1: the server has a clock of its own; each server between adds one
+	Stratum int // 1: the server has a reference clock; each server between adds one
 }
 
-// A Client asks for the time. The zero value is fine.
+// A Client requests the time. The zero value is ready to use.
 type Client struct {
-	// Now is the local clock. What it returns should have a monotonic reading, as time.Now's does:
-	// the clock may be set while an answer is on its way. Nil means time.Now.
+	// Now is the local clock. It should return times with a monotonic reading, as time.Now does:
+	// the clock may be set during an exchange. Nil means time.Now.
 	Now func() time.Time
 }
 
-// Ask asks the server once and waits for its answer until ctx is done. What others send meanwhile
-// changes nothing. A server that refuses is a *Kiss.
+// Ask sends one request and waits for the response until ctx is done. It ignores packets from other
+// hosts. A refusal by the server is a *Kiss.
 func (c Client) Ask(ctx context.Context, server netip.AddrPort) (Reading, error) {
 	r, err := c.ask(ctx, server)
 	if err != nil {
@@ -40,32 +40,31 @@ func (c Client) Ask(ctx context.Context, server netip.AddrPort) (Reading, error)
 
 func (c Client) ask(ctx context.Context, server netip.AddrPort) (Reading, error) {
 	var d net.Dialer
-	// Connected: the kernel hands on what comes from this address and port only, and tells of a
-	// port that is closed.
+	// On a connected socket the kernel passes only packets from this address and port, and reports
+	// a closed port.
 	conn, err := d.DialContext(ctx, "udp", server.String())
 	if err != nil {
 		return Reading{}, err
 	}
 	defer conn.Close()
-	return c.exchange(ctx, conn, conn.Read) // what is longer than a packet is cut off by the kernel
+	return c.exchange(ctx, conn, conn.Read) // the kernel truncates longer packets
 }
 
-// A Stream leads to one server and neither loses nor divides what is written at once: a port of a
+// A Stream is a connection to one server that neither loses nor splits writes, such as a port of a
 // virtual machine.
 type Stream interface {
 	io.ReadWriter
 	SetDeadline(time.Time) error
 }
 
-// AskOver asks the server at the other end of a stream once, as Ask does. Late answers to earlier
-// questions change nothing.
+// AskOver is Ask over a stream. It ignores late responses to earlier requests.
 func (c Client) AskOver(ctx context.Context, s Stream) (Reading, error) {
 	return c.exchange(ctx, s, func(answer []byte) (int, error) { return io.ReadFull(s, answer) })
 }
 
-// exchange asks, and takes answers from receive until one fits.
+// exchange sends a request, and reads packets with receive until one is the response.
 func (c Client) exchange(ctx context.Context, conn Stream, receive func([]byte) (int, error)) (Reading, error) {
-	if err := conn.SetDeadline(time.Time{}); err != nil { // without one, nothing would end the wait
+	if err := conn.SetDeadline(time.Time{}); err != nil { // without deadlines the wait could not be ended
 		return Reading{}, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
@@ -96,26 +95,26 @@ func (c Client) exchange(ctx context.Context, conn Stream, receive func([]byte) 
 		if err == nil {
 			return reading(p, sent, came)
 		}
-		// A refusal that repeats the nonce is the server's; another may come from any host.
+		// Only a refusal that repeats the nonce is from the server; others may be forged.
 		if p.origin == nonce && !errors.Is(err, errNotOurs) {
 			return Reading{}, err
 		}
 	}
 }
 
-// newNonce is never 0, which servers repeat without having been asked.
+// newNonce returns a random number other than 0, which servers send in unsolicited packets.
 func newNonce() timestamp {
 	var b [8]byte
 	rand.Read(b[:])
 	return timestamp(binary.BigEndian.Uint64(b[:]) | 1)
 }
 
-// reading works out offset and delay (RFC 4330, section 5) with local times of sending and arrival.
-// Differences are of times, not timestamps, so that a local clock in 1970 is as good as any.
+// reading calculates offset and delay (RFC 4330, section 5) from the local times of sending and
+// arrival. It subtracts times, not timestamps, so that it is correct for a local clock in 1970.
 func reading(p packet, sent, came time.Time) (Reading, error) {
 	there, back := p.receive.time().Sub(sent), p.transmit.time().Sub(came)
 	delay := came.Sub(sent) - p.transmit.time().Sub(p.receive.time())
-	if delay < -time.Millisecond { // what two clocks that tick apart within one exchange may make
+	if delay < -time.Millisecond { // tolerance for clock drift during the exchange
 		return Reading{}, errors.New("the server says that it took longer than it did")
 	}
 	return Reading{Offset: there/2 + back/2, Delay: max(delay, 0), Stratum: int(p.stratum)}, nil

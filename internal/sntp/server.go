@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// A Server tells its own clock's time.
+// A Server answers SNTP requests with the time of its clock.
 type Server struct {
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
-	// Trusted reports whether the clock has been set since the computer started; while it has not,
-	// the server says so in place of the time. Nil means that it always has.
+	// Trusted reports whether the clock has been set since the computer started; until then the
+	// server answers that it is not synchronized. Nil means always.
 	Trusted func(time.Time) bool
 }
 
-// notBefore is when this was written.
+// notBefore is earlier than any correct clock.
 var notBefore = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // Plausible reports whether a clock that shows t may have been set since its computer started: one
@@ -25,18 +25,18 @@ var notBefore = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func Plausible(t time.Time) bool { return t.After(notBefore) }
 
 const (
-	// localStratum is what servers use that follow a clock without knowing how good it is, so that
-	// others are preferred: ntpd's for its "undisciplined local clock".
+	// localStratum is the stratum of a server whose clock has unknown accuracy, so that others are
+	// preferred: that of ntpd's "undisciplined local clock".
 	localStratum = 10
-	// localPrecision and localDispersion say what the answers are good for: about a microsecond to
-	// read the clock, and as right as its source makes it, of which 10 ms is a guess.
+	// localPrecision and localDispersion are the accuracy of the responses: about a microsecond to
+	// read the clock, and an estimated 10 ms for its source.
 	localPrecision  = -20
 	localDispersion = 10 * time.Millisecond
 )
 
-// Serve answers questions that come over conn until ctx is done, and closes conn. It returns nil
-// then, and else what kept it from reading. Answers are as long as questions at the most, so an
-// attacker gains nothing by having them sent to others.
+// Serve answers requests on conn until ctx is done, and closes conn. It returns nil then, and
+// otherwise the error of reading. Responses are not longer than requests, so the server cannot be
+// used for amplification.
 func (s Server) Serve(ctx context.Context, conn net.PacketConn) error {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
@@ -51,8 +51,8 @@ func (s Server) Serve(ctx context.Context, conn net.PacketConn) error {
 			return err
 		}
 		if err != nil {
-			// A report on an earlier answer, or an interface that went down: neither is the end of
-			// the socket.
+			// ICMP errors for an earlier response, or an interface that went down, do not
+			// invalidate the socket.
 			select {
 			case <-ctx.Done():
 				return nil
@@ -61,13 +61,13 @@ func (s Server) Serve(ctx context.Context, conn net.PacketConn) error {
 			continue
 		}
 		if answer := s.answer(question[:n]); answer != nil {
-			_, _ = conn.WriteTo(answer, from) // a client that is not reached asks again
+			_, _ = conn.WriteTo(answer, from) // the client repeats the request
 		}
 	}
 }
 
-// ServeStream answers questions that come over a stream, each a packet without extension fields,
-// until conn ends, and closes it. A client that does not read its answers is not read either.
+// ServeStream answers requests on a stream, each a packet without extension fields, until conn
+// ends, and closes it. It does not read from a client that does not read responses.
 func (s Server) ServeStream(conn io.ReadWriteCloser) {
 	defer conn.Close()
 	question := make([]byte, packetSize)
@@ -83,7 +83,7 @@ func (s Server) ServeStream(conn io.ReadWriteCloser) {
 	}
 }
 
-// answer is what a client gets (RFC 4330, section 6), nil for whatever is no question.
+// answer returns the response to a request (RFC 4330, section 6), nil if it is not a request.
 func (s Server) answer(question []byte) []byte {
 	now := time.Now
 	if s.Now != nil {

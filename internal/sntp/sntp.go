@@ -1,9 +1,9 @@
-// Package sntp tells the time over a network and asks for it: the client and the server of SNTP
-// (RFC 4330, and RFC 5905 where that is clearer), for a guest and the host beside it.
+// Package sntp is a client and a server of SNTP (RFC 4330, and RFC 5905 where that is clearer), for
+// a guest and its host.
 //
-// The client sends a random number where NTP has the time of sending, and takes no answer that does
-// not repeat it: an attacker who cannot see the question cannot answer it. Nothing authenticates
-// the server itself.
+// The client sends a random number as the transmit timestamp, and rejects responses that do not
+// repeat it: an attacker who cannot read the request cannot forge a response. The server is not
+// authenticated.
 package sntp
 
 import (
@@ -20,16 +20,16 @@ const Port = 123
 // 7.3).
 const packetSize = 48
 
-// version is what the client asks in; the server repeats the client's.
+// version is the client's NTP version; the server repeats the client's.
 const version = 4
 
-// Modes of a packet (RFC 5905, figure 10) that this package knows.
+// Modes of a packet (RFC 5905, figure 10) that this package uses.
 const (
 	modeClient = 3
 	modeServer = 4
 )
 
-// What the fields of a header hold (RFC 5905, figures 9 and 11).
+// Values of header fields (RFC 5905, figures 9 and 11).
 const (
 	leapUnknown = 3  // the server's clock was never set
 	maxStratum  = 15 // 16 and above: not synchronized
@@ -38,9 +38,8 @@ const (
 // A timestamp is NTP's: seconds since 1900, modulo 2^32, and a binary fraction of a second.
 type timestamp uint64
 
-// The time at which NTP's seconds begin, and the one at which they begin again: timestamps with the
-// highest bit set are of the first era, others of the second, as RFC 4330, section 3, has it. That
-// serves from 1968 to 2104.
+// Start of NTP's first and second era. Timestamps with the highest bit set are of the first era,
+// others of the second (RFC 4330, section 3), which is correct from 1968 to 2104.
 var (
 	era0 = time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
 	era1 = era0 + 1<<32
@@ -51,7 +50,7 @@ func timestampOf(t time.Time) timestamp {
 	return timestamp(uint64(t.Unix()-era0)<<32 + fraction)
 }
 
-// time is the point in time that t means; its nanosecond is rounded.
+// time converts t, rounded to nanoseconds.
 func (t timestamp) time() time.Time {
 	begin := era0
 	if t>>63 == 0 {
@@ -69,9 +68,9 @@ type packet struct {
 	stratum        uint8
 	poll           int8     // log2 of seconds
 	precision      int8     // log2 of seconds
-	rootDelay      duration // to the source of all time
+	rootDelay      duration // round trip to the reference clock
 	rootDispersion duration
-	reference      [4]byte // what the server's clock is set by; a kiss code where stratum is 0
+	reference      [4]byte // identifies the server's time source; a kiss code if stratum is 0
 	referenceTime  timestamp
 	origin         timestamp // what the client sent as transmit
 	receive        timestamp
@@ -85,7 +84,7 @@ func (d duration) duration() time.Duration { return time.Duration(uint64(d) * 1e
 
 func shortDuration(d time.Duration) duration { return duration(uint64(d) << 16 / 1e9) }
 
-// parse reads a header. What follows it (extension fields, a MAC) is not looked at.
+// parse parses a header. It ignores extension fields and a MAC.
 func parse(b []byte) (packet, error) {
 	if len(b) < packetSize {
 		return packet{}, fmt.Errorf("%d bytes are not an NTP packet", len(b))
@@ -115,24 +114,25 @@ func (p packet) bytes() []byte {
 	return b
 }
 
-// A Kiss is a server's refusal (RFC 5905, section 7.4): to be asked less often, or never again.
+// A Kiss is a kiss-o'-death packet (RFC 5905, section 7.4): the client must send requests less
+// often, or none.
 type Kiss struct {
 	Code string // four ASCII letters, such as "RATE"
 }
 
 func (k *Kiss) Error() string { return "the server answers " + k.Code + " instead of the time" }
 
-// Final reports whether the server is not to be asked again.
+// Final reports whether the client must not send another request.
 func (k *Kiss) Final() bool { return k.Code == "DENY" || k.Code == "RSTR" }
 
-// errNotOurs says that a packet is no answer to the question.
+// errNotOurs is returned for a packet that is not the response to the request.
 var errNotOurs = errors.New("not an answer to this question")
 
-// maxDistance is how far a server may be from the source of all time (RFC 5905, MAXDIST).
+// maxDistance is the maximum root distance of a server (RFC 5905, MAXDIST).
 const maxDistance = 1500 * time.Millisecond
 
-// check reports why an answer cannot be used (RFC 4330, section 5; RFC 5905, section 9.2); nonce is
-// what was sent.
+// check validates a response (RFC 4330, section 5; RFC 5905, section 9.2) to the request with
+// nonce.
 func (p packet) check(nonce timestamp) error {
 	if p.mode != modeServer || p.origin != nonce {
 		return errNotOurs
@@ -153,7 +153,7 @@ func (p packet) check(nonce timestamp) error {
 	return nil
 }
 
-// kiss is the error in a packet of stratum 0. Servers whose clock was never set say so with INIT or
+// kiss returns the error of a packet with stratum 0. Servers whose clock was never set send INIT or
 // zeros.
 func (p packet) kiss() error {
 	for _, c := range p.reference {
@@ -167,5 +167,5 @@ func (p packet) kiss() error {
 	return errors.New("the server's own clock is not set")
 }
 
-// kissInit says that a server has not been set yet.
+// kissInit is the code of a server that is not synchronized yet.
 const kissInit = "INIT"

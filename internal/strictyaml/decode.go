@@ -9,14 +9,14 @@ import (
 	"strings"
 )
 
-// A ScalarUnmarshaler takes a string, number or boolean as the document writes
-// it, without its quotes.
+// A ScalarUnmarshaler decodes a string, number or boolean from its text in the document, without
+// quotes.
 type ScalarUnmarshaler interface {
 	UnmarshalScalar(text string) error
 }
 
-// An Abbreviated is a struct of which a document may give one field alone, as a scalar or a list,
-// in place of the mapping. Short returns a pointer to that field.
+// An Abbreviated is a struct that a document may abbreviate to the value of one field, a scalar or
+// a list, in place of the mapping. Short returns a pointer to that field.
 type Abbreviated interface {
 	Short() any
 }
@@ -28,8 +28,7 @@ var tooDeepMessage = fmt.Sprintf("nested deeper than %d levels", maxDepth)
 
 type decoder struct{ doc *Document }
 
-// reflectTarget returns the struct that v points to. Anything else is a mistake
-// in the calling program.
+// reflectTarget returns the struct that v points to. It panics for anything else.
 func reflectTarget(v any) reflect.Value {
 	target := reflect.ValueOf(v)
 	if target.Kind() != reflect.Pointer || target.Elem().Kind() != reflect.Struct {
@@ -170,7 +169,8 @@ func (d *decoder) mismatch(n *Node, path, want string) {
 	d.doc.Faultf(path, "expected %s, found %s", want, n.describe())
 }
 
-// UnknownKey says that a mapping at path takes no such key, and which one was probably meant.
+// UnknownKey returns the message of an unknown key in the mapping at path, with a similar known
+// key.
 func UnknownKey(key, path string, known []string) string {
 	where := "at the top level"
 	if path != "" {

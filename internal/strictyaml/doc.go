@@ -1,8 +1,7 @@
-// Package strictyaml decodes a YAML document into Go structs and takes nothing
-// on trust: unknown keys, keys given twice, values of another type, anchors,
-// aliases, tags and further documents are errors that carry the line and the
-// column, and a misspelt key is answered with the one that was probably meant.
-// All faults of a document are reported together.
+// Package strictyaml decodes a YAML document into Go structs strictly: unknown keys, duplicate
+// keys, values of another type, anchors, aliases, tags and further documents are errors with line
+// and column, and the error of an unknown key suggests a similar one. All errors of a document are
+// reported together.
 //
 // Keys are the `yaml` tags of exported struct fields. Values are never
 // converted: a field of a numeric type takes a number, a string field takes a
@@ -13,6 +12,5 @@
 //
 // Documents may be laid over each other with [Merge] before they are decoded.
 //
-// The Document keeps where each value stood, so that later checks of meaning
-// can point at the line too.
+// The Document has the position of each value, so that later checks can also report the line.
 package strictyaml

@@ -25,7 +25,7 @@ type Place struct {
 	Position
 }
 
-// An Error is one fault of a document.
+// An Error is one error in a document.
 type Error struct {
 	Place
 	Message string
@@ -38,8 +38,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", e.Name, e.Line, e.Column, e.Message)
 }
 
-// Errors are the faults of a document, at least one, in the order of their
-// places.
+// Errors are the errors in a document, at least one, in the order of their positions.
 type Errors []*Error
 
 func (e Errors) Error() string {
@@ -50,7 +49,7 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Unwrap makes each fault visible to errors.As.
+// Unwrap makes each error visible to errors.As.
 func (e Errors) Unwrap() []error {
 	out := make([]error, len(e))
 	for i, err := range e {
@@ -59,21 +58,20 @@ func (e Errors) Unwrap() []error {
 	return out
 }
 
-// A Document remembers where the values of a decoded document stood and
-// collects faults found in them.
+// A Document has the positions of the values of a decoded document and collects errors found in
+// them.
 type Document struct {
 	name   string
 	places map[string]Place
 	faults Errors
 }
 
-// maxSize bounds what Decode takes: recipes and locks are a few KiB, and a
-// parser of trees is no place for a mistaken gigabyte.
+// maxSize bounds a document, in bytes: recipes and locks have a few KiB, and the parsed tree needs
+// much more memory than the text.
 const maxSize = 4 << 20
 
-// Decode reads the single document in src into v, a pointer to a struct. name
-// stands in messages. The returned error is of type [Errors]; the Document is
-// never nil.
+// Decode reads the single document in src into v, a pointer to a struct. name is used in messages.
+// The returned error is of type [Errors]; the Document is never nil.
 func Decode(name string, src []byte, v any) (*Document, error) {
 	d := newDocument(name)
 	n, ok := d.read(src)
@@ -83,16 +81,16 @@ func Decode(name string, src []byte, v any) (*Document, error) {
 	return d, d.Err()
 }
 
-// Parse reads the single document in src; nil for an empty one. name stands in messages. The error
-// is of type [Errors] and has what is wrong with any document, whatever it is decoded into.
+// Parse reads the single document in src; nil for an empty one. name is used in messages. The error
+// is of type [Errors] and has the errors that do not depend on the target type.
 func Parse(name string, src []byte) (*Node, error) {
 	d := newDocument(name)
 	n, _ := d.read(src)
 	return n, d.Err()
 }
 
-// DecodeNode decodes a node, whose values may be of several documents, as Decode does. name stands
-// in messages about no place in particular.
+// DecodeNode decodes a node, whose values may be of several documents, as Decode does. name is used
+// in messages without a position.
 func DecodeNode(name string, n *Node, v any) (*Document, error) {
 	d := newDocument(name)
 	d.decode(n, v)

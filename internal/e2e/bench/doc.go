@@ -1,2 +1,2 @@
-// Package bench holds benchmarks of builds, boots, pushes and caches beside their peers.
+// Package bench has benchmarks of builds, boots, pushes and caches, compared with other programs.
 package bench

@@ -1,3 +1,3 @@
-// Package build tests how the sov program builds: what runs and what does not, caches, locks,
-// bundles, signatures, and what it says when something is wrong.
+// Package build tests `sov build`: which stages run, caches, locks, bundles, signatures, and error
+// messages.
 package build

@@ -1,4 +1,4 @@
-// Package interop tests sov against programs and systems of others: their registries, their root
-// file systems. It is a module of its own, so that what those need stays out of the product's
-// go.mod, and `make interop` runs it.
+// Package interop tests sov with third-party registries, root file systems and programs. It is a
+// separate module, so that its dependencies are not in the product's go.mod. `make interop` runs
+// it.
 package interop

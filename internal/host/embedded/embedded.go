@@ -18,7 +18,7 @@ import (
 //go:embed all:bin
 var programs embed.FS
 
-// path is where a program is in programs.
+// path returns the path of a program in programs.
 func path(name, arch string) string { return "bin/" + name + "-" + arch + ".zst" }
 
 // Program returns the bytes of a program ("sov-init", "sov-runner") for an architecture ("arm64",

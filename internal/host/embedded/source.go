@@ -18,15 +18,15 @@ import (
 	"github.com/sovereign-sql/sov/stages/output"
 )
 
-// ErrAbsent says that this sov does not carry a program.
+// ErrAbsent is returned if this sov has no embedded program.
 var ErrAbsent = errors.New("compile sov with `make build`")
 
 // A Source provides the programs: the embedded ones or, in a sov of `go install`, which does not
 // have them, the same programs compiled from the same version of its module. They are compiled once
 // and cached.
 type Source struct {
-	CacheDir func() (string, error) // returns the folder of sov's cache
-	Offline  bool                   // take modules only from Go's module cache
+	CacheDir func() (string, error) // returns sov's cache folder
+	Offline  bool                   // use only Go's module cache
 	Reporter progress.Reporter      // shows the compilation; nil: it is not shown
 }
 
@@ -59,8 +59,8 @@ func Complete() error {
 }
 
 // Installed returns the version of the module that a program was compiled from by `go install
-// MODULE/cmd/sov@VERSION`, and the checksum of the module's zip. A program that was compiled in a
-// checkout has no such version.
+// MODULE/cmd/sov@VERSION`, and the checksum of the module's zip. ok is false for a program that was
+// compiled in a checkout.
 func Installed(info *debug.BuildInfo) (m module.Version, sum string, ok bool) {
 	if info == nil || info.Main.Sum == "" {
 		return m, "", false

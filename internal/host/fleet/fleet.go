@@ -1,6 +1,6 @@
-// Package fleet runs sov-runner on one phone or on several at once: it passes on what each says,
-// line by line and without anything that a terminal would obey, and turns its complaints into
-// errors. Which phones are meant is package device's to say, what sov-runner does is the phone's.
+// Package fleet runs sov-runner on one or several phones concurrently. It passes on their output
+// line by line, without control characters, and turns their error messages into errors. Package
+// device selects the phones.
 package fleet
 
 import (
@@ -15,18 +15,17 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
-// A Site is a phone, and where to write what happens there.
+// A Site is a phone with writers for its output.
 type Site struct {
 	device.Phone
 	Out    io.Writer // results
-	ErrOut io.Writer // progress and complaints
-	AsJSON bool      // results are one JSON object
-	Stdin  []byte    // of sov-runner, where a command has none of its own
+	ErrOut io.Writer // progress and error messages
+	AsJSON bool      // the result is one JSON object
+	Stdin  []byte    // of sov-runner, for commands without Stdin
 }
 
-// ForEach does something for several machines on one phone, one after the other, or at once. Each
-// line that is written to Out and ErrOut begins with the machine's name. A failure does not keep
-// the others from theirs.
+// ForEach calls do for several machines on one phone, in sequence or concurrently. Each line of Out
+// and ErrOut is prefixed with the machine's name. It continues after a failure.
 func (s *Site) ForEach(names []string, atOnce bool, do func(s *Site, name string) error) error {
 	failed := make([]error, len(names))
 	var writing sync.Mutex
@@ -51,7 +50,7 @@ func (s *Site) ForEach(names []string, atOnce bool, do func(s *Site, name string
 	return errors.Join(failed...)
 }
 
-// An Answer is what came of one of several phones.
+// An Answer is the result of one of several phones.
 type Answer struct {
 	Device string          `json:"device"`
 	Result json.RawMessage `json:"result,omitempty"`
@@ -72,8 +71,8 @@ func newAnswer(device string, out []byte, err error) Answer {
 	return a
 }
 
-// Sum returns the error of what was done on several phones, nil if there is none. A failure is
-// worse than something found.
+// Sum returns one error for the answers of several phones, nil if all succeeded. A failure takes
+// precedence over a FoundError.
 func Sum(answers []Answer) error {
 	var failed []error
 	found := 0
@@ -94,13 +93,13 @@ func Sum(answers []Answer) error {
 	return nil
 }
 
-// A FoundError is a check that worked and found something wrong.
+// A FoundError is returned by a check that succeeded and found a problem.
 type FoundError struct{ What string }
 
 func (e *FoundError) Error() string { return e.What }
 
-// OnOne does something on one phone. What it writes to out and errOut comes as lines without
-// anything that a terminal would obey; JSON is written to out as it is.
+// OnOne calls do for one phone. Output is written to out and errOut as lines without control
+// characters; JSON is written to out unchanged.
 func OnOne(ctx context.Context, p device.Phone, out, errOut io.Writer, asJSON bool, do func(context.Context, *Site) error) error {
 	lines, errLines := &lineWriter{to: out}, &lineWriter{to: errOut}
 	s := &Site{Phone: p, Out: lines, ErrOut: errLines, AsJSON: asJSON}
@@ -113,9 +112,9 @@ func OnOne(ctx context.Context, p device.Phone, out, errOut io.Writer, asJSON bo
 	return err
 }
 
-// OnAll does something on several phones at once and returns their answers in the order of the
-// phones. Each line that is written to out and errOut begins with the phone's name; JSON is in the
-// answers only. A phone's failure does not keep the others from theirs.
+// OnAll calls do for several phones concurrently and returns their answers in the order of phones.
+// Each line of out and errOut is prefixed with the phone's name; JSON is only in the answers. It
+// continues after a phone's failure.
 func OnAll(ctx context.Context, phones []device.Phone, out, errOut io.Writer, asJSON bool, do func(context.Context, *Site) error) []Answer {
 	answers := make([]Answer, len(phones))
 	var writing sync.Mutex

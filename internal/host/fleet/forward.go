@@ -9,11 +9,11 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
-// maxForwarded bounds the connections at once: each is a process here and two on the phone.
+// maxForwarded bounds the concurrent connections: each needs one process here and two on the phone.
 const maxForwarded = 64
 
-// Forward passes every connection to listen on to a service of a machine, until ctx ends, which is
-// no error. A connection that fails is reported to ErrOut. Forward closes listen.
+// Forward forwards the connections that listen accepts to a service of a machine. It returns nil
+// when ctx ends. Failed connections are reported on ErrOut. Forward closes listen.
 func (s *Site) Forward(ctx context.Context, listen net.Listener, name, service string) error {
 	stop := context.AfterFunc(ctx, func() { listen.Close() })
 	defer stop()

@@ -9,18 +9,17 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
-// A lineWriter passes on whole lines, each behind a prefix, and nothing that a terminal would obey:
-// they come from a phone.
+// A lineWriter passes on whole lines from a phone, with a prefix and without control characters.
 type lineWriter struct {
 	to     io.Writer
 	prefix string
-	mu     *sync.Mutex // of all who write to the same place; nil: this one alone does
+	mu     *sync.Mutex // shared by all writers to the same destination; nil if there is only this one
 
 	holding sync.Mutex
 	held    []byte
 }
 
-// maxHeldLine is where a line is broken, in bytes.
+// maxHeldLine is the length at which a line is broken, in bytes.
 const maxHeldLine = 64 << 10
 
 // Write implements io.Writer.

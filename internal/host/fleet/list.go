@@ -14,17 +14,17 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
-// listLimit bounds the question to one phone: its runner asks each guest that runs.
+// listLimit is the timeout of one phone: its runner queries each running guest.
 const listLimit = time.Minute
 
 // An Inventory is the machines on one phone.
 type Inventory struct {
 	Device   string            `json:"device"`
 	Machines []*health.Machine `json:"machines"`
-	Error    string            `json:"error,omitempty"` // why the phone could not be asked
+	Error    string            `json:"error,omitempty"` // why the phone could not be queried
 }
 
-// List asks phones, all at once, for their machines. A phone without sov has none.
+// List queries phones concurrently for their machines. A phone without sov has none.
 func List(ctx context.Context, phones []device.Phone) []Inventory {
 	inventories := make([]Inventory, len(phones))
 	var wait sync.WaitGroup

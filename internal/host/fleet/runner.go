@@ -25,12 +25,12 @@ const (
 	runnerFound        = 3
 )
 
-// ErrNoRunner is that a phone has no sov-runner.
+// ErrNoRunner is returned for a phone without sov-runner.
 var ErrNoRunner = errors.New("sov is not installed there")
 
-// Runner runs sov-runner on the phone: verb NAME and what follows; an empty name is left out. What
-// it says while it works goes to ErrOut, and what it complains of becomes the error, which is a
-// *FoundError if a check found something.
+// Runner runs sov-runner on the phone with the arguments verb, name (unless empty) and args. Its
+// progress goes to ErrOut, and its error message becomes the error, which is a *FoundError if a
+// check found a problem.
 func (s *Site) Runner(ctx context.Context, c device.Command, verb, name string, args ...string) error {
 	argv := []string{s.Root().Runner()}
 	if s.Root() != phonepath.Default {
@@ -66,7 +66,7 @@ func (s *Site) Runner(ctx context.Context, c device.Command, verb, name string, 
 	return err
 }
 
-// Ask runs sov-runner with --json and returns its object, also where a check found something.
+// Ask runs sov-runner with --json and returns its object, also if a check found a problem.
 func (s *Site) Ask(ctx context.Context, limit time.Duration, verb, name string, args ...string) (json.RawMessage, error) {
 	var out bytes.Buffer
 	err := s.Runner(ctx, device.Command{Stdout: device.Limited(&out), Limit: limit}, verb, name, append(args, "--json")...)
@@ -79,14 +79,14 @@ func (s *Site) Ask(ctx context.Context, limit time.Duration, verb, name string, 
 	return out.Bytes(), err
 }
 
-// A complaint passes on what sov-runner says until it complains, which it does last, and holds the
-// complaint.
+// A complaint passes on sov-runner's output up to its error message, which comes last, and keeps
+// that.
 type complaint struct {
 	to   io.Writer
 	held []byte // an unfinished line
 	last []string
 
-	program string // that a shell may not find, which its exit status says
+	program string // which the shell may not find, as its exit status says
 }
 
 const complains = "sov-runner: "

@@ -9,11 +9,11 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
-// relayLimit is how long the runner may take to say why a session ended. It says nothing where the
-// way to the phone has broken without a sign.
+// relayLimit is how long to wait for the runner's reason of a session's end. There is none if the
+// connection to the phone broke silently.
 const relayLimit = 5 * time.Second
 
-// Session runs a command in the guest of a machine that runs on the phone.
+// Session runs a command in the guest of a running machine on the phone.
 func (s *Site) Session(ctx context.Context, name string, start session.Start, streams session.Streams) (session.Exit, error) {
 	toPhone, in := io.Pipe()
 	out, fromPhone := io.Pipe()
@@ -36,7 +36,7 @@ func (s *Site) Session(ctx context.Context, name string, start session.Start, st
 	}
 	select {
 	case relayErr := <-relayed:
-		// The runner's words say more than the end of what it passed on.
+		// The runner's error says more than the end of the stream.
 		if relayErr != nil && ctx.Err() == nil {
 			err = relayErr
 		}

@@ -1,5 +1,6 @@
-// Package folders says where sov keeps things on the user's computer. Its own variables are read
-// with getenv; where none is set, the platform's folders count. Nothing is made.
+// Package folders returns the paths of sov's folders on the user's computer: those of its
+// environment variables, which are read with getenv, else the platform's default. It creates
+// nothing.
 package folders
 
 import (
@@ -9,7 +10,7 @@ import (
 	"runtime"
 )
 
-// Cache returns the folder of the cache: $SOV_CACHE_DIR, else sov in the user's cache folder.
+// Cache returns the cache folder: $SOV_CACHE_DIR, else sov in the user's cache folder.
 func Cache(getenv func(string) string) (string, error) {
 	if dir := getenv("SOV_CACHE_DIR"); dir != "" {
 		return filepath.Abs(dir)
@@ -21,9 +22,9 @@ func Cache(getenv func(string) string) (string, error) {
 	return filepath.Join(base, "sov"), nil
 }
 
-// State returns the folder of what must outlive a cache, such as the data disks of machines that
-// run here: $SOV_STATE_DIR, else sov in $XDG_STATE_HOME (the XDG Base Directory Specification),
-// else in ~/.local/state.
+// State returns the folder of persistent data, such as the data disks of machines that run here:
+// $SOV_STATE_DIR, else sov in $XDG_STATE_HOME (the XDG Base Directory Specification), else in
+// ~/.local/state.
 func State(getenv func(string) string) (string, error) {
 	if dir := getenv("SOV_STATE_DIR"); dir != "" {
 		return filepath.Abs(dir)
@@ -41,7 +42,7 @@ func State(getenv func(string) string) (string, error) {
 	return filepath.Join(home, ".local", "state", "sov"), nil
 }
 
-// Config returns the folder of what the user has set: $SOV_CONFIG_DIR, else sov in the user's
+// Config returns the folder of the user's configuration: $SOV_CONFIG_DIR, else sov in the user's
 // configuration folder.
 func Config(getenv func(string) string) (string, error) {
 	if dir := getenv("SOV_CONFIG_DIR"); dir != "" {

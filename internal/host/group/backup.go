@@ -11,7 +11,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// Archive is the file in a group's backup that has one machine's.
+// Archive returns the path of a machine's file in a group's backup.
 func Archive(folder, machine string, encrypted bool) string {
 	path := filepath.Join(folder, machine+".zip")
 	if encrypted {
@@ -20,7 +20,7 @@ func Archive(folder, machine string, encrypted bool) string {
 	return path
 }
 
-// Kept is the group without the machines that a backup has nothing of.
+// Kept returns the group without the machines that have no data to back up.
 func (g *Group) Kept() (*Group, error) {
 	kept := *g
 	kept.Machines = slices.DeleteFunc(slices.Clone(g.Machines), func(m Machine) bool { return !m.Backup })
@@ -30,8 +30,8 @@ func (g *Group) Kept() (*Group, error) {
 	return &kept, nil
 }
 
-// MakeFolder makes the folder for a backup of the group, unless it is there. One that has a backup
-// already is refused: what is restored from it would be of two times.
+// MakeFolder creates the folder for a backup of the group, if it does not exist. A folder with a
+// backup is rejected: it would mix two points in time.
 func (g *Group) MakeFolder(folder string) error {
 	if err := durable.MkdirAll(folder, 0o700); err != nil {
 		return fmt.Errorf("back up %s: %w", g.Name, err)
@@ -44,7 +44,7 @@ func (g *Group) MakeFolder(folder string) error {
 	return nil
 }
 
-// Archives are the files of a backup, one for each machine, in their order.
+// Archives returns the files of a backup, one for each machine, in their order.
 func (g *Group) Archives(folder string) (paths []string, err error) {
 	for _, name := range g.Names() {
 		path, err := archive(folder, name)

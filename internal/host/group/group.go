@@ -1,5 +1,5 @@
 // Package group reads group files: machines of one phone that are built, installed and started
-// together, in order, and that reach each other by name.
+// together, in order, and that connect to each other by name.
 package group
 
 import (
@@ -24,34 +24,34 @@ const maxFile = 64 << 10
 
 // A Group is a group file.
 type Group struct {
-	Name     string    `yaml:"name"` // absent: the file's, without its ending
+	Name     string    `yaml:"name"` // absent: the file's name without its extension
 	Machines []Machine `yaml:"machines"`
 	File     string    `yaml:"-"`
 }
 
-// A Machine is one of a group.
+// A Machine is a machine of a group.
 type Machine struct {
 	Recipe   string   `yaml:"recipe"`   // as `sov build` takes it; a path is relative to the group file
 	Profiles []string `yaml:"profiles"` // as its --profile
 	Set      []string `yaml:"set"`      // as its --set
 	After    []string `yaml:"after"`    // machines that must be ready first
 	Name     string   `yaml:"-"`        // the recipe's
-	Backup   bool     `yaml:"-"`        // a backup of it has something
+	Backup   bool     `yaml:"-"`        // it has data to back up
 }
 
-// machinesKey begins the line that makes a YAML file one of a group: a recipe has no such key.
+// machinesKey matches the key that distinguishes a group file from a recipe.
 var machinesKey = regexp.MustCompile(`(?m)^machines:`)
 
-// Load reads a group file, its machines in the order in which they start: each behind those that it
-// is after, else as the file has them. It returns nil if what the argument names is something else,
-// such as a recipe or a machine.
+// Load reads a group file and sorts its machines in the order in which they start: each after those
+// in its After, else in the order of the file. It returns nil if the argument is not a group file,
+// but for example a recipe or a machine.
 func Load(argument string) (*Group, error) {
 	if ext := filepath.Ext(argument); ext != ".yaml" && ext != ".yml" {
 		return nil, nil
 	}
 	text, err := bound.ReadFile(argument, maxFile)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, bound.ErrTooLarge) || err == nil && !machinesKey.Match(text) {
-		return nil, nil // who reads recipes says what is wrong with it
+		return nil, nil // the recipe's reader reports the error
 	}
 	if err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func Load(argument string) (*Group, error) {
 	return g, nil
 }
 
-// shared looks for the secrets that a machine takes from others of the group.
+// shared checks the secrets that a machine takes from others of the group.
 func shared(recipes map[string]*recipe.Recipe, name string) (faults []error) {
 	r := recipes[name]
 	if r == nil {
@@ -129,13 +129,13 @@ func shared(recipes map[string]*recipe.Recipe, name string) (faults []error) {
 	return faults
 }
 
-// isFile reports whether a recipe is named by a path, see stages.LoadRecipe.
+// isFile reports whether recipe is a path, see stages.LoadRecipe.
 func isFile(recipe string) bool {
 	ext := filepath.Ext(recipe)
 	return strings.ContainsRune(recipe, '/') || ext == ".yaml" || ext == ".yml"
 }
 
-// ordered puts each machine behind those that it is after.
+// ordered sorts the machines topologically by After.
 func ordered(machines []Machine) ([]Machine, error) {
 	var out []Machine
 	placed := map[string]bool{}
@@ -152,7 +152,7 @@ func ordered(machines []Machine) ([]Machine, error) {
 	return out, nil
 }
 
-// Names are the machines' names, in their order.
+// Names returns the machines' names, in their order.
 func (g *Group) Names() []string {
 	var out []string
 	for _, m := range g.Machines {

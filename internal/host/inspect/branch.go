@@ -6,15 +6,15 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 )
 
-// A Branch is a path with what is below it.
+// A Branch is a directory tree.
 type Branch struct {
 	Name     string    `json:"name"`
-	Size     int64     `json:"size"` // bytes of content, of everything below for a directory
+	Size     int64     `json:"size"` // bytes of content, for a directory of everything below it
 	Dir      bool      `json:"dir,omitempty"`
 	Branches []*Branch `json:"entries,omitempty"`
 }
 
-// Measure returns the path name of a file system, and everything below it, with sizes summed up.
+// Measure returns the tree at a path of a file system, with the sizes summed.
 func Measure(filesystem *ext4.FS, name string) (*Branch, error) {
 	info, err := filesystem.Lstat(name)
 	if err != nil {

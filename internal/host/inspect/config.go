@@ -16,11 +16,11 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/kconfig"
 )
 
-// ConfigParts are the parts of a machine's settings, in the order in which a machine meets them.
+// ConfigParts are the parts of a machine's settings, in the order in which they take effect.
 var ConfigParts = []string{"recipe", "vm", "kernel", "guest", "services", "postgres"}
 
-// UsualParts returns the parts to show of an out folder or an image when none is named: all that it
-// has, but for the kernel's and the recipe, which are long.
+// UsualParts returns the parts of an out folder or an image that are shown by default: all except
+// the kernel's and the recipe, which are long.
 func UsualParts(from string) ([]string, error) {
 	info, err := os.Stat(from)
 	if err != nil {
@@ -34,11 +34,11 @@ func UsualParts(from string) ([]string, error) {
 
 // A ConfigFile is a file with settings.
 type ConfigFile struct {
-	Name string // where one of several files of the image; empty: the part is this file
+	Name string // path in the image if the part has several files; else empty
 	Text []byte
 }
 
-// Config returns the files of a part of an out folder's settings, or of an image's.
+// Config returns the files of a part of the settings of an out folder or an image.
 func Config(from, part string) ([]ConfigFile, error) {
 	switch part {
 	case "recipe":

@@ -1,5 +1,4 @@
-// Package inspect looks inside an artifact without mounting it: directories, files, packages and
-// the file system itself of its root image, and the settings that the machine was built with. It
-// returns what it finds, with the JSON that `sov inspect --json` prints. To find an artifact and to
-// open its image is package built's.
+// Package inspect reads an artifact without mounting it: directories, files, packages and the
+// superblock of its root image, and the settings that the machine was built with. Its types have
+// the JSON form of `sov inspect --json`. Package built finds artifacts and opens images.
 package inspect

@@ -25,7 +25,7 @@ type Entry struct {
 	Xattrs map[string]string `json:"xattrs,omitempty"` // quoted as Go does
 }
 
-// List describes the entries of a directory, or the one entry that name is.
+// List describes the entries of a directory, or the file name itself.
 func List(filesystem *ext4.FS, name string) ([]*Entry, error) {
 	info, err := filesystem.Stat(name)
 	if err != nil {
@@ -53,7 +53,7 @@ func List(filesystem *ext4.FS, name string) ([]*Entry, error) {
 	return list, nil
 }
 
-// Describe describes one path; a symbolic link is itself, not what it leads to.
+// Describe describes one path. It does not follow a symbolic link.
 func Describe(filesystem *ext4.FS, name string) (*Entry, error) {
 	info, err := filesystem.Lstat(name)
 	if err != nil {
@@ -86,7 +86,7 @@ func Describe(filesystem *ext4.FS, name string) (*Entry, error) {
 	return r, nil
 }
 
-// modeString writes an st_mode as ls does (POSIX, utility ls).
+// modeString formats an st_mode as ls does (POSIX, utility ls).
 func modeString(mode uint32) string {
 	text := []byte("?rwxrwxrwx")
 	types := map[uint32]byte{0o01: 'p', 0o02: 'c', 0o04: 'd', 0o06: 'b', 0o10: '-', 0o12: 'l', 0o14: 's'}
@@ -115,7 +115,7 @@ func modeString(mode uint32) string {
 	return string(text)
 }
 
-// Inside turns a path as people write it into one of io/fs. An empty path is the root.
+// Inside converts a path of the image to one of io/fs. An empty path is the root.
 func Inside(name string) string {
 	if clean := strings.TrimPrefix(path.Clean("/"+name), "/"); clean != "" {
 		return clean

@@ -6,7 +6,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/ext4"
 )
 
-// A FileSystem is what a superblock says of its file system.
+// A FileSystem has the fields of a superblock.
 type FileSystem struct {
 	Label     string   `json:"label"`
 	UUID      string   `json:"uuid"`
@@ -28,7 +28,7 @@ func Super(filesystem *ext4.FS) FileSystem {
 	}
 }
 
-// uuidString writes a UUID as RFC 9562 does.
+// uuidString formats a UUID as in RFC 9562.
 func uuidString(id [16]byte) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[0:4], id[4:6], id[6:8], id[8:10], id[10:16])
 }

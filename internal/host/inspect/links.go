@@ -16,8 +16,8 @@ type Link struct {
 	Target string `json:"target"`
 }
 
-// DanglingLinks returns the links of an image that lead nowhere, in the order of their paths. Links
-// to what the guest has only when it runs, such as /run and /proc, are none.
+// DanglingLinks returns the dangling links of an image, sorted by path. Links to file systems that
+// the guest mounts at run time, such as /run and /proc, do not count.
 func DanglingLinks(filesystem *ext4.FS) ([]Link, error) {
 	var links []Link
 	err := fs.WalkDir(filesystem, ".", func(name string, e fs.DirEntry, err error) error {
@@ -37,16 +37,16 @@ func DanglingLinks(filesystem *ext4.FS) ([]Link, error) {
 	return links, err
 }
 
-// maxLinks bounds how many links are followed from one to the next, as Linux does.
+// maxLinks bounds the length of a chain of links, as in Linux.
 const maxLinks = 40
 
-// leadsToMount follows a link from one to the next, until there is none or a file system that the
-// guest mounts begins.
+// leadsToMount reports whether a chain of links leads to a file system that the guest mounts at run
+// time.
 func leadsToMount(filesystem *ext4.FS, name string) bool {
 	for range maxLinks {
 		target, err := filesystem.ReadLink(name)
 		if err != nil {
-			// The link may lead through another one: of its folders.
+			// A folder on the path may be a link.
 			if dir := path.Dir(name); errors.Is(err, fs.ErrNotExist) && dir != "." {
 				return leadsToMount(filesystem, dir)
 			}

@@ -15,7 +15,7 @@ type Package struct {
 	Origin  string `json:"origin,omitempty"` // the source package
 }
 
-// Packages lists the packages that are installed in a root file system.
+// Packages lists the installed packages of a root file system.
 func Packages(filesystem *ext4.FS) ([]Package, error) {
 	t, err := filesystem.Tree()
 	if err != nil {

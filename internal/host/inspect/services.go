@@ -9,24 +9,24 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// A Service is what a service of an image runs and may do.
+// A Service describes a service of an image and its permissions.
 type Service struct {
 	Name         string           `json:"name"`
 	Command      []string         `json:"command"`
 	User         string           `json:"user"`
 	Capabilities []string         `json:"capabilities"`
 	Write        []string         `json:"write"`   // files and directories that it may write
-	Hidden       []string         `json:"hidden"`  // those of other services, which it does not see
-	Devices      []string         `json:"devices"` // besides null, zero, full, random and urandom
+	Hidden       []string         `json:"hidden"`  // those of other services, which are hidden from it
+	Devices      []string         `json:"devices"` // in addition to null, zero, full, random and urandom
 	Limits       guestspec.Limits `json:"limits"`
-	Ports        []string         `json:"ports"`              // of the guest that others may reach, such as "80/tcp"
-	Secrets      []string         `json:"secrets,omitempty"`  // that it gets, in files or its environment
-	Schedule     string           `json:"schedule,omitempty"` // at which it runs; empty: it is kept running
-	// Unconfined are the commands around its start that have all rights of sov-init.
+	Ports        []string         `json:"ports"`              // of the guest that it publishes, such as "80/tcp"
+	Secrets      []string         `json:"secrets,omitempty"`  // in files or its environment
+	Schedule     string           `json:"schedule,omitempty"` // when it runs; empty: it runs continuously
+	// Unconfined are its commands that run with all privileges of sov-init.
 	Unconfined [][]string `json:"unconfined,omitempty"`
 }
 
-// Services returns the services that the image's sov-init runs, as it orders them.
+// Services returns the services of the image, in the order in which sov-init starts them.
 func Services(image fs.FS) ([]Service, error) {
 	config, err := guestspec.Load(image)
 	if err != nil {

@@ -20,10 +20,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/secrets"
 )
 
-// withDataKey returns the secrets that a phone keeps, of all that the machine has: without those
-// that stay here, and with the keys of
-// its encrypted disks only where the recipe has them kept there. A key is made where none of these
-// disks exists yet.
+// withDataKey returns the secrets of a machine that are stored on the phone: not those that stay on
+// this computer, and the keys of its encrypted disks only if the recipe says so. It generates a key
+// if none of these disks exists yet.
 func (m *Machine) withDataKey(ctx context.Context, s *fleet.Site, all map[string][]byte) (map[string][]byte, error) {
 	keep := maps.Clone(all)
 	delete(keep, guestspec.SecretDataKey)
@@ -79,14 +78,14 @@ func (m *Machine) withDataKey(ctx context.Context, s *fleet.Site, all map[string
 	return keep, nil
 }
 
-// What diskOn finds.
+// Results of diskOn.
 const (
 	noDisk        = "none" // or a new one
 	plainDisk     = "plain"
 	encryptedDisk = "encrypted"
 )
 
-// diskOn looks at a machine's data disk or a volume of it on a phone.
+// diskOn determines the format of a machine's data disk or volume on a phone.
 func diskOn(ctx context.Context, p device.Phone, name string, disk datadisk.Spec) (string, error) {
 	places, err := p.Root().VM(name)
 	if err != nil {
@@ -112,7 +111,7 @@ func diskOn(ctx context.Context, p device.Phone, name string, disk datadisk.Spec
 	return noDisk, nil
 }
 
-// forgetDataKeys removes keys that an earlier version had kept on the phone.
+// forgetDataKeys removes keys that an earlier version stored on the phone.
 func forgetDataKeys(ctx context.Context, p device.Phone, name string) error {
 	places, err := p.Root().VM(name)
 	if err != nil {
@@ -122,9 +121,8 @@ func forgetDataKeys(ctx context.Context, p device.Phone, name string) error {
 	return p.Run(ctx, device.Command{Args: []string{"rm", "-f", path.Join(dir, guestspec.SecretDataKey), path.Join(dir, guestspec.SecretOldDataKey)}})
 }
 
-// DataKeys returns what sov-runner is given on its standard input, with --keys, to start a machine
-// whose data disk's key is kept on this computer only; nil for other machines, and where no key is
-// kept here.
+// DataKeys returns the standard input of sov-runner --keys, which starts a machine whose data
+// disk's key is only on this computer; nil for other machines, and if there is no key here.
 func DataKeys(ctx context.Context, s *fleet.Site, store *secrets.Store, name string) ([]byte, error) {
 	kept, err := store.Has(name, guestspec.SecretDataKey)
 	if err != nil || !kept {
@@ -145,8 +143,8 @@ func DataKeys(ctx context.Context, s *fleet.Site, store *secrets.Store, name str
 	return json.Marshal(given)
 }
 
-// SendDataKeys gives a phone that keeps the key of a machine's data disk the keys that are kept
-// here. It fails for a machine whose data disk is not encrypted.
+// SendDataKeys sends the keys that are stored here to a phone that stores the key of a machine's
+// data disk. It fails for a machine whose data disk is not encrypted.
 func SendDataKeys(ctx context.Context, s *fleet.Site, store *secrets.Store, name string) error {
 	place, err := keyPlaceOn(ctx, s, name)
 	if err != nil {
@@ -154,7 +152,7 @@ func SendDataKeys(ctx context.Context, s *fleet.Site, store *secrets.Store, name
 	}
 	switch place {
 	case vmspec.KeyOnHost:
-		return nil // which gets it at each start
+		return nil // the phone gets it at each start
 	case vmspec.KeyOnPhone:
 	default:
 		return fmt.Errorf("%s on %s: it is not installed, or its data disk is not encrypted (vm.encrypt)", name, s.Name())
@@ -185,8 +183,8 @@ func CheckRekeyed(ctx context.Context, s *fleet.Site, name string) error {
 	return nil
 }
 
-// keyPlaceOn is where the key of the data disk is kept, as the version that is current on a phone
-// says; empty where none is installed.
+// keyPlaceOn returns where the key of the data disk is stored according to the current version on a
+// phone; empty if none is installed.
 func keyPlaceOn(ctx context.Context, s *fleet.Site, name string) (vmspec.KeyPlace, error) {
 	places, err := s.Root().VM(name)
 	if err != nil {
@@ -199,14 +197,14 @@ func keyPlaceOn(ctx context.Context, s *fleet.Site, name string) (vmspec.KeyPlac
 	if err != nil {
 		return "", err
 	}
-	var spec vmspec.Spec // of another release of sov, perhaps
+	var spec vmspec.Spec // may be of another release of sov
 	if err := json.Unmarshal(text, &spec); err != nil {
 		return "", fmt.Errorf("%s on %s: vm.json: %w", name, s.Name(), err)
 	}
 	return spec.DataKey(), nil
 }
 
-// dataKeysOf are the keys that are kept for a machine's data disk.
+// dataKeysOf returns the stored keys of a machine's data disk.
 func dataKeysOf(ctx context.Context, store *secrets.Store, name string) (map[string][]byte, error) {
 	all, err := store.All(ctx, name)
 	if err != nil {

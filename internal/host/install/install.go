@@ -1,6 +1,6 @@
-// Package install puts a machine on a phone with everything that it needs there: it looks at the
-// phone, sends sov-runner, the secrets and the artifact, and says what is running. Package
-// preflight decides what a phone lacks, package push sends, and package fleet runs sov-runner.
+// Package install installs or updates a machine on a phone: it checks the phone (package
+// preflight), sends sov-runner, the secrets and the artifact (package push), and reports what is
+// running (package fleet).
 package install
 
 import (
@@ -24,50 +24,50 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
-// A Machine is what phones are given.
+// A Machine is a machine to install, with its secrets.
 type Machine struct {
 	Artifact *push.Artifact
-	Secrets  map[string][]byte // none: the phone's stay as they are
+	Secrets  map[string][]byte // empty: the phone's are not changed
 	Runner   push.Runner
-	// MakePassword makes and keeps a secret. It is called for the password of the superuser and of
-	// each role of the recipe, if the machine offers PostgreSQL, and for secrets that the recipe
-	// has generated, if neither Secrets nor the phone has it; concurrently, if there are several
-	// phones. Nil: no secret is made or looked for.
+	// MakePassword generates and stores a secret. It is called for the password of the superuser
+	// and of each role of the recipe, if the machine has PostgreSQL, and for the recipe's generated
+	// secrets, if neither Secrets nor the phone has it; concurrently, if there are several phones.
+	// Nil: no secrets are generated or checked.
 	MakePassword func(secret string) ([]byte, error)
-	// Other returns a secret of another machine that is kept here; nil where there is none. The
-	// phone's own is taken then.
+	// Other returns a stored secret of another machine; nil if there is none, and then that of the
+	// phone is used.
 	Other func(machine, secret string) ([]byte, error)
-	// MakeDataKey makes and keeps the key of an encrypted data disk that does not exist yet. Nil:
-	// keys stay as they are.
+	// MakeDataKey generates and stores the key of an encrypted data disk that does not exist yet.
+	// Nil: no keys are generated.
 	MakeDataKey func() ([]byte, error)
-	// Serials remembers the highest serial of the signed versions that were pushed from here.
+	// Serials stores the highest serial of the signed versions that were pushed from here.
 	Serials serials.Memory
-	// AskTrust asks whether a phone is to take only versions that a key has signed. It is called at
-	// the first push of a signed machine to a phone that trusts no key. Nil: the phone stays as it
-	// is.
+	// AskTrust asks the user whether a phone should accept only versions signed by a key. It is
+	// called at the first push of a signed machine to a phone that trusts no key. Nil: the phone is
+	// not changed.
 	AskTrust func(phone string, key dsse.PublicKey) (bool, error)
 }
 
-// A Report is what was done on one phone.
+// A Report describes the installation on one phone.
 type Report struct {
 	Name    string   `json:"name"`
 	Version string   `json:"version"`
 	Digest  string   `json:"digest"`                  // SHA-256 of its manifest.json
-	Runner  bool     `json:"runner"`                  // sov-runner was another, or not there
-	Before  string   `json:"runner_before,omitempty"` // which other: its release, or "a development build"
-	Secrets []string `json:"secrets"`                 // that were new
+	Runner  bool     `json:"runner"`                  // sov-runner was installed or replaced
+	Before  string   `json:"runner_before,omitempty"` // the replaced one: its release, or "a development build"
+	Secrets []string `json:"secrets"`                 // names of those that were new or changed
 
 	SignedBy string `json:"signed_by,omitempty"` // ID of the key that signed it; empty: it is not signed
 	Serial   int64  `json:"serial,omitempty"`    // of that signature
-	// Generated are the secrets that were made because there were none.
+	// Generated are the secrets that were generated.
 	Generated []string `json:"generated,omitempty"`
-	Warnings  []string `json:"warnings,omitempty"` // on who can log in to the database
+	Warnings  []string `json:"warnings,omitempty"` // about access to the database
 	*push.Result
-	State json.RawMessage `json:"state,omitempty"` // of a machine that was started afterwards: what sov-runner says of it
+	State json.RawMessage `json:"state,omitempty"` // sov-runner's status of the machine, if it was started afterwards
 }
 
-// On installs the machine on one phone, or updates it there. Nothing is sent to a phone that cannot
-// run it: then the error is a *fleet.FoundError that names everything that is missing.
+// On installs or updates the machine on one phone. If the phone cannot run it, nothing is sent and
+// the error is a *fleet.FoundError with all problems.
 func (m *Machine) On(ctx context.Context, s *fleet.Site, progress *Progress) (*Report, error) {
 	report, err := m.install(ctx, s, progress)
 	progress.end(ctx, err, report.Result)
@@ -127,7 +127,7 @@ func (m *Machine) install(ctx context.Context, s *fleet.Site, progress *Progress
 	return report, found(err)
 }
 
-// secrets returns what is sent to the phone: the machine's secrets and those that it needs besides.
+// secrets returns the secrets to send to the phone: those of the machine and others that it needs.
 func (m *Machine) secrets(ctx context.Context, s *fleet.Site, report *Report) (all map[string][]byte, err error) {
 	if m.MakePassword == nil {
 		return m.Secrets, nil
@@ -157,16 +157,16 @@ func (m *Machine) offersPostgres() bool {
 	return offered
 }
 
-// check looks at the phone and complains of everything that is missing at once. first is that no
-// version of the machine is installed there.
+// check checks the phone and returns all problems in one error. first is that no version of the
+// machine is installed there.
 func (m *Machine) check(ctx context.Context, s *fleet.Site) (first bool, err error) {
 	need := preflight.Need{Arch: m.Artifact.Manifest.Arch, Name: m.Artifact.Manifest.Name, AVF: m.Artifact.Spec.Options}
 	places, err := s.Root().VM(m.Artifact.Manifest.Name)
 	if err != nil {
 		return false, err
 	}
-	// How much an update takes is the phone's to say, before anything of it is sent: it may give up
-	// its older version.
+	// For an update, the phone itself checks the space before anything is sent: it may remove its
+	// older version.
 	if err := s.Run(ctx, device.Command{Args: []string{"test", "-e", places.Current()}}); err != nil {
 		first = true
 		need.Space = m.Artifact.Size()
@@ -185,7 +185,7 @@ func (m *Machine) check(ctx context.Context, s *fleet.Site) (first bool, err err
 	return first, &fleet.FoundError{What: fmt.Sprintf("%s cannot run it yet, nothing was sent:\n%s", s.Name(), strings.Join(lines, "\n"))}
 }
 
-// Status asks a phone how a machine is.
+// Status requests the status of a machine on a phone.
 func Status(ctx context.Context, s *fleet.Site, name string) (*health.Machine, error) {
 	text, err := s.Ask(ctx, device.DefaultLimit, "status", name)
 	if err != nil {
@@ -198,8 +198,8 @@ func Status(ctx context.Context, s *fleet.Site, name string) (*health.Machine, e
 	return now, nil
 }
 
-// BootVerb returns the verb with which sov-runner makes a machine run the version in a slot. It is
-// empty for a machine that does not run, if only one that runs is to be restarted.
+// BootVerb returns the verb of sov-runner that makes a machine run the version in a slot. It is
+// empty if the machine does not run and onlyRestart is set.
 func BootVerb(now *health.Machine, slot string, onlyRestart bool) string {
 	switch {
 	case now.CrosvmAlive && now.Slot != slot:

@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/fleet"
 )
 
-// checkPostgres refuses a version whose PostgreSQL cannot read the databases on the phone, before
+// checkPostgres rejects a version whose PostgreSQL cannot read the databases on the phone, before
 // anything is sent.
 func (m *Machine) checkPostgres(ctx context.Context, s *fleet.Site) error {
 	brings := m.Artifact.Manifest.PostgresMajors()
@@ -36,9 +36,9 @@ func (m *Machine) checkPostgres(ctx context.Context, s *fleet.Site) error {
 		"`sov upgrade %[1]s` upgrades them, or build it with %[3]d (--set postgres.major=%[3]d)", name, s.Name(), has, newest)}
 }
 
-// ClusterMajor returns the major version of PostgreSQL that a machine's databases on a phone are
-// of, as its server says or, where it does not answer, as the version that is installed has it. 0:
-// there are none yet, or nothing says it.
+// ClusterMajor returns the PostgreSQL major version of a machine's databases on a phone, as
+// reported by its server or, if that does not answer, of the installed version. 0: there are none
+// yet, or the version is unknown.
 func ClusterMajor(ctx context.Context, s *fleet.Site, name string) (int, error) {
 	places, err := s.Root().VM(name)
 	if err != nil {
@@ -64,7 +64,7 @@ func ClusterMajor(ctx context.Context, s *fleet.Site, name string) (int, error) 
 	}
 	installed, err := manifest.Decode(text)
 	if err != nil {
-		return 0, nil // of a release of sov that is not known here: the guest looks again
+		return 0, nil // of an unknown release of sov: the guest checks again
 	}
 	majors := installed.PostgresMajors()
 	switch len(majors) {
@@ -79,7 +79,7 @@ func ClusterMajor(ctx context.Context, s *fleet.Site, name string) (int, error) 
 // majorForm matches the beginning of a server's version: "17.6", "18beta1".
 var majorForm = regexp.MustCompile(`^[1-9][0-9]`)
 
-// majorOf is the major version in a server's version, or 0.
+// majorOf returns the major version of a server's version, or 0.
 func majorOf(version string) int {
 	major, _ := strconv.Atoi(majorForm.FindString(version))
 	return major

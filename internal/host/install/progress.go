@@ -10,10 +10,10 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
-// progressEvery is how often a push is shown anew.
+// progressEvery is how often the displayed progress is updated.
 const progressEvery = 100 * time.Millisecond
 
-// A Progress reports how far the push to one phone is.
+// A Progress reports the progress of the push to one phone.
 type Progress struct {
 	reporter progress.Reporter
 	name     string // the phone's
@@ -26,7 +26,7 @@ type Progress struct {
 	since time.Time // when phase began
 }
 
-// NewProgress begins to show the push to the phone of that name. now is the clock.
+// NewProgress starts to report the push to the phone with that name. now is the clock.
 func NewProgress(r progress.Reporter, name string, now func() time.Time) *Progress {
 	p := &Progress{reporter: r, name: name, now: now, begun: now()}
 	r.Report(progress.Event{Time: p.begun, Type: progress.EventStart, Stage: name})
@@ -40,17 +40,17 @@ func (p *Progress) show(now time.Time, step string, done, total int64, rate floa
 	}})
 }
 
-// step says what is done, which takes a moment.
+// step reports a short step.
 func (p *Progress) step(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.show(p.now(), text, 0, 0, 0)
 }
 
-// phases are what the phases are called.
+// phases are the displayed names of the phases.
 var phases = map[push.Phase]string{push.Comparing: "compare", push.Sending: "send", push.Verifying: "verify"}
 
-// content shows how far the content is. The rate is that of its phase so far.
+// content reports the progress of the content, with the average rate of the current phase.
 func (p *Progress) content(now push.Progress) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -73,7 +73,7 @@ func (p *Progress) content(now push.Progress) {
 	p.show(at, step, now.Done, now.Total, rate)
 }
 
-// end says what came of it.
+// end reports the result.
 func (p *Progress) end(ctx context.Context, err error, r *push.Result) {
 	at := p.now()
 	e := progress.Event{Time: at, Type: progress.EventBuilt, Stage: p.name, Elapsed: at.Sub(p.begun)}

@@ -9,9 +9,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/push"
 )
 
-// Removable reports whether a phone has anything of a machine, and sees to it that there is a
-// sov-runner to remove it. Where an earlier removal has left the machine's data and removed
-// sov-runner too, runner is sent, which removes itself again.
+// Removable reports whether a phone has any files of a machine, and makes sure that it has a
+// sov-runner to remove them. If an earlier removal kept the machine's data but removed sov-runner,
+// it installs runner, which removes itself again.
 func Removable(ctx context.Context, s *fleet.Site, name string, runner push.Runner) (bool, error) {
 	vm, err := s.Root().VM(name)
 	if err != nil {

@@ -9,15 +9,15 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/folders"
 )
 
-// authorities is the store of this computer.
+// authorities returns the store of certificate authorities of this computer.
 func authorities() (authority.Store, error) {
 	state, err := folders.State(os.Getenv)
 	return authority.In(state), err
 }
 
-// DatabaseClient says how clients connect to the database of a machine on a phone, by what the
-// phone answered of it. The error is an *authority.ChangedError for a machine that shows another
-// certificate authority than before, unless accept is set.
+// DatabaseClient returns how clients connect to the database of a machine on a phone, from its
+// status. The error is an *authority.ChangedError if the machine's certificate authority has
+// changed, unless accept is set.
 func DatabaseClient(p device.Phone, now *health.Machine, accept bool) (authority.Client, error) {
 	store, err := authorities()
 	if err != nil {
@@ -34,7 +34,8 @@ func DatabaseClient(p device.Phone, now *health.Machine, accept bool) (authority
 	return client, err
 }
 
-// ForgetAuthority forgets a machine whose data disk is gone.
+// ForgetAuthority removes the stored certificate authority of a machine whose data disk was
+// removed.
 func ForgetAuthority(p device.Phone, name string) error {
 	store, err := authorities()
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
-// Trusted asks a phone which keys it requires signatures of.
+// Trusted requests the trusted keys of a phone.
 func Trusted(ctx context.Context, s *fleet.Site) (*trustapi.List, error) {
 	text, err := s.Ask(ctx, device.DefaultLimit, "trust", "")
 	if err != nil {
@@ -30,8 +30,8 @@ func Trusted(ctx context.Context, s *fleet.Site) (*trustapi.List, error) {
 	return l, nil
 }
 
-// ChangeTrust adds a key to those that a phone trusts, or removes one. A phone that trusts keys
-// requires the signature of one of them, by; nil: the change is not signed.
+// ChangeTrust adds a key to a phone's trusted keys, or removes one. A phone that trusts keys
+// requires that one of them, by, signs the change; nil: it is not signed.
 func ChangeTrust(ctx context.Context, s *fleet.Site, change trustapi.Change, by dsse.PrivateKey) error {
 	now, err := Trusted(ctx, s)
 	if err != nil {
@@ -55,8 +55,8 @@ func ChangeTrust(ctx context.Context, s *fleet.Site, change trustapi.Change, by 
 	return s.Runner(ctx, device.Command{Stdin: bytes.NewReader(text), Stdout: s.ErrOut, Limit: device.DefaultLimit}, "trust", "", "change")
 }
 
-// trust lets a phone trust the key that signed the machine if the user agrees. It asks at the first
-// push of a machine to a phone that trusts no key.
+// trust makes a phone trust the key that signed the machine if the user agrees. It asks at the
+// first push of a machine to a phone that trusts no key.
 func (m *Machine) trust(ctx context.Context, s *fleet.Site) error {
 	signed := m.Artifact.Signed
 	if m.AskTrust == nil || signed == nil {
@@ -77,7 +77,7 @@ func (m *Machine) trust(ctx context.Context, s *fleet.Site) error {
 	return ChangeTrust(ctx, s, trustapi.Change{Add: der}, nil)
 }
 
-// forward refuses a signed version that is older than one that this computer has pushed or signed.
+// forward rejects a signed version that is older than one that this computer has pushed or signed.
 func (m *Machine) forward() error {
 	signed := m.Artifact.Signed
 	if signed == nil || m.Artifact.AllowDowngrade {
@@ -90,7 +90,7 @@ func (m *Machine) forward() error {
 	return err
 }
 
-// remember notes the serial of what a phone has taken.
+// remember stores the serial of the installed version.
 func (m *Machine) remember() error {
 	if m.Artifact.Signed == nil {
 		return nil
@@ -102,8 +102,7 @@ func (m *Machine) line() serials.Line {
 	return serials.Line{Of: m.Artifact.Signed.Name, Key: m.Artifact.Signed.By.ID()}
 }
 
-// found makes a phone's refusal of a version that is not trusted, or older, a check that found
-// something.
+// found turns a phone's rejection of an untrusted or older version into a *fleet.FoundError.
 func found(err error) error {
 	refusal := &pushapi.Refusal{}
 	if errors.As(err, &refusal) && (refusal.Code == pushapi.CodeUntrusted || refusal.Code == pushapi.CodeDowngrade) {

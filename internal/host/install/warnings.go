@@ -13,9 +13,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/secrets"
 )
 
-// warnings are what there is to say of who can log in to the machine's database: weak passwords, a
-// recipe that lets the superuser in from everywhere without saying so, and a version that no longer
-// does where the installed one did.
+// warnings returns warnings about access to the machine's database: weak passwords, a recipe that
+// allows the superuser from everywhere by default, and a version that no longer allows this
+// although the installed one does.
 func (m *Machine) warnings(ctx context.Context, s *fleet.Site, first bool) ([]string, error) {
 	spec := m.Artifact.Spec
 	if !m.offersPostgres() {
@@ -48,8 +48,8 @@ func (m *Machine) warnings(ctx context.Context, s *fleet.Site, first bool) ([]st
 	return list, nil
 }
 
-// installedSpec is the vm.json of the version that is current on the phone; nil where a push that
-// was interrupted left none, or one that this sov cannot read.
+// installedSpec returns vm.json of the current version on the phone; nil if an interrupted push
+// left none, or one that this sov cannot read.
 func installedSpec(ctx context.Context, s *fleet.Site, name string) (*vmspec.Spec, error) {
 	places, err := s.Root().VM(name)
 	if err != nil {

@@ -2,9 +2,7 @@
 // files of apk-tools 2 and the APKINDEX.tar.gz of a repository, signed with
 // RSA as abuild-sign signs them.
 //
-// The same input and key give the same bytes. Reading packages, solving and
-// installing are the business of other packages; this one exists so that
-// repositories can be made, for a mirror and for tests.
+// The same input and key give the same bytes. It makes repositories for the mirror and for tests.
 //
 // An .apk file is three gzip streams one after the other, each a tar:
 //

@@ -1,5 +1,5 @@
-// Package artifacttest makes artifacts for tests that install them: whole ones, with a manifest
-// that tells the truth, of content that boots nowhere.
+// Package artifacttest makes artifacts for tests that install them: complete, with a correct
+// manifest, but not bootable.
 package artifacttest
 
 import (

@@ -1,3 +1,3 @@
-// Package canary finds out where a secret has got to: a text that stands in every secret of a test
-// is searched for in files and processes.
+// Package canary detects leaked secrets: it searches files and processes for a text that every
+// secret of a test contains.
 package canary

@@ -1,8 +1,8 @@
 //go:build linux
 
-// Package childtest starts programs that end when the test binary ends, however that ends: a test
-// that runs into its time limit calls no function of Cleanup. What they do on a signal does not
-// depend on how the tests were started.
+// Package childtest starts programs that end with the test binary, however that ends: Cleanup
+// functions are not called when a test exceeds its timeout. The programs start with default signal
+// handling, however the tests were started.
 package childtest
 
 import (

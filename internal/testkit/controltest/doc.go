@@ -1,2 +1,2 @@
-// Package controltest runs the control server of a tailnet of the test's own.
+// Package controltest runs the control server of a separate tailnet for a test.
 package controltest

@@ -1,5 +1,5 @@
-// Package costtest has tests and fuzzers of parsers watch memory: a parser of bytes from outside
-// must not allocate out of proportion to what it is given.
+// Package costtest measures memory in tests and fuzzers of parsers: the allocations of a parser of
+// untrusted bytes must be proportional to its input.
 package costtest
 
 import (

@@ -1,4 +1,4 @@
-// Package diskfstest makes data disks as versions of sov did that had no ext4 writer of their own.
+// Package diskfstest makes data disks like versions of sov before its own ext4 writer.
 package diskfstest
 
 import (

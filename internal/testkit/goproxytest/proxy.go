@@ -1,5 +1,5 @@
-// Package goproxytest makes Go module proxies of folders, for tests of what the go command fetches
-// (https://go.dev/ref/mod#goproxy-protocol).
+// Package goproxytest makes Go module proxies from folders, for tests of what the go command
+// fetches (https://go.dev/ref/mod#goproxy-protocol).
 package goproxytest
 
 import (

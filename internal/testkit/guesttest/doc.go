@@ -1,3 +1,3 @@
-// Package guesttest boots machines in QEMU on this computer, asks them, and ends them in order or
-// not.
+// Package guesttest boots machines in QEMU on this computer for tests, queries them, and shuts them
+// down or kills them.
 package guesttest

@@ -1,5 +1,5 @@
-// Package nametest holds the names of machines that every side of sov must agree on. Each package
-// that takes a name from outside runs the table against its own check.
+// Package nametest has a table of valid and invalid names of machines. Each package that validates
+// names from outside runs it against its own check.
 package nametest
 
 import (

@@ -1,3 +1,3 @@
-// Package phonetest is a simulated phone with the machine on it, as its user has it: by sov-runner
-// on the phone, or by sov and the real adb from a computer.
+// Package phonetest sets up a simulated phone with a machine on it, controlled by sov-runner on the
+// phone, or by sov and the real adb from a computer.
 package phonetest

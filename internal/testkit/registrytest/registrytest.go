@@ -1,6 +1,6 @@
-// Package registrytest runs an OCI registry on a loopback address for tests. It
-// keeps blobs on a disk and believes what is there, as registries do, can be
-// killed and started again, and can be made to fail as networks and disks do.
+// Package registrytest runs an OCI registry on a loopback address for tests. It keeps blobs on a
+// disk without verifying them again, as registries do, can be killed and restarted, and can
+// simulate failures of networks and disks.
 package registrytest
 
 import (

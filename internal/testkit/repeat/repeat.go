@@ -1,5 +1,5 @@
-// Package repeat says how often a test repeats what is under chance: a few times, always the same,
-// in `make test`; many times, never the same, in `make endurance`.
+// Package repeat says how often a test repeats a random experiment: a few times with a fixed seed
+// in `make test`, many times with random seeds in `make endurance`.
 package repeat
 
 import (

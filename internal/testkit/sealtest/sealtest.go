@@ -1,4 +1,4 @@
-// Package sealtest makes images with a hash tree of any content, as root file systems have one.
+// Package sealtest makes images of any content with a dm-verity hash tree, like root file systems.
 package sealtest
 
 import (

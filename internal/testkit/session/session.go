@@ -1,5 +1,4 @@
-// Package session lets what was written for tests, and takes their testing.TB, serve a program as
-// well.
+// Package session lets programs use code that was written for tests and takes a testing.TB.
 package session
 
 import (

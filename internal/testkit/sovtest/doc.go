@@ -1,2 +1,3 @@
-// Package sovtest runs the sov program in tests, and builds with it what several tests use, once.
+// Package sovtest runs the sov program in tests, and builds the artifacts that several tests share
+// once.
 package sovtest

@@ -1,3 +1,3 @@
-// Package tailnettest is a module of its own, so that what Tailscale's test servers need stays out
-// of the product's go.mod. Its one program, control, is a tailnet for tests; see there.
+// Package tailnettest is a separate module, so that the dependencies of Tailscale's test servers
+// are not in the product's go.mod. Its program control is a tailnet for tests.
 package tailnettest

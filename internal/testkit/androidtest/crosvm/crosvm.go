@@ -1,14 +1,12 @@
-// Package crosvm stands in for Android's program of that name. It plays the crosvm of one release
-// of Android on an arm64 phone, whatever this computer is: it takes that release's words (package
-// crosvmcli), gives the machine the same devices by way of QEMU, holds a control socket of the same
-// kind, says what it does in the same form, and ends with the same exit statuses. A machine ends
-// with it, however it is killed.
+// Package crosvm simulates Android's program of that name. It behaves like the crosvm of one
+// release of Android on an arm64 phone, on any computer: it accepts that release's flags (package
+// crosvmcli), gives the machine the same devices with QEMU, has the same control socket, log format
+// and exit statuses. The machine ends with it, even if it is killed.
 //
-// Which release it is, and what the phone's hypervisor can do, stands in a file beside it whose
-// name has .json after the program's; see crosvmcli.Build.
+// The release and the features of the phone's hypervisor are in a file beside it, PROGRAM.json; see
+// crosvmcli.Build.
 //
-// Where KERNEL is a script of package lightguest in place of a kernel, the machine is that guest,
-// without QEMU.
+// If KERNEL is a script of package lightguest, the machine is that guest, without QEMU.
 package crosvm
 
 import (

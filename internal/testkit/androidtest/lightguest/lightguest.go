@@ -1,7 +1,7 @@
-// Package lightguest is a guest without a kernel, for tests of what looks after a machine: to its
-// host it is one that boots within milliseconds. It answers ARP, holds the endpoint of package
-// guestapi with the token from its config disk, listens at PostgreSQL's port, reaches out by the
-// host, and ends as its script, or a line at LifePort, says.
+// Package lightguest simulates a guest without a kernel, which boots within milliseconds, for tests
+// of the host's side. It answers ARP, serves the endpoint of package guestapi with the token from
+// its config disk, listens at PostgreSQL's port, connects to the network through the host, and ends
+// as its script, or a line received at LifePort, says.
 //
 // The guest itself is a process in a network namespace of its own, which the simulated phone starts
 // (Serve): the stand-in for crosvm may have no right to any of that. The two are joined frame by

@@ -1,7 +1,7 @@
-// Package netd stands in for Android's netd and for the parts of the framework that call it: it
-// gives the network namespace of a simulated phone the policy rules, routing tables, iptables
-// chains and sysctls of a release, and changes them by the same calls, in the same order, when a
-// network comes or goes.
+// Package netd simulates Android's netd and the parts of the framework that call it: it sets the
+// policy rules, routing tables, iptables chains and sysctls of a release in the network namespace
+// of a simulated phone, and changes them by the same calls, in the same order, when networks
+// connect and disconnect.
 //
 // The rules are made by events (a network connects, becomes the default, a VPN or a hotspot starts,
 // netd is restarted), not read from a list. testdata holds the lists by scene that were derived
@@ -13,6 +13,6 @@
 // IPv6 by rmnet0; the real one translates them. Behind a hotspot is a client in a namespace of its
 // own.
 //
-// Not played: BPF programs and their filters, the matches quota2 and bpf (the kernel of a computer
-// lacks them), clsact queueing disciplines, rules of vendors.
+// Not simulated: BPF programs and their filters, the matches quota2 and bpf (the kernel of a
+// computer lacks them), clsact queueing disciplines, rules of vendors.
 package netd

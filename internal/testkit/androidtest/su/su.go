@@ -1,7 +1,7 @@
-// Package su stands in for the su of a rooted phone, set-user-ID root. /system/etc/su says whose it
-// is: "magisk", "kernelsu", "apatch", "aosp" (that of Android's own userdebug builds), or "denied":
-// Magisk's, whose user has said no. Options, the joining of words, messages and exit statuses are
-// those of the programs' sources; where these do not say, su refuses.
+// Package su simulates the su of a rooted phone, set-user-ID root. /system/etc/su selects the
+// implementation: "magisk", "kernelsu", "apatch", "aosp" (that of Android's userdebug builds), or
+// "denied": Magisk's when the user has denied root. Options, joining of arguments, messages and
+// exit statuses follow the programs' sources; what these do not define fails.
 package su
 
 import (

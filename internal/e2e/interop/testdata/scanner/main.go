@@ -1,6 +1,6 @@
-// Command scanner has grype, as a library, look for vulnerabilities of what an SBOM names, in a
-// database that it makes of its arguments. It prints a line for each: the vulnerability, the
-// package, its version.
+// Command scanner matches the packages of an SBOM with grype, as a library, against a vulnerability
+// database that it makes from its arguments. It prints a line for each match: the vulnerability,
+// the package, its version.
 //
 // Usage: scanner SBOM DISTRIBUTION MAJOR MINOR ID:ECOSYSTEM:PACKAGE:FORMAT:CONSTRAINT...
 package main
