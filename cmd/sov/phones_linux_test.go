@@ -103,7 +103,7 @@ func TestPhoneCommandsDistrustThePhone(t *testing.T) {
 		status       int
 	}{
 		{name: "escape sequences", script: `printf '\033[31mred\033[0m \033]0;title\007 \302\233x\r\n'`, args: []string{"logs", "sql"}, out: `red \x1b]0;title\a \u009bx` + "\n"},
-		{name: "no JSON", script: "echo hello", args: []string{"status", "sql", "--json"}, errOut: "no JSON", status: exitFailed},
+		{name: "no JSON", script: "echo hello", args: []string{"status", "sql", "--json"}, errOut: "not JSON", status: exitFailed},
 		{name: "endless", script: "yes", args: []string{"status", "sql", "--json"}, errOut: "longer than", status: exitFailed},
 		{name: "older", script: `echo 'sov-runner: unknown command "test" for "sov-runner"' >&2; exit 2`, args: []string{"test", "sql"}, errOut: "older than this sov", status: exitFailed},
 		{name: "something found", script: "echo report; exit 3", args: []string{"test", "sql"}, out: "report\n", errOut: "sql on", status: exitFound},

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestHelpTexts keeps the help that was hardest to read as it was last read aloud: a change of
+// these texts shows in testdata/help.
+func TestHelpTexts(t *testing.T) {
+	var text strings.Builder
+	for _, verb := range []string{"exec", "init", "publish", "pull", "push", "restore", "run", "secrets list", "secrets set", "shell", "verify"} {
+		c, rest, err := newRoot().Find(strings.Fields(verb))
+		if err != nil || len(rest) > 0 {
+			t.Fatalf("there is no verb %s: %v", verb, err)
+		}
+		text.WriteString("# sov " + verb + ": " + c.Short + "\n\n" + c.Long + "\n\n")
+	}
+	path := filepath.Join(packageDir, "testdata", "help")
+	if *update {
+		if err := os.WriteFile(path, []byte(text.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text.String() != string(want) {
+		t.Errorf("%s differs: read the help aloud, then go test ./cmd/sov -run TestHelpTexts -update", path)
+	}
+}
