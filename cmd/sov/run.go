@@ -315,11 +315,11 @@ func (f *runFlags) stateFolder() (remove func() error, err error) {
 // awaitReady waits until the guest is ready and reports changes of its state.
 func (r *runner) awaitReady(ctx context.Context) (*guestapi.Status, error) {
 	var last *guestapi.Status
-	var said string
+	var shownState string
 	err := r.vm.Ready(ctx, func(s *guestapi.Status) {
 		last = s
-		if now := localvm.Unready(s); now != said && now != "" {
-			said = now
+		if now := localvm.Unready(s); now != shownState && now != "" {
+			shownState = now
 			r.say("run: up for %.1f s, %s", s.Uptime, now)
 		}
 	})
