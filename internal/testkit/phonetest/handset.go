@@ -276,8 +276,8 @@ func (h *Handset) RunnerLog() string {
 	return string(text)
 }
 
-// KillRandomProcess starts the machine and kills its daemon, crosvm or both with SIGKILL, at a moment
-// before late is over.
+// KillRandomProcess starts the machine and kills its daemon, crosvm or both with SIGKILL, at a
+// random time before late.
 func (h *Handset) KillRandomProcess(random *rand.Rand, late time.Duration) {
 	h.T.Helper()
 	h.Do("up", "sql", "--no-wait")
