@@ -469,7 +469,7 @@ func TestFirstErrorStopsTheOthers(t *testing.T) {
 	}
 }
 
-func TestCancellationSaysWhy(t *testing.T) {
+func TestCancellationCause(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cause := errors.New("interrupted")
 	st := &testStage{name: "a", run: func(ctx context.Context, j *Job) error { cancel(cause); return context.Cause(ctx) }}

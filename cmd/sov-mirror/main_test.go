@@ -57,7 +57,7 @@ func TestReadyAndStop(t *testing.T) {
 	}
 }
 
-func TestHelpSaysWhatItIs(t *testing.T) {
+func TestHelpDescription(t *testing.T) {
 	cmd := newCommand(os.Getenv)
 	var out bytes.Buffer
 	cmd.SetOut(&out)

@@ -50,7 +50,7 @@ func (a adb) run(ctx context.Context, args ...string) (string, error) {
 
 // connect connects the computer's adb server to a phone and returns how many other devices it sees.
 func (a adb) connect(ctx context.Context, serial string) (others int, err error) {
-	said, err := a.run(ctx, "connect", serial)
+	output, err := a.run(ctx, "connect", serial)
 	for deadline := time.Now().Add(adbPatience); err == nil; time.Sleep(50 * time.Millisecond) {
 		devices, err := a.run(ctx, "devices")
 		if err == nil && strings.Contains(devices, serial+"\tdevice\n") {
@@ -60,5 +60,5 @@ func (a adb) connect(ctx context.Context, serial string) (others int, err error)
 			break
 		}
 	}
-	return 0, fmt.Errorf("adb connect %s: %s: start with --no-connect, and connect by hand", serial, strings.TrimSpace(said))
+	return 0, fmt.Errorf("adb connect %s: %s: start with --no-connect, and connect by hand", serial, strings.TrimSpace(output))
 }

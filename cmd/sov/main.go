@@ -28,16 +28,15 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first signal asks for an orderly end; once it came, the next one is the system's to
-	// handle: it kills.
+	// The first signal requests a clean shutdown; the next one has its default action and kills.
 	context.AfterFunc(ctx, stop)
 	os.Exit(execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
 // execute runs one command line and returns its exit status.
 func execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
-	// What others have written must not steer the terminal. Whatever a command prints goes through
-	// these two; standard output that is not a terminal may be a file of any bytes.
+	// All output goes through these two writers, which remove control sequences of untrusted text.
+	// Standard output that is not a terminal is not changed.
 	out, errOut = terminal.ForScreen(out), terminal.NewWriter(errOut)
 	root := newRoot()
 	root.SetArgs(args)
@@ -67,13 +66,13 @@ func execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 	return status
 }
 
-// A statusError is the exit status of a program that was run for the user and has said itself what
-// happened.
+// A statusError is the exit status of a program that was run for the user and has printed its own
+// error.
 type statusError struct{ status int }
 
 func (e *statusError) Error() string { return fmt.Sprintf("exit status %d", e.status) }
 
-// A usageError is a command line that cannot be meant.
+// A usageError is an invalid command line.
 type usageError struct{ err error }
 
 func (e *usageError) Error() string { return e.err.Error() }
@@ -81,7 +80,8 @@ func (e *usageError) Unwrap() error { return e.err }
 
 func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
-// orFound returns err or, without one, the error of a check that found something.
+// orFound returns err or, if that is nil and found is set, the error of a check that found a
+// problem.
 func orFound(err error, found bool, format string, args ...any) error {
 	if err == nil && found {
 		return foundf(format, args...)
@@ -89,7 +89,7 @@ func orFound(err error, found bool, format string, args ...any) error {
 	return err
 }
 
-// foundf is the error of a check that worked and found something wrong.
+// foundf returns the error of a check that succeeded and found a problem.
 func foundf(format string, args ...any) error {
 	return &fleet.FoundError{What: fmt.Sprintf(format, args...)}
 }

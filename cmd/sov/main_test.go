@@ -103,7 +103,7 @@ func TestUsageErrors(t *testing.T) {
 	}
 }
 
-func TestMissingArtifactSaysHowToBuildIt(t *testing.T) {
+func TestMissingArtifactMessage(t *testing.T) {
 	absent := filepath.Join(t.TempDir(), "absent")
 	for _, args := range [][]string{
 		{"verify", absent}, {"inspect", "ls", absent}, {"inspect", "config", absent}, {"run", "sql", "-o", absent, "--ephemeral"},

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// newMan is hidden from the list of commands: releases have its pages.
+// newMan returns the hidden command that makes the manual pages of a release.
 func newMan() *cobra.Command {
 	return &cobra.Command{
 		Use:   "man DIR",
@@ -43,11 +43,11 @@ func writePages(c *cobra.Command, dir string) error {
 	return nil
 }
 
-// pageName is what man(1) is asked for: "sov-cache-ls".
+// pageName returns the page's name for man(1): "sov-cache-ls".
 func pageName(c *cobra.Command) string { return strings.ReplaceAll(c.CommandPath(), " ", "-") }
 
-// page returns a command's manual page, in the macros of man(7). It has no date: the same sov
-// writes the same page.
+// page returns a command's manual page, in the macros of man(7). It has no date, so that it is
+// reproducible.
 func page(c *cobra.Command) string {
 	var b strings.Builder
 	section := func(title string) { fmt.Fprintf(&b, ".SH %s\n", title) }
@@ -95,7 +95,7 @@ func page(c *cobra.Command) string {
 	return b.String()
 }
 
-// roff protects text from being taken for requests of roff.
+// roff escapes text that roff would interpret as requests.
 func roff(text string) string {
 	text = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(text)
 	lines := strings.Split(text, "\n")

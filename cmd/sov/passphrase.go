@@ -12,7 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/signing"
 )
 
-// A passphraseFile is what --passphrase-file says.
+// A passphraseFile is the value of --passphrase-file.
 type passphraseFile string
 
 // passphraseFlag adds --passphrase-file to a command that opens a private key.
@@ -21,8 +21,8 @@ func passphraseFlag(c *cobra.Command, file *passphraseFile) {
 		"file with the passphrase of a private key, which only you can read; /dev/fd/N is an open file descriptor (default: $SOV_PASSPHRASE_FILE, else asked for at the terminal)")
 }
 
-// ask returns what asks for passphrases: it reads the file that the flag or the setting names, or
-// asks at the terminal.
+// ask returns the source of passphrases: the file of the flag or the setting, or a prompt at the
+// terminal.
 func (p passphraseFile) ask() (agefile.Ask, error) {
 	s, err := settings.Load(os.Getenv)
 	if err != nil {
@@ -34,7 +34,7 @@ func (p passphraseFile) ask() (agefile.Ask, error) {
 	return askHidden, nil
 }
 
-// unseal returns what opens private keys that a passphrase protects.
+// unseal returns the function that decrypts private keys with a passphrase.
 func (p passphraseFile) unseal(ctx context.Context) (dsse.Unseal, error) {
 	ask, err := p.ask()
 	return signing.Unseal(ctx, ask), err

@@ -127,7 +127,7 @@ func printTrusted(p *printer, l *trustapi.List) {
 	}
 }
 
-// keyID is the ID of a key: text is that, or a public key's file.
+// keyID returns the ID of a key. text is the ID, or the file of a public key.
 func keyID(text string) (string, error) {
 	if id, err := hex.DecodeString(text); err == nil && len(id) == 32 {
 		return strings.ToLower(text), nil
@@ -139,7 +139,8 @@ func keyID(text string) (string, error) {
 	return key.ID(), nil
 }
 
-// askTrust asks a person at the terminal whether a phone is to take only versions of a key.
+// askTrust asks the user at the terminal whether a phone should accept only versions signed by a
+// key.
 func askTrust(c *cobra.Command, in io.Reader, phone string, key dsse.PublicKey) (bool, error) {
 	fmt.Fprintf(c.ErrOrStderr(), "%s accepts versions from any source. Accept only versions signed by key %.16s… from now on? [y/N] ", terminal.Harmless(phone), key.ID())
 	line, err := unlessDone(c.Context(), func() ([]byte, error) { return readLine(in) })

@@ -19,12 +19,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/settings"
 )
 
-// phoneFlags choose the phones that a command is for.
+// phoneFlags select the phones of a command.
 type phoneFlags struct {
 	devices []string
 	all     bool
 	asJSON  bool
-	chosen  []device.Phone // that an earlier step of the command has asked for; nil: none has
+	chosen  []device.Phone // selected by an earlier step of the command; nil: not selected yet
 }
 
 func (f *phoneFlags) add(c *cobra.Command) {
@@ -52,11 +52,11 @@ func (f *phoneFlags) addDevice(c *cobra.Command) {
 	}
 }
 
-// several reports whether the user means any number of phones, whatever is attached: then answers
-// name their phone.
+// several reports whether the flags can select several phones, so that answers must name their
+// phone.
 func (f *phoneFlags) several() bool { return f.all || len(f.devices) > 1 }
 
-// named returns the names of phones that are given: by --device, else by the setting.
+// named returns the phones of --device, else those of the setting.
 func (f *phoneFlags) named() ([]string, error) {
 	if len(f.devices) > 0 || f.all {
 		return f.devices, nil
@@ -68,7 +68,7 @@ func (f *phoneFlags) named() ([]string, error) {
 	return s.Get(settings.Device).Values, nil
 }
 
-// again are the flags by which another command is for the same phones.
+// again returns the flags that select the same phones in another command.
 func (f *phoneFlags) again() []string {
 	if f.all {
 		return []string{"--all"}
@@ -80,8 +80,8 @@ func (f *phoneFlags) again() []string {
 	return flags
 }
 
-// choose returns the phones that are meant. Where several are and no flag has said which, a person
-// is asked.
+// choose returns the selected phones. If several are attached and no flag selects one, it asks the
+// user.
 func (f *phoneFlags) choose(c *cobra.Command) ([]device.Phone, error) {
 	if f.chosen != nil {
 		return f.chosen, nil
@@ -97,8 +97,8 @@ func (f *phoneFlags) choose(c *cobra.Command) ([]device.Phone, error) {
 	return device.Choose(c.Context(), choice)
 }
 
-// reachable returns the phones that --device names or, without it, all that are attached and can be
-// used, which may be none.
+// reachable returns the phones of --device or, without it, all attached phones that can be used,
+// possibly none.
 func (f *phoneFlags) reachable(c *cobra.Command) ([]device.Phone, error) {
 	devices, err := f.named()
 	if err != nil {
@@ -122,7 +122,7 @@ func (f *phoneFlags) reachable(c *cobra.Command) ([]device.Phone, error) {
 	return device.Choose(c.Context(), choice)
 }
 
-// askDevice lets a person at the terminal choose a phone by its number.
+// askDevice asks the user at the terminal to select a phone by number.
 func askDevice(c *cobra.Command, in io.Reader, devices []device.Device) (device.Device, error) {
 	say := c.ErrOrStderr()
 	fmt.Fprintln(say, "Several phones are attached:")
@@ -143,9 +143,8 @@ func askDevice(c *cobra.Command, in io.Reader, devices []device.Device) (device.
 	}
 }
 
-// each does something on every phone that is meant, on all at once. Where there are several, each
-// line says whose it is, one phone's failure does not keep the others from theirs, and the JSON is
-// an array.
+// each calls do for every selected phone, concurrently. With several phones, each line is prefixed
+// with the phone's name, the others continue after a failure, and the JSON is an array.
 func (f *phoneFlags) each(c *cobra.Command, do func(ctx context.Context, s *fleet.Site) error) error {
 	phones, err := f.choose(c)
 	if err != nil {

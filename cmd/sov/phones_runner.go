@@ -15,8 +15,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/group"
 )
 
-// show runs sov-runner and prints what it answers: for people, or with --json its object, looked at
-// before it is believed.
+// show runs sov-runner and prints its output as text or, with --json, its JSON object, which is
+// validated first.
 func show(ctx context.Context, s *fleet.Site, limit time.Duration, verb, name string, args ...string) error {
 	if !s.AsJSON {
 		return s.Runner(ctx, device.Command{Stdout: s.Out, Limit: limit}, verb, name, args...)
@@ -28,21 +28,22 @@ func show(ctx context.Context, s *fleet.Site, limit time.Duration, verb, name st
 	return errors.Join(printJSON(s.Out, text), err)
 }
 
-// A phoneVerb is a command that does one thing to a machine on phones.
+// A phoneVerb describes a command for a machine on phones.
 type phoneVerb struct {
-	use                  string // its name, and what it takes besides a machine
+	use                  string // its name, and its arguments after the machine
 	short, long, example string
-	args                 int    // how many it takes besides a machine
-	single               string // why it is for one phone only; empty: it is for any number
+	args                 int    // number of arguments after the machine
+	single               string // why it is for one phone only; empty: it is for any number of phones
 	flags                func(c *cobra.Command)
-	// prepare takes what follows the machine, checks it and asks, before a phone is looked for.
+	// prepare checks the arguments after the machine, and asks the user, before phones are
+	// searched.
 	prepare func(c *cobra.Command, name string, args []string) error
 	do      func(ctx context.Context, s *fleet.Site, name string) error
-	// In place of do: sov-runner's verb, how long that may take, and the flags to pass on.
+	// In place of do: sov-runner's verb, its timeout, and the flags to pass on.
 	asks   string
 	within time.Duration
 	up     *upFlags // nil: it does not wait for a machine
-	note   string   // said at a terminal beforehand, where an answer takes long and comes at once; empty: nothing
+	note   string   // printed at a terminal beforehand, for commands without progress; empty: nothing
 	pass   func() []string
 	// How the verb takes a group file; empty: it does not. forGroup comes before its machines, and
 	// says which are meant.
@@ -113,7 +114,7 @@ func (v phoneVerb) command() *cobra.Command {
 	return c
 }
 
-// ask runs sov-runner and prints what it answers.
+// ask runs sov-runner and prints its output.
 func (v phoneVerb) ask(ctx context.Context, s *fleet.Site, name string) error {
 	var args []string
 	limit := v.within
@@ -131,7 +132,7 @@ func (v phoneVerb) ask(ctx context.Context, s *fleet.Site, name string) error {
 	return show(ctx, s, limit, v.asks, name, args...)
 }
 
-// passIf is a flag for sov-runner, where it is set.
+// passIf returns a flag for sov-runner if it is set.
 func passIf(set bool, flag string) []string {
 	if set {
 		return []string{flag}

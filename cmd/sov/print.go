@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
-// A printer writes text for people and keeps the first error.
+// A printer writes text and keeps the first error.
 type printer struct {
 	w   io.Writer
 	err error
@@ -65,7 +65,7 @@ func progressFlag(c *cobra.Command, kind *string) {
 
 // withReporter runs fn with the reporter that --progress names.
 func withReporter(c *cobra.Command, kind string, fn func(progress.Reporter) error) error {
-	reporter, err := progress.NewReporter(kind, terminal.Raw(c.ErrOrStderr()), os.Getenv) // it cleans what it draws
+	reporter, err := progress.NewReporter(kind, terminal.Raw(c.ErrOrStderr()), os.Getenv) // it removes control sequences itself
 	if err != nil {
 		return &usageError{err}
 	}
@@ -76,8 +76,7 @@ func withReporter(c *cobra.Command, kind string, fn func(progress.Reporter) erro
 	return err
 }
 
-// shown is a name as a terminal should get it: quoted where it has characters that a terminal might
-// obey.
+// shown returns a name for printing, quoted if it has control characters.
 func shown(name string) string {
 	if quoted := strconv.Quote(name); strings.ContainsRune(quoted, '\\') {
 		return quoted

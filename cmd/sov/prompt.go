@@ -11,9 +11,8 @@ import (
 	"golang.org/x/term"
 )
 
-// askHidden asks at the terminal that the program runs in, wherever its standard input comes from,
-// and shows nothing of the answer; twice where a slip of the finger would go unseen. It ends with
-// ctx and leaves the terminal as it was.
+// askHidden prompts at the controlling terminal, even if standard input is redirected, without
+// echo; twice to detect typing errors. It ends with ctx and restores the terminal.
 func askHidden(ctx context.Context, what string, twice bool) (string, error) {
 	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
@@ -23,7 +22,7 @@ func askHidden(ctx context.Context, what string, twice bool) (string, error) {
 	fd := int(terminal.Fd())
 	before, err := term.GetState(fd)
 	if err == nil {
-		err = silence(fd) // before the question: who pastes is faster than the program
+		err = silence(fd) // before the prompt, because pasted text may arrive early
 	}
 	if err != nil {
 		return "", fmt.Errorf("ask for the %s: %w", what, err)
@@ -40,7 +39,7 @@ func askHidden(ctx context.Context, what string, twice bool) (string, error) {
 	return answer, err
 }
 
-// silence switches the terminal's echo off, and has it hand over lines.
+// silence switches the terminal's echo off, and canonical mode on.
 func silence(fd int) error {
 	state, err := unix.IoctlGetTermios(fd, getTermios)
 	if err != nil {
@@ -52,8 +51,8 @@ func silence(fd int) error {
 	return unix.IoctlSetTermios(fd, setTermios, state)
 }
 
-// readHidden asks at a terminal that is silent. It does not touch the terminal's state, as
-// term.ReadPassword would: that might come after ctx has ended and the state was put back.
+// readHidden prompts at a terminal without echo. It does not change the terminal's state, unlike
+// term.ReadPassword, which might do so after ctx has ended and the state was restored.
 func readHidden(ctx context.Context, terminal *os.File, what string) (string, error) {
 	fmt.Fprintf(terminal, "%s: ", what)
 	answer, err := unlessDone(ctx, func() ([]byte, error) { return readLine(terminal) })
@@ -80,8 +79,8 @@ func readLine(r io.Reader) ([]byte, error) {
 	}
 }
 
-// unlessDone returns what read does, or ctx's error as soon as that is done: a read of a terminal
-// or a pipe cannot be called back, and ends with the program.
+// unlessDone returns the result of read, or ctx's error as soon as that is done. A read of a
+// terminal or a pipe cannot be cancelled, and then continues until the program ends.
 func unlessDone(ctx context.Context, read func() ([]byte, error)) ([]byte, error) {
 	type result struct {
 		content []byte

@@ -72,7 +72,7 @@ Exit status: that of psql.`,
 				command.Stdin, command.Stdout, command.Stderr = c.InOrStdin(), terminal.Raw(c.OutOrStdout()), terminal.Raw(c.ErrOrStderr())
 				command.Env = append(os.Environ(), "PGUSER="+user, "PGDATABASE="+database, "PGAPPNAME=sov psql")
 				command.Env = append(command.Env, tls.Environment(address)...)
-				switch { // else psql finds the password where it always does, or asks
+				switch { // else psql uses its own password file, or prompts
 				case password != "":
 					command.Env = append(command.Env, "PGPASSWORD="+password)
 				case passfile != "":
@@ -113,11 +113,11 @@ Exit status: that of psql.`,
 	return c
 }
 
-// superuser is the role that may do everything, and the guest's user that is let in as it without a
+// superuser is the database's superuser, and the guest's user that can log in as it without a
 // password.
 const superuser = "postgres"
 
-// inGuest is the guest's own psql on a database.
+// inGuest returns a session that runs the guest's psql on a database.
 func inGuest(database string, args []string) session.Start {
 	return session.Start{Command: append([]string{"psql"}, args...), User: superuser, Env: map[string]string{
 		"PGHOST": guestSocket, "PGUSER": superuser, "PGDATABASE": database, "PGAPPNAME": "sov psql",
@@ -127,7 +127,7 @@ func inGuest(database string, args []string) session.Start {
 // guestSocket is the folder of the server's socket in the guest (unix_socket_directories).
 const guestSocket = "/run/postgresql"
 
-// secretOf returns the password of a role of a machine, as it is kept here; empty if none is.
+// secretOf returns the stored password of a role of a machine; empty if there is none.
 func secretOf(ctx context.Context, identity, machine, role string) (string, error) {
 	store, err := openSecrets(identity)
 	if err != nil {

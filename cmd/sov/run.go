@@ -24,8 +24,8 @@ import (
 	"github.com/sovereign-sql/sov/stages/disk"
 )
 
-// stopBound is how long an orderly shutdown may take. PostgreSQL writes a checkpoint of what is in
-// memory; an emulated processor and a slow disk make that seconds.
+// stopBound is the timeout of a clean shutdown. PostgreSQL writes a checkpoint, which takes seconds
+// with an emulated processor and a slow disk.
 const stopBound = 2 * time.Minute
 
 // runFlags are the flags of `sov run`.
@@ -136,7 +136,7 @@ func (r runReport) addresses(p *printer) {
 	}
 }
 
-// A runner runs a machine here, and says on standard error what it is doing.
+// A runner runs a machine on this computer, and reports its progress on standard error.
 type runner struct {
 	runFlags
 	command *cobra.Command
@@ -201,7 +201,7 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 		f.Console = io.MultiWriter(log, c.ErrOrStderr())
 	}
 
-	// The machine must outlive the first Ctrl-C by as long as its orderly shutdown takes.
+	// The machine must keep running after the first Ctrl-C until its clean shutdown is complete.
 	power, cut := context.WithCancel(context.WithoutCancel(c.Context()))
 	defer cut()
 	started := time.Now()
@@ -220,7 +220,7 @@ func (r *runner) say(format string, args ...any) {
 	_ = systemd.Notify(r.manager, systemd.Status(line)) // the service manager may be gone
 }
 
-// run waits until the machine is ready, and does with it what the flags ask for.
+// run waits until the machine is ready, and then does what the flags say.
 func (r *runner) run(started time.Time) error {
 	c := r.command
 	r.say("run: started, console in %s", r.console)
@@ -239,7 +239,7 @@ func (r *runner) run(started time.Time) error {
 	err = printResult(c.OutOrStdout(), r.asJSON, report, func(p *printer) {
 		report.addresses(p)
 		if report.URL != "" {
-			password := "" // what a person has to give psql, besides the URL
+			password := "" // to be entered in psql, if the URL does not name a file with it
 			if !r.vm.HasPasswordFile() {
 				password = "; the password is the secret postgres: it holds a line break, which no password file can"
 			}
@@ -263,8 +263,8 @@ func (r *runner) run(started time.Time) error {
 	}
 }
 
-// notReady ends a machine that did not come up, with the console's last lines unless the user did
-// not want to wait.
+// notReady ends a machine that did not become ready, and prints the console's last lines unless the
+// user interrupted it.
 func (r *runner) notReady(err error) error {
 	if r.command.Context().Err() == nil {
 		lines, readErr := localvm.LastLines(r.console)
@@ -281,7 +281,7 @@ func (r *runner) notReady(err error) error {
 	}
 }
 
-// openNetwork finds the way to the internet that the flags ask for.
+// openNetwork selects the network mode for the flags.
 func (f *runFlags) openNetwork(say func(format string, args ...any)) {
 	f.Egress = f.egress || f.tailnet
 	if !f.Egress {
@@ -293,8 +293,8 @@ func (f *runFlags) openNetwork(say func(format string, args ...any)) {
 	}
 }
 
-// stateFolder makes the folder for what outlives the run, and returns what removes it where nothing
-// should.
+// stateFolder creates the folder for persistent data, and returns a function that removes it if
+// nothing should be kept.
 func (f *runFlags) stateFolder() (remove func() error, err error) {
 	if f.ephemeral {
 		f.State, err = os.MkdirTemp("", "sov-run-")
@@ -312,22 +312,22 @@ func (f *runFlags) stateFolder() (remove func() error, err error) {
 	return func() error { return nil }, os.MkdirAll(f.State, 0o700)
 }
 
-// awaitReady waits for the guest and says how far it is: whenever that changes.
+// awaitReady waits until the guest is ready and reports changes of its state.
 func (r *runner) awaitReady(ctx context.Context) (*guestapi.Status, error) {
 	var last *guestapi.Status
-	var said string
+	var shownState string
 	err := r.vm.Ready(ctx, func(s *guestapi.Status) {
 		last = s
-		if now := localvm.Unready(s); now != said && now != "" {
-			said = now
+		if now := localvm.Unready(s); now != shownState && now != "" {
+			shownState = now
 			r.say("run: up for %.1f s, %s", s.Uptime, now)
 		}
 	})
 	return last, err
 }
 
-// stop shuts the machine down in order. It does not heed the command's context, which may be why it
-// is called.
+// stop shuts the machine down cleanly. It does not use the command's context, which may be
+// cancelled already.
 func (r *runner) stop() error {
 	start := time.Now()
 	if err := r.vm.Shutdown(context.Background(), stopBound); err != nil {
@@ -337,7 +337,7 @@ func (r *runner) stop() error {
 	return nil
 }
 
-// secrets are those that the user keeps for the machine and wants it to have.
+// secrets returns the user's stored secrets that the machine gets.
 func (f runFlags) secrets(c *cobra.Command, spec *vmspec.Spec) (map[string]string, error) {
 	store, err := openSecrets(f.identity)
 	if err != nil {

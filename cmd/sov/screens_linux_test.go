@@ -95,7 +95,7 @@ func TestWorkingIsShown(t *testing.T) {
 }
 
 // Ctrl-C is answered by what it has left.
-func TestInterruptSaysWhatIsLeft(t *testing.T) {
+func TestInterruptMessage(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	cache := t.TempDir()
@@ -156,7 +156,7 @@ func compareScreen(t *testing.T, name string, columns int, shown string) {
 }
 
 // At a terminal a push says which command comes next, for the same phone.
-func TestPushSaysWhatComesNext(t *testing.T) {
+func TestPushNextStep(t *testing.T) {
 	server := useADB(t)
 	p := androidtest.New(t, androidtest.Options{})
 	a := p.ServeADB(androidtest.ADBOptions{})

@@ -112,39 +112,39 @@ func (e *setupError) Error() string { return e.text }
 // run executes this program again as the first process of new namespaces, which sets up the mounts
 // and runs the program.
 func (c Command) run(ctx context.Context, text []byte, a *syscall.SysProcAttr) error {
-	told, tell, err := os.Pipe()
+	planReader, planWriter, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	defer told.Close()
-	defer tell.Close()
-	hear, heard, err := os.Pipe()
+	defer planReader.Close()
+	defer planWriter.Close()
+	reportReader, reportWriter, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	defer hear.Close()
-	defer heard.Close()
+	defer reportReader.Close()
+	defer reportWriter.Close()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Args = []string{argument}
 	cmd.Env = []string{}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
-	cmd.ExtraFiles = []*os.File{told, heard}
+	cmd.ExtraFiles = []*os.File{planReader, reportWriter}
 	cmd.SysProcAttr = a
 	cmd.WaitDelay = patience
 	if err := cmd.Start(); err != nil {
 		return &setupError{fmt.Sprintf("start a process in separate namespaces: %v", err)}
 	}
-	told.Close()
-	heard.Close()
-	_, err = tell.Write(text)
-	tell.Close()
-	said, _ := io.ReadAll(io.LimitReader(hear, 4096)) // ends when the program is executed
+	planReader.Close()
+	reportWriter.Close()
+	_, err = planWriter.Write(text)
+	planWriter.Close()
+	setupMessage, _ := io.ReadAll(io.LimitReader(reportReader, 4096)) // ends when the program is executed
 	ended := cmd.Wait()
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case len(said) > 0:
-		return &setupError{string(said)}
+	case len(setupMessage) > 0:
+		return &setupError{string(setupMessage)}
 	case ended != nil:
 		return ended
 	}

@@ -12,7 +12,7 @@ import (
 type Option func(*File)
 
 // KeepExisting makes the write fail with an error that wraps fs.ErrExist if the path exists, even
-// if it came into being during the write.
+// if it was created during the write.
 func KeepExisting() Option { return func(f *File) { f.keep = true } }
 
 // In puts the temporary file into another folder of the same file system. The caller removes the
@@ -60,7 +60,7 @@ func Create(path string, perm fs.FileMode, options ...Option) (*File, error) {
 	}
 	if f.dir == "" {
 		f.dir = filepath.Dir(path)
-		RemoveLeftovers(path) // if it cannot, that does not prevent the write
+		RemoveLeftovers(path) // an error does not prevent the write
 	}
 	var err error
 	if f.File, err = CreateTemp(f.dir, prefix(path)); errors.Is(err, fs.ErrNotExist) {
@@ -131,7 +131,7 @@ func (f *File) chmod() error {
 	return f.Chmod(f.perm.Perm())
 }
 
-// name gives the complete file its name.
+// name renames or links the complete file to its path.
 func (f *File) name() error {
 	if !f.keep {
 		err := os.Rename(f.Name(), f.path)
@@ -154,7 +154,7 @@ func (f *File) name() error {
 	return err
 }
 
-// fault makes err an error about path, the only name that means something to the user.
+// fault makes err an error about path instead of the temporary name.
 func (f *File) fault(err error) error {
 	if err == nil {
 		return nil

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SyncDir makes the names in a folder durable. Some network file systems cannot sync a folder; what
-// they do instead is all there is, and not an error.
+// SyncDir makes the names in a folder durable. It ignores the error of network file systems that
+// cannot sync a folder.
 func SyncDir(dir string) error {
 	folder, err := os.Open(dir)
 	if err != nil {
@@ -28,7 +28,7 @@ func syncFolder(folder *os.File) error {
 	return err
 }
 
-// Rename gives a file, folder or link another name, durably. What it holds must be synced already.
+// Rename renames a file, folder or link durably. Its content must be synced already.
 func Rename(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
@@ -40,8 +40,8 @@ func Rename(from, to string) error {
 	return err
 }
 
-// MkdirAll is os.MkdirAll that makes the names of the new folders durable. A folder that exists is
-// left as it is.
+// MkdirAll is os.MkdirAll that makes the names of the new folders durable. Existing folders are not
+// changed.
 func MkdirAll(dir string, perm fs.FileMode) error {
 	info, err := os.Stat(dir)
 	if err == nil {
@@ -57,7 +57,7 @@ func MkdirAll(dir string, perm fs.FileMode) error {
 		}
 	}
 	if err := os.Mkdir(dir, perm); err != nil {
-		// Another process may have made it meanwhile, and not have synced it yet.
+		// Another process may have created it concurrently without having synced it.
 		if info, statErr := os.Stat(dir); statErr != nil || !info.IsDir() {
 			return err
 		}

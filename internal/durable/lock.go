@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrBusy is wrapped by the error about a lock that another holder has.
+// ErrBusy is wrapped by the error of a lock that has another holder.
 var ErrBusy = errors.New("locked by another process")
 
 // A Mode is how a lock is held.
@@ -26,13 +26,13 @@ const (
 	Exclusive Mode = unix.LOCK_EX
 )
 
-// LockOptions say what is locked, and how. The zero value is a file that is created with mode 0600
-// if it does not exist and that stays.
+// LockOptions are the options of a lock. The zero value is for a file that is created with mode
+// 0600 if it does not exist, and is kept.
 type LockOptions struct {
 	Existing  bool             // a file or a folder that exists, and that is not written to
 	Perm      fs.FileMode      // of a new file; 0 is 0600
 	Transient bool             // the holder removes the file when it releases the lock
-	NotePID   bool             // an exclusive lock's file holds its holder's process id, for Holder
+	NotePID   bool             // the holder of an exclusive lock writes its process ID to the file, for Holder
 	OnWait    func(holder int) // called once by WaitLock if it has to wait; the holder is 0 if unknown
 }
 
@@ -49,7 +49,7 @@ func TryLock(path string, mode Mode, o LockOptions) (*Lock, error) {
 	return acquire(path, mode, o, unix.LOCK_NB)
 }
 
-// lockPoll is how often a wanted lock is tried. flock(2) can wait by itself, but not be cancelled.
+// lockPoll is how often WaitLock tries to lock: a waiting flock(2) cannot be cancelled.
 const lockPoll = 20 * time.Millisecond
 
 // WaitLock is TryLock that waits for the other holders to release the lock. If ctx ends first, the
@@ -90,14 +90,14 @@ func acquire(path string, mode Mode, o LockOptions, how int) (*Lock, error) {
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
 		l := &Lock{f, o.Transient, o.NotePID && mode == Exclusive}
-		// The holder before may have removed the file, which leaves this lock on a file that no
-		// other process will find.
+		// The previous holder may have removed the file; then no other process can find the locked
+		// file.
 		if !SameFile(f, path) {
 			l.unlock()
 			continue
 		}
 		if l.noted {
-			note(f) // on a full disk the holder stays unknown
+			note(f) // the holder is unknown if the disk is full
 		}
 		return l, nil
 	}
@@ -113,7 +113,7 @@ func openLock(path string, mode Mode, o LockOptions) (*os.File, error) {
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, perm)
 	if err != nil && mode == Shared {
-		// On a read-only file system a file that is there can still be shared.
+		// On a read-only file system an existing file can still be locked shared.
 		if readable, openErr := os.Open(path); openErr == nil {
 			return readable, nil
 		}
@@ -121,7 +121,7 @@ func openLock(path string, mode Mode, o LockOptions) (*os.File, error) {
 	return f, err
 }
 
-// Release gives the lock up. A second call does nothing.
+// Release releases the lock. A second call does nothing.
 func (l *Lock) Release() {
 	switch {
 	case l.f == nil:
@@ -134,8 +134,8 @@ func (l *Lock) Release() {
 	l.unlock()
 }
 
-// unlock releases before it closes: a program that another goroutine has forked, and that has not
-// begun yet, shares the open file and would keep the lock for a moment.
+// unlock unlocks before it closes: a process that another goroutine has forked, and that has not
+// executed its program yet, shares the open file and would hold the lock until then.
 func (l *Lock) unlock() {
 	flock(l.f, unix.LOCK_UN)
 	l.f.Close()
@@ -157,21 +157,21 @@ func flock(f *os.File, how int) error {
 	}
 }
 
-// SameFile reports whether path still leads to the open file f.
+// SameFile reports whether path is still the open file f.
 func SameFile(f *os.File, path string) bool {
 	a, errA := f.Stat()
 	b, errB := os.Stat(path)
 	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
-// note writes this process's id into a lock file.
+// note writes this process's ID to a lock file.
 func note(f *os.File) {
 	if err := f.Truncate(0); err == nil {
 		f.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
 	}
 }
 
-// Holder returns the process id that the holder of a lock has noted, or 0.
+// Holder returns the process ID that the holder of a lock has written, or 0.
 func Holder(path string) int {
 	f, err := os.Open(path)
 	if err != nil {

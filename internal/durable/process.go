@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A ProcessLock is a lock of the process (fcntl(2), F_SETLK). The kernel names its holder, so no
-// note can be out of date. Two of one process do not exclude each other, and closing any descriptor
-// of the file releases it: a process must not call ProcessLockHolder for a lock that it holds.
+// A ProcessLock is a lock of the process (fcntl(2), F_SETLK). The kernel reports its holder, which
+// is always current. Two locks of one process do not exclude each other, and closing any descriptor
+// of the file releases them: a process must not call ProcessLockHolder for a lock that it holds.
 type ProcessLock struct{ f *os.File }
 
 // wholeFile is the range of a ProcessLock.
@@ -35,8 +35,8 @@ func TryProcessLock(path string) (*ProcessLock, error) {
 	return &ProcessLock{f}, nil
 }
 
-// Release gives the lock up. The file stays: removing it would let two processes lock two files of
-// one name.
+// Release releases the lock. The file is kept: if it were removed, two processes could lock two
+// files of one name.
 func (l *ProcessLock) Release() { l.f.Close() }
 
 // ProcessLockHolder returns the process that holds the ProcessLock at path, or 0.

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SyncFileSystem has all of the file system that dir is on written to its disk.
+// SyncFileSystem syncs the file system of dir (syncfs(2)).
 func SyncFileSystem(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// prefix is what the names of a path's temporary files begin with. os.CreateTemp appends digits.
+// prefix returns the prefix of the names of a path's temporary files. os.CreateTemp appends digits.
 func prefix(path string) string { return "." + filepath.Base(path) + ".new-" }
 
 // RemoveLeftovers removes the temporary files of a path whose writers were killed.
@@ -33,7 +33,7 @@ func RemoveLeftovers(path string) error {
 	return errors.Join(faults...)
 }
 
-// removeAbandoned removes a temporary file that no process holds.
+// removeAbandoned removes a temporary file that no process has locked.
 func removeAbandoned(path string) error {
 	l, err := TryLock(path, Exclusive, LockOptions{Existing: true})
 	if errors.Is(err, ErrBusy) || errors.Is(err, fs.ErrNotExist) {
@@ -46,9 +46,9 @@ func removeAbandoned(path string) error {
 	return os.Remove(path)
 }
 
-// CreateTemp is os.CreateTemp for a file that stays locked while it is open, by which others tell
-// that it is in use: TryLock fails. On a file system without locks no process can tell, and none
-// may remove it.
+// CreateTemp is os.CreateTemp for a file that stays locked while it is open, so that other
+// processes can test with TryLock whether it is in use. On a file system without locks it must not
+// be removed by others.
 func CreateTemp(dir, pattern string) (*os.File, error) {
 	for {
 		f, err := os.CreateTemp(dir, pattern)
@@ -69,7 +69,7 @@ func CreateTemp(dir, pattern string) (*os.File, error) {
 	}
 }
 
-// lockless reports whether err says that a file system has no locks.
+// lockless reports whether err is that of a file system without locks.
 func lockless(err error) bool {
 	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.EINVAL)
 }

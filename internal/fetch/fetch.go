@@ -17,18 +17,17 @@ import (
 	"time"
 )
 
-// ErrOffline is in every error that comes of building offline.
+// ErrOffline is wrapped by every error of a request in offline mode.
 var ErrOffline = errors.New("not available offline; run once without --offline to fetch it")
 
-// A Client downloads files. The zero Client asks the network with the defaults
-// below.
+// A Client downloads files. The zero Client uses the defaults below.
 type Client struct {
 	Transport http.RoundTripper // nil: NewTransport(DefaultTimeouts)
-	Attempts  int               // tries in all for a passing fault; 0: 4
-	Pause     time.Duration     // before the second try, doubled each time; 0: 500 ms
+	Attempts  int               // maximum attempts for temporary errors; 0: 4
+	Pause     time.Duration     // before the second attempt, doubled each time; 0: 500 ms
 }
 
-// A StatusError is an answer other than 200 OK.
+// A StatusError is a response with a status other than 200 OK.
 type StatusError struct {
 	URL    string
 	Code   int
@@ -61,8 +60,8 @@ func (c *Client) File(ctx context.Context, f *os.File, location string, limit in
 	})
 }
 
-// Encrypted returns a client that does the same and refuses plain http, but to this computer: for
-// what has neither a known digest nor a signature of its own.
+// Encrypted returns a copy of the client that rejects plain http except to loopback addresses, for
+// files with neither a known digest nor a signature.
 func (c *Client) Encrypted() *Client {
 	only := *c
 	if only.Transport == Offline {
@@ -79,8 +78,8 @@ func (c *Client) attempt(ctx context.Context, fn func() error) error {
 	return Retry(ctx, c.Attempts, c.Pause, fn)
 }
 
-// Retry calls fn until it succeeds, fails for good (see Passing) or has been
-// tried often enough. Zero means four attempts, the first pause being 500 ms.
+// Retry calls fn until it succeeds, fails with a permanent error (see Passing), or attempts are
+// used up. Zero values mean four attempts and a first pause of 500 ms.
 func Retry(ctx context.Context, attempts int, pause time.Duration, fn func() error) error {
 	if attempts == 0 {
 		attempts = 4
@@ -102,9 +101,8 @@ func Retry(ctx context.Context, attempts int, pause time.Duration, fn func() err
 	}
 }
 
-// Passing reports whether a fault may be gone at the next try: a server's 5xx,
-// 429 or 408, a connection that broke or timed out. A name that does not
-// resolve and a refused connection are not.
+// Passing reports whether an error may be temporary: a status of 5xx, 429 or 408, and a connection
+// that broke or timed out; not a name that does not resolve or a refused connection.
 func Passing(err error) bool {
 	var status *StatusError
 	if errors.As(err, &status) {
@@ -126,7 +124,7 @@ func Passing(err error) bool {
 	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// IsURL reports whether a location is fetched rather than opened.
+// IsURL reports whether a location is a URL and not a path.
 func IsURL(location string) bool {
 	u, err := url.Parse(location)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https")
@@ -171,8 +169,8 @@ func (c *Client) open(ctx context.Context, location string) (io.ReadCloser, erro
 	return resp.Body, nil
 }
 
-// Unreachable reports whether err says that a server did not answer: its name
-// does not resolve, no connection comes about, one broke, or it is silent.
+// Unreachable reports whether err means that a server is unreachable: its name does not resolve, or
+// a connection could not be established, broke, or timed out.
 func Unreachable(err error) bool {
 	var op *net.OpError
 	var dns *net.DNSError

@@ -14,28 +14,26 @@ import (
 	"time"
 )
 
-// Timeouts bound each part of a request. There is none for the whole: a large
-// file over a slow line is fine for as long as bytes arrive.
+// Timeouts bound each part of a request. The whole has no timeout: a large file may take long over
+// a slow connection.
 type Timeouts struct {
 	Connect time.Duration // name lookup, TCP and TLS, each
-	Header  time.Duration // from the request to the answer's header
+	Header  time.Duration // from the request to the response header
 	Idle    time.Duration // without a byte of the body
 
-	// Window is how long a body may arrive below LeastRate, not counting the time that its reader
+	// Window is how long a body may be slower than LeastRate, without the time that its reader
 	// needs. 0: DefaultTimeouts'.
 	Window time.Duration
 }
 
-// LeastRate is how many bytes a second a body has to have. A phone's tether over EDGE has eight
-// times as many.
+// LeastRate is the minimum rate of a body, in bytes per second. Tethering over EDGE is eight times
+// as fast.
 const LeastRate = 2 << 10
 
-// DefaultTimeouts let a phone's tether through and give up on a dead server
-// within a minute.
+// DefaultTimeouts allow tethering through a phone, and detect a dead server within a minute.
 var DefaultTimeouts = Timeouts{Connect: 10 * time.Second, Header: 30 * time.Second, Idle: 30 * time.Second, Window: time.Minute}
 
-// NewTransport returns a transport with these timeouts. Proxies are taken from
-// the environment, as every HTTP client's are.
+// NewTransport returns a transport with these timeouts. Proxies are taken from the environment.
 func NewTransport(t Timeouts) http.RoundTripper {
 	inner := http.DefaultTransport.(*http.Transport).Clone()
 	inner.DialContext = (&net.Dialer{Timeout: t.Connect, KeepAlive: 30 * time.Second, ControlContext: refuseLocal}).DialContext
@@ -48,7 +46,7 @@ func NewTransport(t Timeouts) http.RoundTripper {
 	return confined{idleTransport{inner, t.Idle, t.Window}}
 }
 
-// Offline refuses every request with ErrOffline.
+// Offline fails every request with ErrOffline.
 var Offline http.RoundTripper = offline{}
 
 type offline struct{}
@@ -57,12 +55,10 @@ func (offline) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, ErrOffline
 }
 
-// ErrInsecure is in the error of a request that would go unencrypted over a
-// network.
+// ErrInsecure is wrapped by the error of a request that would not be encrypted on a network.
 var ErrInsecure = errors.New("plain http is used for this computer's own addresses only: use https")
 
-// LoopbackHTTP wraps a transport so that plain http reaches loopback addresses
-// and nothing else.
+// LoopbackHTTP wraps a transport so that plain http is allowed only to loopback addresses.
 func LoopbackHTTP(t http.RoundTripper) http.RoundTripper { return loopbackHTTP{t} }
 
 type loopbackHTTP struct{ http.RoundTripper }
@@ -74,8 +70,8 @@ func (t loopbackHTTP) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.RoundTripper.RoundTrip(req)
 }
 
-// IsLoopback reports whether a host, with or without a port, is this computer
-// by its name or address alone.
+// IsLoopback reports whether a host, with or without a port, is localhost or a loopback address. It
+// does not resolve names.
 func IsLoopback(host string) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
@@ -84,7 +80,7 @@ func IsLoopback(host string) bool {
 	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
-// idleTransport ends a response whose body has stalled or drips.
+// idleTransport ends a response whose body stalls or is too slow.
 type idleTransport struct {
 	http.RoundTripper
 	idle, window time.Duration
@@ -103,7 +99,7 @@ func (t idleTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// errStalled is a timeout: it names how long nothing has arrived.
+// errStalled is a timeout error with the time since the last byte.
 type errStalled time.Duration
 
 func (e errStalled) Error() string {
@@ -124,7 +120,7 @@ type idleBody struct {
 	arrived        int64         // within this window
 }
 
-// errSlow is a timeout too.
+// errSlow is a timeout error for a slow body.
 type errSlow time.Duration
 
 func (e errSlow) Error() string {

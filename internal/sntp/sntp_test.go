@@ -210,7 +210,7 @@ func TestClientAndServer(t *testing.T) {
 	}
 }
 
-func TestServerWithoutAClockSaysSo(t *testing.T) {
+func TestServerWithUnsetClock(t *testing.T) {
 	conn := listen(t)
 	go Server{Trusted: func(time.Time) bool { return false }}.Serve(t.Context(), conn)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

@@ -172,21 +172,21 @@ func (s *Statement) validate() error {
 // Check compares the subjects with an artifact's files, including the manifest.
 func (s *Statement) Check(files []manifest.File) []finding.Finding {
 	var problems []finding.Finding
-	said := map[string]string{}
+	digests := map[string]string{}
 	for _, f := range s.Subject {
-		said[f.Name] = f.Digest["sha256"]
+		digests[f.Name] = f.Digest["sha256"]
 	}
 	for _, f := range files {
-		switch sum, ok := said[f.Name]; {
+		switch sum, ok := digests[f.Name]; {
 		case !ok:
 			problems = append(problems, finding.Fail(f.Name, "is not among the subjects of "+artifact.ProvenanceFile, ""))
 		case sum != f.SHA256:
 			problems = append(problems, finding.Fail(f.Name, fmt.Sprintf("has SHA-256 %s, %s says %s", f.SHA256, artifact.ProvenanceFile, sum), ""))
 		}
-		delete(said, f.Name)
+		delete(digests, f.Name)
 	}
 	for _, f := range s.Subject {
-		if _, ok := said[f.Name]; ok {
+		if _, ok := digests[f.Name]; ok {
 			problems = append(problems, finding.Fail(f.Name, "is a subject of "+artifact.ProvenanceFile+" and not in the manifest", ""))
 		}
 	}

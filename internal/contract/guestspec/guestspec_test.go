@@ -66,7 +66,7 @@ func TestConfigSurvivesJSON(t *testing.T) {
 	}
 }
 
-func TestValidateLeavesItsReceiverAlone(t *testing.T) {
+func TestValidateDoesNotChangeReceiver(t *testing.T) {
 	c := Config{Format: Format, Hostname: "h", Services: []Service{{Name: "a", Command: []string{"/a"}, Prepare: []Step{{Command: []string{"/b"}}}}}}
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)

@@ -19,7 +19,7 @@ func TestImageSurvivesKills(t *testing.T) {
 	up := h.Snapshot()
 	random := rand.New(rand.NewPCG(2, 2))
 	for range times(t, 10) {
-		h.KillSomebody(random, 1500*time.Millisecond)
+		h.KillRandomProcess(random, 1500*time.Millisecond)
 	}
 	h.StartedAgain("started again every time", up)
 	h.Do("down", "sql")

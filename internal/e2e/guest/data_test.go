@@ -67,9 +67,9 @@ func TestDataOutlivesTheImage(t *testing.T) {
 	}
 }
 
-// TestOtherMajorVersionIsLeftAlone: a cluster that another major version made is reported, and not
+// TestOtherMajorVersionUnchanged: a cluster that another major version made is reported, and not
 // touched.
-func TestOtherMajorVersionIsLeftAlone(t *testing.T) {
+func TestOtherMajorVersionUnchanged(t *testing.T) {
 	t.Parallel()
 	state := guesttest.Seeded(t, "arm64")
 	first := guesttest.Boot(t, localvm.Options{Artifact: sovtest.Artifact(t, "arm64"), State: state})

@@ -412,7 +412,7 @@ func TestNoDataDisk(t *testing.T) {
 	v.shutDown()
 }
 
-func TestDataDiskIsRepairedOrLeftAlone(t *testing.T) {
+func TestDataDiskRepair(t *testing.T) {
 	b := newBox(t, sleeper("a"))
 	debugfs := func(command string) {
 		t.Helper()

@@ -59,7 +59,7 @@ const (
 
 // Watch calls Check until ctx is done.
 func (k *Keeper) Watch(ctx context.Context) {
-	said := ""
+	logged := ""
 	for n := 0; ; n++ {
 		pause := interval
 		if n < first {
@@ -74,10 +74,10 @@ func (k *Keeper) Watch(ctx context.Context) {
 		if err := k.Check(ctx); err != nil {
 			text = err.Error()
 		}
-		if text != said && text != "" { // once, not every minute
+		if text != logged && text != "" { // once, not every minute
 			k.Log(text)
 		}
-		said = text
+		logged = text
 	}
 }
 

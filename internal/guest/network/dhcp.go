@@ -32,19 +32,19 @@ const (
 // any more.
 func KeepLease(ctx context.Context, link, hostname string, apply func(configdisk.Network), report func(error)) {
 	var now configdisk.Network
-	var said string
+	var logged string
 	for {
 		got, renew, err := askLease(ctx, link, hostname)
 		if ctx.Err() != nil {
 			return
 		}
 		if err != nil {
-			if renew = dhcpPause; err.Error() != said {
-				said = err.Error()
+			if renew = dhcpPause; err.Error() != logged {
+				logged = err.Error()
 				report(fmt.Errorf("ask for the address of %s by DHCP: %w; it is asked for again", link, err))
 			}
 		} else {
-			said = ""
+			logged = ""
 			if got.Address != now.Address || got.Gateway != now.Gateway {
 				apply(got)
 				now = got

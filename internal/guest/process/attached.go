@@ -33,15 +33,15 @@ func (c Command) Attach(r *Reaper, size *unix.Winsize) (_ *Attached, err error) 
 	}
 	a := &Attached{}
 	sys := &syscall.SysProcAttr{Setsid: true, Credential: cred}
-	var theirs []*os.File // standard input, output and error
+	var childEnds []*os.File // standard input, output and error
 	if size != nil {
-		theirs, err = a.openTerminal(size, int(cred.Uid))
+		childEnds, err = a.openTerminal(size, int(cred.Uid))
 		sys.Setctty = true // on its descriptor 0
 	} else {
-		theirs, err = a.openPipes()
+		childEnds, err = a.openPipes()
 	}
 	defer func() {
-		for _, f := range theirs {
+		for _, f := range childEnds {
 			f.Close()
 		}
 	}()
@@ -53,7 +53,7 @@ func (c Command) Attach(r *Reaper, size *unix.Winsize) (_ *Attached, err error) 
 		_ = a.cgroup.limit(guestspec.Limits{Weight: guestspec.OwnWeight}) // so that it can stop a service that uses all CPU time
 	} // as with a Task, it also runs without a cgroup
 	a.Process, err = r.start(c.Argv[0], c.Argv, &syscall.ProcAttr{
-		Dir: c.Dir, Env: c.environment(account), Files: []uintptr{theirs[0].Fd(), theirs[1].Fd(), theirs[2].Fd()}, Sys: sys,
+		Dir: c.Dir, Env: c.environment(account), Files: []uintptr{childEnds[0].Fd(), childEnds[1].Fd(), childEnds[2].Fd()}, Sys: sys,
 	}, c.OOMScoreAdj)
 	if err != nil {
 		a.cgroup.remove(0)
@@ -63,23 +63,23 @@ func (c Command) Attach(r *Reaper, size *unix.Winsize) (_ *Attached, err error) 
 	return a, nil
 }
 
-func (a *Attached) openPipes() (theirs []*os.File, err error) {
+func (a *Attached) openPipes() (childEnds []*os.File, err error) {
 	for _, ours := range []**os.File{&a.In, &a.Out, &a.Err} {
 		r, w, err := os.Pipe()
 		if err != nil {
 			a.Close()
-			return theirs, err
+			return childEnds, err
 		}
 		if ours == &a.In {
 			r, w = w, r
 		}
-		*ours, theirs = r, append(theirs, w)
+		*ours, childEnds = r, append(childEnds, w)
 	}
-	return theirs, nil
+	return childEnds, nil
 }
 
 // openTerminal makes a pseudoterminal (pty(7)) that belongs to a user.
-func (a *Attached) openTerminal(size *unix.Winsize, uid int) (theirs []*os.File, err error) {
+func (a *Attached) openTerminal(size *unix.Winsize, uid int) (childEnds []*os.File, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("make a terminal: %w", err)
@@ -107,11 +107,11 @@ func (a *Attached) openTerminal(size *unix.Winsize, uid int) (theirs []*os.File,
 	for range 3 {
 		f, err := os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|unix.O_NOCTTY, 0)
 		if err != nil {
-			return theirs, err
+			return childEnds, err
 		}
-		theirs = append(theirs, f)
+		childEnds = append(childEnds, f)
 	}
-	return theirs, theirs[0].Chown(uid, -1)
+	return childEnds, childEnds[0].Chown(uid, -1)
 }
 
 // Resize sets the size of the terminal. The process in its foreground gets SIGWINCH.

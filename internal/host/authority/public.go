@@ -12,9 +12,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// CheckPublic returns how clients connect to a machine that shows the certificate of a public
-// authority for its name on the tailnet. The machine's own authority is compared as Check does it,
-// and has to have signed that name: otherwise whoever answers could name a server of his own.
+// CheckPublic returns how clients connect to a machine that has a certificate of a public authority
+// for its name on the tailnet. It checks the machine's own authority as Check does. That authority
+// must have signed the name as well: otherwise a false phone could name an attacker's server.
 func (s Store) CheckPublic(phone, machine string, shown *guestapi.PublicCertificate, accept bool) (Client, error) {
 	if _, err := s.Check(phone, machine, shown.Authority, accept); err != nil {
 		return Client{}, err

@@ -112,9 +112,9 @@ func TestStaleContentGoes(t *testing.T) {
 	}
 }
 
-// TestFetchLeavesTheHostAlone fetches with apt in earnest and compares the
+// TestFetchDoesNotChangeHost fetches with apt in earnest and compares the
 // host's lists, status and cached packages before and after.
-func TestFetchLeavesTheHostAlone(t *testing.T) {
+func TestFetchDoesNotChangeHost(t *testing.T) {
 	if testing.Short() {
 		t.Skip("fetches 45 MB, and -short is set")
 	}

@@ -273,9 +273,9 @@ func (h *Handset) RunnerLog() string {
 	return string(text)
 }
 
-// KillSomebody starts the machine and kills its daemon, crosvm or both with SIGKILL, at a moment
-// before late is over.
-func (h *Handset) KillSomebody(random *rand.Rand, late time.Duration) {
+// KillRandomProcess starts the machine and kills its daemon, crosvm or both with SIGKILL, at a
+// random time before late.
+func (h *Handset) KillRandomProcess(random *rand.Rand, late time.Duration) {
 	h.T.Helper()
 	h.Do("up", "sql", "--no-wait")
 	pause := time.NewTimer(time.Duration(random.Int64N(int64(late)))) // the moment is what is tried out

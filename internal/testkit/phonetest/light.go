@@ -126,7 +126,7 @@ func KillInBetween(t *testing.T, routing vmspec.Routing, cycles int) {
 	random := rand.New(rand.NewPCG(1, uint64(len(routing))))
 	phases := map[runnerapi.Phase]int{}
 	for i := range cycles {
-		h.KillSomebody(random, 600*time.Millisecond)
+		h.KillRandomProcess(random, 600*time.Millisecond)
 		phases[h.phaseOnDisk()]++
 		h.Do("down", "sql")
 		SameNetwork(t, fmt.Sprintf("cycle %d", i), before, h.Snapshot())
@@ -147,7 +147,7 @@ func KillAndStartAgain(t *testing.T, routing vmspec.Routing, cycles int) {
 	up := h.Snapshot()
 	random := rand.New(rand.NewPCG(2, uint64(len(routing))))
 	for i := range cycles {
-		h.KillSomebody(random, 600*time.Millisecond)
+		h.KillRandomProcess(random, 600*time.Millisecond)
 		h.StartedAgain(fmt.Sprintf("start %d", i), up)
 		if t.Failed() {
 			t.Fatal(h.Logs())
