@@ -64,7 +64,7 @@ const (
 	maxChunks = 1 << 26
 )
 
-// Send installs a version on a phone, whose runner must be of this version of sov, see
+// Send installs a version on a phone, whose runner must be compatible with this program, see
 // EnsureRunner. report is called from several goroutines, but not concurrently.
 func Send(ctx context.Context, p device.Phone, a *Artifact, report func(Progress)) (*Result, error) {
 	r, err := send(ctx, p, a, false, report)

@@ -101,6 +101,6 @@ func wantNotice(t *testing.T, notices <-chan string, want string) {
 			t.Fatalf("%q, want %q", got, want)
 		}
 	case <-time.After(sovtest.WaitLimit):
-		t.Fatalf("nobody says %q", want)
+		t.Fatalf("there is no notice %q", want)
 	}
 }
