@@ -3,6 +3,7 @@ package androidtest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
@@ -206,6 +209,51 @@ func TestCrosvmRuns(t *testing.T) {
 				t.Errorf("the socket after %s: %v", signal, err)
 			}
 		}
+	})
+}
+
+// A light guest on an interface as QEMU leaves it, with longer headers of frames: a phone keeps it
+// when it goes from one version of a machine to another.
+func TestLightAfterQEMU(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, Options{})
+	var tap *os.File
+	err := b.InNetwork(func() error {
+		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		tap = os.NewFile(uintptr(fd), "tap")
+		request, err := unix.NewIfreq("vm_light")
+		if err != nil {
+			return err
+		}
+		request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+		const long = 12 // with the number of buffers
+		return errors.Join(unix.IoctlIfreq(fd, unix.TUNSETIFF, request), unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, long))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tap.Close()
+	b.Shell("ip addr add 192.168.100.1/24 dev vm_light; ip link set vm_light up; ip rule add pref 1 to 192.168.100.0/24 lookup main")
+	command := b.Command(t.Context(), append([]string{program}, strings.Fields(b.run("--net tap-fd=3"))...)...)
+	command.ExtraFiles = []*os.File{tap}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		command.Process.Kill()
+		command.Wait()
+	})
+	b.Eventually("reached", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		conn, err := b.Dial(ctx, "tcp", fmt.Sprintf("192.168.100.2:%d", lightguest.PostgresPort))
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
 	})
 }
 
