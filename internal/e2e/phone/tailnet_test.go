@@ -213,8 +213,8 @@ func (n *tailnet) setKey(key string) {
 }
 
 // The machine on a tailnet, as its user lives with it: with a key that is refused, with the right
-// one; over a switched uplink, a power cut, a start without the key from a new root filesystem in
-// the other slot. It stays one machine with one key. TestPhone has the machine without a key.
+// one; over a switched uplink, a power cut, a restart, a new root filesystem in the other slot. It
+// stays one machine with one key. TestPhone has the machine without a key.
 func TestTailnet(t *testing.T) {
 	t.Parallel()
 	begin := time.Now().Add(-time.Second)
@@ -232,9 +232,15 @@ func TestTailnet(t *testing.T) {
 	n.cutPower()
 	n.wantSQL("after a power cut")
 	n.control.WantSame("after a power cut", joined)
-	n.wantNoSecret(begin)
 
 	n.setKey("") // what the machine is stands on its data disk
+	n.Do("restart", "sql")
+	n.awaitTailnet("online after a restart", controltest.Online)
+	n.wantSQL("after a restart")
+	n.control.WantSame("after a restart", joined)
+	n.setKey(authKey)
+	n.wantNoSecret(begin)
+
 	n.switchSlot()
 	n.Do("restart", "sql")
 	if status := n.Status(); status.Slot != "b" || status.Guest == nil || status.Guest.Version != "2" {
@@ -243,7 +249,6 @@ func TestTailnet(t *testing.T) {
 	n.awaitTailnet("online with another root", controltest.Online)
 	n.wantSQL("with another root")
 	n.control.WantSame("with another root", joined)
-	n.setKey(authKey)
 
 	n.control.Do(http.MethodPost, "/test/expire")
 	expired := n.awaitTailnet("told that its key has expired", func(s guestapi.Tailnet) bool { return s.State == "NeedsLogin" })
