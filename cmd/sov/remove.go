@@ -75,8 +75,7 @@ remains.`,
 	}.command()
 }
 
-// removeNode removes a node that a machine is not any more from its tailnet, where there is a token
-// for that.
+// removeNode removes a machine's former node from its tailnet if there is a token.
 func removeNode(ctx context.Context, s *fleet.Site, verb, name string, node *guestapi.TailnetNode) error {
 	store, err := openSecrets("")
 	if err != nil {

@@ -4,7 +4,7 @@
 //	sov-esp   FAT32  the kernel as \EFI\BOOT\BOOTX64.EFI or BOOTAA64.EFI, where firmware looks on any disk
 //	sov-boot  ext4   sov-init, and how it maps the root file system; the kernel's own command line names this partition
 //	sov-root  ext4   rootfs.img, byte for byte, with its hash tree
-//	sov-data  ext4   the data disk, as large as vm.data says up to MaxData; the last, so that it can grow
+//	sov-data  ext4   the data disk, of the size of vm.data up to MaxData; the last partition, so that it can grow
 //
 // Firmware starts the kernel without a command line, and the command line that is compiled into the
 // kernel cannot contain the root hash of a build. Therefore the kernel mounts sov-boot first. From
@@ -211,8 +211,8 @@ func dataSize(spec *vmspec.Spec) (int64, error) {
 	return 0, errors.New("vm.json has no data disk")
 }
 
-// Missing returns by how many bytes a disk has to be larger than the image for the data to have the
-// room that vm.data says.
+// Missing returns the number of bytes by which a disk must be larger than the image for the data
+// partition to have the size of vm.data.
 func Missing(spec *vmspec.Spec) (int64, error) {
 	size, err := dataSize(spec)
 	return max(0, size-MaxData), err

@@ -46,16 +46,16 @@ func settings(r *recipe.Recipe) map[string]string {
 	return out
 }
 
-// fixed are the settings by which sov reaches its own server, and fsync. They are given on the
-// command line, which counts more than postgresql.auto.conf (GucSource in PostgreSQL's guc.h):
-// ALTER SYSTEM has no effect on them. With another port or pg_hba.conf the server would run and
+// fixed are fsync and the settings with which sov connects to its own server. They are on the
+// server's command line, which overrides postgresql.auto.conf (GucSource in PostgreSQL's guc.h), so
+// ALTER SYSTEM has no effect on them. With another port or pg_hba.conf, the server would run but
 // never be ready.
 var fixed = []string{
 	"fsync", "port", "listen_addresses", "unix_socket_directories", "unix_socket_permissions", "hba_file", "ident_file",
 	"ssl", "ssl_cert_file", "ssl_key_file",
 }
 
-// fixedArguments give a server the fixed settings among values.
+// fixedArguments returns the arguments for the fixed settings in values.
 func fixedArguments(values map[string]string) (args []string) {
 	for _, name := range fixed {
 		if value, ok := values[name]; ok {
@@ -112,7 +112,7 @@ func quote(s string) string {
 	return "'" + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), "'", "''") + "'"
 }
 
-// unquote undoes quote, and leaves a value alone that has no quotes.
+// unquote undoes quote. It returns a value without quotes unchanged.
 func unquote(s string) string {
 	inner, ok := strings.CutPrefix(s, "'")
 	if !ok {

@@ -31,9 +31,9 @@ var omitted = []string{
 	"netlog", "posture", "remoteconfig", "runtimemetrics",
 }
 
-// certificates are the features that order certificates for the node's name. The second is there
-// because the first does not compile without it (v1.102.5, feature/acme/refresh.go); it serves
-// nothing unless it is configured by tailscaled's socket.
+// certificates are the features that order certificates for the node's name. The first does not
+// compile without the second (v1.102.5, feature/acme/refresh.go), which serves nothing unless it is
+// configured through tailscaled's socket.
 var certificates = []string{"acme", "serve"}
 
 // buildTags returns the value of go build's -tags.

@@ -165,16 +165,16 @@ type Postgres struct {
 	// Authority is the machine's CA certificate, in PEM, which has signed the server's; empty if
 	// the server uses another certificate or none.
 	Authority string `json:"authority,omitempty"`
-	// Public is set where the server is to show the certificate for the node's name on its tailnet.
+	// Public is set if the server is configured to use the tailnet's certificate.
 	Public *PublicCertificate `json:"public_certificate,omitempty"`
 }
 
-// A PublicCertificate is one that a public authority has signed. The machine vouches for its name:
-// Own, which its own authority has signed, has the name, too. While there is none, all is empty.
+// A PublicCertificate describes a certificate of a public authority. The machine's own authority
+// confirms its name: Own contains the name too. All fields are empty while there is none.
 type PublicCertificate struct {
-	Name      string `json:"name,omitempty"`      // with the tailnet's domain
+	Name      string `json:"name,omitempty"`      // including the tailnet's domain
 	Authority string `json:"authority,omitempty"` // the machine's own, in PEM
-	Own       string `json:"own,omitempty"`       // the certificate that the server would show otherwise, in PEM
+	Own       string `json:"own,omitempty"`       // the machine's own certificate, in PEM
 }
 
 // A SettingsAside is a file with settings of ALTER SYSTEM that are not in effect.
@@ -183,11 +183,11 @@ type SettingsAside struct {
 	Settings []string `json:"settings,omitempty"` // their names; absent: the file is damaged
 }
 
-// A KeptCluster are the databases from before an upgrade to another major version.
+// A KeptCluster is a cluster from before an upgrade to another major version.
 type KeptCluster struct {
-	Major string `json:"major"` // version of PostgreSQL, such as "15"
+	Major string `json:"major"` // PostgreSQL's major version, such as "15"
 	Path  string `json:"path"`  // its directory in the guest
-	Size  int64  `json:"size"`  // bytes of its files, with those in tablespaces; 0: unknown
+	Size  int64  `json:"size"`  // bytes of its files, including tablespaces; 0: unknown
 }
 
 // Memory is the machine's, in bytes.

@@ -1,10 +1,9 @@
 package recipe
 
-// SecretTailscaleAPI is the name of the secret with an API access token of Tailscale's, by which
-// the user's computer removes nodes that are no machine's any more. It follows from no key of a
-// recipe: a machine that is removed may have none.
+// SecretTailscaleAPI is the name of the secret with an API access token of Tailscale, with which
+// the user's computer removes nodes of deleted machines. No key of a recipe requires it, because a
+// removed machine may not have a recipe.
 const SecretTailscaleAPI = "tailscale-api"
 
-// StaysHere reports whether a secret is the user's computer's alone: no phone and no machine gets
-// it.
+// StaysHere reports whether a secret stays on the user's computer and is never sent to a phone.
 func StaysHere(secret string) bool { return secret == SecretTailscaleAPI }

@@ -90,7 +90,7 @@ func (m *machine) describeCertificate(spec *guestspec.Service, report *guestapi.
 	}
 }
 
-// certificateWarning says why clients do not see the tailnet's certificate that they ought to.
+// certificateWarning returns why services do not use the tailnet's certificate, or "".
 func (m *machine) certificateWarning() string {
 	m.mu.Lock()
 	k := m.certificates

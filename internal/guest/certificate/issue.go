@@ -35,7 +35,7 @@ var (
 // A pair is a certificate and its key.
 type pair struct {
 	certificate *x509.Certificate
-	chain       []*x509.Certificate // that lead from it to its authority; none for the machine's own
+	chain       []*x509.Certificate // intermediate certificates; none for the machine's own
 	key         *ecdsa.PrivateKey
 }
 
@@ -121,7 +121,7 @@ func encode(c *x509.Certificate) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: certificateBlock, Bytes: c.Raw}))
 }
 
-// parse reads what pem writes, and what tailscaled gives.
+// parse reads the output of pem, and of tailscaled.
 func parse(text []byte) (p pair, err error) {
 	for {
 		block, rest := pem.Decode(text)
@@ -178,7 +178,7 @@ func (p pair) stale(authority *pair, names []string, now time.Time) string {
 	return ""
 }
 
-// valid says why a certificate cannot be shown at that time; empty: it can.
+// valid returns why a certificate cannot be used at that time, or "".
 func (p pair) valid(now time.Time) string {
 	switch c := p.certificate; {
 	case now.Before(c.NotBefore):

@@ -45,7 +45,7 @@ type Keeper struct {
 	authority string // PEM
 	own       string // PEM
 	order     order
-	// Of the tailnet's certificate: its name, while services show it, and else why they do not.
+	// The name of the tailnet's certificate while services use it, or why they do not.
 	shown, why string
 }
 

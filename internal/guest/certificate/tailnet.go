@@ -12,35 +12,35 @@ import (
 	"time"
 )
 
-// An Issuer has a public authority sign a certificate for the machine's name on its tailnet.
+// An Issuer gets certificates from a public authority for the machine's name on its tailnet.
 type Issuer interface {
-	// CertificateName returns the name, or why there is no certificate for it. It asks nobody
-	// outside the machine.
+	// CertificateName returns the name, or the reason why there is no certificate for it. It sends
+	// nothing to a network.
 	CertificateName(context.Context) (string, error)
-	// Certificate returns a certificate for the name, those that lead to its authority, and its
-	// key, in PEM. It is the same one until the issuer has renewed it.
+	// Certificate returns a certificate for the name, its chain and its key, in PEM. It returns the
+	// same certificate until the issuer has renewed it.
 	Certificate(ctx context.Context, name string) ([]byte, error)
 }
 
-// An order is how the issuer has answered.
+// An order is the state of the requests to the issuer.
 type order struct {
-	name   string    // what the last certificate that was asked for is for
-	next   time.Time // when to ask again
-	failed int       // how often in succession
-	why    string    // why the last one failed
-	away   string    // why there is no name to ask for now
+	name   string    // of the last request
+	next   time.Time // of the next request
+	failed int       // number of consecutive failures
+	why    string    // why the last request failed
+	away   string    // why the machine has no name now
 }
 
 const (
-	// The issuer renews a certificate by itself, a month before it expires: look for that rarely.
+	// The issuer renews a certificate automatically, a month before it expires.
 	askInterval = time.Hour
-	// A public authority counts failed orders: Let's Encrypt allows five an hour for a name.
+	// Let's Encrypt allows five failed orders per hour and name.
 	firstRetry, lastRetry = 15 * time.Minute, 6 * time.Hour
-	// orderLimit bounds one order, for which the authority looks at the tailnet's DNS.
+	// orderLimit is the timeout of one order, during which the authority queries the tailnet's DNS.
 	orderLimit = 5 * time.Minute
 )
 
-// WatchTailnet has the certificate of the tailnet shown by the services that want it, until ctx is
+// WatchTailnet keeps the tailnet's certificate current for the services that use it, until ctx is
 // done.
 func (k *Keeper) WatchTailnet(ctx context.Context) {
 	if k.Tailnet == nil {
@@ -60,8 +60,8 @@ func (k *Keeper) WatchTailnet(ctx context.Context) {
 	}
 }
 
-// AskTailnet asks for the tailnet's certificate, where it is time to, and has Check give it to the
-// services.
+// AskTailnet requests the tailnet's certificate if it is due, and calls Check, which gives it to
+// the services.
 func (k *Keeper) AskTailnet(ctx context.Context) {
 	k.mu.Lock()
 	o := k.order
@@ -93,7 +93,7 @@ func (k *Keeper) AskTailnet(ctx context.Context) {
 	}
 }
 
-// fetch keeps the certificate for a name beside the machine's own.
+// fetch stores the certificate for a name beside the machine's own certificate.
 func (k *Keeper) fetch(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, orderLimit)
 	defer cancel()
@@ -121,8 +121,8 @@ func (k *Keeper) fetch(ctx context.Context, name string) error {
 	return nil
 }
 
-// tailnetPair returns the tailnet's certificate, if there is one that can be shown now, and logs
-// when services get another one than before. The caller holds k.checking.
+// tailnetPair returns the tailnet's certificate if it is valid now, and logs the reason when it is
+// not. The caller holds k.checking.
 func (k *Keeper) tailnetPair() *pair {
 	if k.Tailnet == nil {
 		return nil
@@ -163,15 +163,15 @@ func (k *Keeper) tailnetPair() *pair {
 	return &p
 }
 
-// Shown returns the name of the tailnet's certificate, where services show it, and else why they
-// do not; neither where none wants it.
+// Shown returns the name of the tailnet's certificate if services use it, or the reason why they do
+// not. Both are empty if no service is configured to use it.
 func (k *Keeper) Shown() (name, why string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.shown, k.why
 }
 
-// Own returns the certificate for the machine's names that its own authority has signed, in PEM.
+// Own returns the certificate that the machine's own authority has signed, in PEM.
 func (k *Keeper) Own() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -122,7 +122,7 @@ func databasesOf(ctx context.Context, conn *pgconn.PgConn) ([]backup.Database, e
 // before 17 refuse.
 type programs struct {
 	dir     string
-	options []string // how to reach the server
+	options []string // connection options
 }
 
 // programs asks the server for the directory of its programs. conn is a session of the superuser.
@@ -138,7 +138,7 @@ func (s Server) programs(ctx context.Context, conn *pgconn.PgConn) (programs, er
 	return programs{rows[0][0], []string{"--host=" + filepath.Dir(s.Socket), "--port=" + port, "--username=" + superuser, "--no-password"}}, nil
 }
 
-// run runs one of the programs as the superuser. Its complaint becomes the error.
+// run runs one of the programs as the superuser. Its standard error becomes the error.
 func (p programs) run(ctx context.Context, in io.Reader, out io.Writer, program string, args ...string) error {
 	command := exec.CommandContext(ctx, filepath.Join(p.dir, program), slices.Concat(p.options, args)...)
 	var options []string

@@ -16,19 +16,19 @@ import (
 	"time"
 )
 
-// A privateServer works in a cluster for the machine alone: it listens on a socket that only root
-// and the cluster's user reach, and on no address.
+// A privateServer is a server for the machine's own work in a cluster: it listens only on a socket
+// for root and the cluster's user.
 type privateServer struct {
 	bin, data string
 	config    string // postgresql.conf, with pg_hba.conf and pg_ident.conf beside it
 	owner     *syscall.Credential
-	output    io.Writer // gets what it says, in lines
+	output    io.Writer // receives its log, in lines
 }
 
-// privatePort is in the socket's name.
+// privatePort is a part of the socket's name.
 const privatePort = "50433"
 
-// with runs the server while do works. Its last words are in the error.
+// with runs the server while do runs. An error contains the server's last FATAL and PANIC lines.
 func (s privateServer) with(ctx context.Context, do func(socket string) error) error {
 	dir, err := os.MkdirTemp("", "pg")
 	if err != nil {
@@ -74,7 +74,7 @@ func (s privateServer) with(ctx context.Context, do func(socket string) error) e
 	return err
 }
 
-// listen passes on what the server says, and returns the last reasons that it has for its end.
+// listen copies the server's log to output and returns its last FATAL and PANIC lines.
 func (s privateServer) listen(r io.Reader) (last []string) {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
@@ -83,25 +83,25 @@ func (s privateServer) listen(r io.Reader) (last []string) {
 			last = append(last, strings.TrimSpace(lines.Text()))
 		}
 	}
-	_, _ = io.Copy(s.output, r) // from a line on that is too long: the server waits for its reader
+	_, _ = io.Copy(s.output, r) // after a line that is too long: the server blocks without a reader
 	return last[max(len(last)-programWords, 0):]
 }
 
-// serverArgs start a server in a directory that need not be where the configuration says.
+// serverArgs returns the arguments of a server in another directory than the configured one.
 func serverArgs(data, config string) []string {
 	return append([]string{"-D", data}, configArgs(data, config)...)
 }
 
-// configArgs give a server that works for the machine alone the machine's configuration: who is let
-// in is what the files beside postgresql.conf say, whatever ALTER SYSTEM has set.
+// configArgs returns arguments with the machine's configuration for a private server. It uses the
+// access rules beside postgresql.conf, even if ALTER SYSTEM has set others.
 func configArgs(data, config string) []string {
 	dir := filepath.Dir(config)
 	return []string{"-c", "data_directory=" + data, "-c", "config_file=" + config, "-c", "hba_file=" + dir + "/pg_hba.conf",
 		"-c", "ident_file=" + dir + "/pg_ident.conf", "-c", "ssl=off"}
 }
 
-// awaitServer waits until a server takes connections. One that has crashed before replays its log
-// first, which takes as long as it takes.
+// awaitServer waits until a server accepts connections. It has no limit of its own, because a
+// crashed server replays its WAL first.
 func awaitServer(ctx context.Context, socket string, ended <-chan error) error {
 	for {
 		conn, err := connectTo(ctx, socket, "template1")

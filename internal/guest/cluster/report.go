@@ -9,8 +9,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
-// Report is PostgreSQL's part of the guest's status. The server listens on socket, works in data,
-// has the settings fixed on its command line, and runs as service.
+// Report returns PostgreSQL's part of the guest's status. The server listens on socket, uses the
+// directory data, has the settings fixed on its command line, and runs as service.
 func Report(ctx context.Context, socket, data string, fixed []string, service guestapi.Service) *guestapi.Postgres {
 	p := report(ctx, socket, service)
 	settings := Settings{Data: data}

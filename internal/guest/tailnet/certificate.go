@@ -9,8 +9,8 @@ import (
 	"slices"
 )
 
-// CertificateName implements certificate.Issuer: it returns the node's name with the tailnet's
-// domain, where the tailnet has certificates.
+// CertificateName implements certificate.Issuer. It returns the node's full name if the tailnet has
+// certificates.
 func (c *Client) CertificateName(ctx context.Context) (string, error) {
 	status, err := c.status(ctx)
 	switch {
@@ -26,8 +26,8 @@ func (c *Client) CertificateName(ctx context.Context) (string, error) {
 	return name, nil
 }
 
-// Certificate implements certificate.Issuer. The daemon orders the certificate of Let's Encrypt
-// when it has none, and renews it in the background (Tailscale's feature/acme).
+// Certificate implements certificate.Issuer. tailscaled orders a missing certificate from Let's
+// Encrypt and renews it in the background (Tailscale's feature/acme).
 func (c *Client) Certificate(ctx context.Context, name string) ([]byte, error) {
 	return c.send(ctx, http.MethodGet, "cert/"+url.PathEscape(name)+"?type=pair", nil)
 }

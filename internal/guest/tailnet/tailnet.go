@@ -44,7 +44,7 @@ type daemonStatus struct {
 	HaveNodeKey bool        `json:"HaveNodeKey"`  // the node has joined once
 	Health      []string    `json:"Health"`       // problems, as texts
 	Self        *selfStatus `json:"Self"`
-	CertDomains []string    `json:"CertDomains"` // names that the tailnet has certificates for
+	CertDomains []string    `json:"CertDomains"` // names for which the tailnet has certificates
 }
 
 // States of a daemon.
@@ -244,7 +244,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	return nil
 }
 
-// failed is the error of a request.
+// failed returns the error of a request.
 func failed(method, path string, err error) error {
 	name, _, _ := strings.Cut(path, "?")
 	return fmt.Errorf("ask tailscaled: %s %s: %w", method, name, err)

@@ -8,33 +8,33 @@ import (
 	"sync"
 )
 
-// A Twin notices another machine that runs as the same node, by a copy of its state. Nothing tells
-// a node of that: a relay (DERP) knows of two clients with one key and has a frame to say so, which
-// Tailscale's relays do not send (v1.102.5, derp/derpserver), and the control server ends the
-// earlier machine's connection, as it does when a node connects again.
+// A Twin detects another machine that runs as the same node, with a copy of its state. A node gets
+// no message about that: the protocol of relays (DERP) has a frame for two clients with one key,
+// but Tailscale's relays do not send it (v1.102.5, derp/derpserver), and the control server ends
+// the earlier machine's connection as if the node had reconnected.
 //
-// But each tailscaled makes a key for the discovery of paths when it starts (disco key), writes it
-// to its log, and sends it to the control server, which tells the node what it knows of it. A key
-// there that this tailscaled has not made is a twin's. The key of this machine's previous
-// tailscaled may be there at the start, so of two machines it is the one that was started first
-// that notices the other.
+// Each tailscaled generates a key for path discovery (disco key) when it starts, logs it, and sends
+// it to the control server, which returns the key that it has for the node. A key that this
+// tailscaled has not generated belongs to a twin. At the start, the control server may still have
+// the key of this machine's previous tailscaled; therefore only the machine that was started first
+// detects the other.
 type Twin struct {
 	mu    sync.Mutex
-	own   string // the beginning of this tailscaled's key
-	first string // of the first key that the control server had
-	told  bool   // it has had own
+	own   string // the first digits of this tailscaled's key
+	first string // the first digits of the first key that the control server returned
+	told  bool   // the control server has returned own
 	found bool
 }
 
 const (
 	// discoLine precedes the key in tailscaled's log (wgengine/magicsock).
 	discoLine = "magicsock: disco key = d:"
-	// discoPrefix precedes the whole key where the control server tells it.
+	// discoPrefix precedes the key in the control server's answer.
 	discoPrefix = "discokey:"
-	discoLength = 16 // digits of a key that the log has
+	discoLength = 16 // number of digits of a key in the log
 )
 
-// Output takes a line of tailscaled's log. The one of another key is of another process.
+// Output reads a line of tailscaled's log. A line with a key is from a new process.
 func (t *Twin) Output(line string) {
 	_, key, ok := strings.Cut(line, discoLine)
 	if !ok || len(key) < discoLength {
@@ -65,7 +65,7 @@ func (t *Twin) see(key string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case t.own == "": // the log has not come that far
+	case t.own == "": // the log does not have it yet
 	case key == t.own:
 		t.told = true
 	case !t.told && (t.first == "" || t.first == key):
@@ -75,9 +75,9 @@ func (t *Twin) see(key string) {
 	}
 }
 
-// Warning says what to do about a twin; empty: none was found since tailscaled started. After the
-// twin has gone, the control server goes on having its key, and leads other nodes to it, until this
-// tailscaled is started again.
+// Warning returns what to do about a twin, or "" if none was detected since tailscaled started. The
+// control server keeps the key of a twin that has stopped, and directs other nodes to it, until
+// this tailscaled is restarted.
 func (t *Twin) Warning() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

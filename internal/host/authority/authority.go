@@ -35,7 +35,7 @@ type Client struct {
 	Encrypt  bool   // without RootCert: encrypt anyway
 }
 
-// Require is the sslmode that encrypts and does not verify.
+// Require is the sslmode that encrypts without verification.
 const Require = "require"
 
 // Mode is libpq's sslmode.
@@ -75,7 +75,7 @@ func (c Client) Query(address netip.AddrPort, more url.Values) string {
 	return strings.NewReplacer("%2F", "/", "+", "%20").Replace(query.Encode())
 }
 
-// Environment returns libpq's variables for an address.
+// Environment returns libpq's environment variables for an address.
 func (c Client) Environment(address netip.AddrPort) []string {
 	env := []string{"PGPORT=" + strconv.Itoa(int(address.Port())), "PGSSLMODE=" + c.Mode()}
 	if c.RootCert != "" {

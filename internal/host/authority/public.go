@@ -25,8 +25,7 @@ func (s Store) CheckPublic(phone, machine string, shown *guestapi.PublicCertific
 	return Public(shown.Name), nil
 }
 
-// Public returns how clients connect to a server that shows a public authority's certificate for a
-// name.
+// Public returns how clients connect to a server with a public authority's certificate for a name.
 func Public(name string) Client { return Client{Name: name, RootCert: systemRoots()} }
 
 // vouch checks that the authority has signed the name.
@@ -46,17 +45,17 @@ func vouch(shown *guestapi.PublicCertificate) error {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(shown.Authority))
-	// It is a statement about a name, and the guest's clock may be wrong.
+	// Only the name matters, and the guest's clock may be wrong.
 	_, err = c.Verify(x509.VerifyOptions{Roots: roots, DNSName: shown.Name, CurrentTime: c.NotBefore})
 	return err
 }
 
-// rootFiles are where systems keep the authorities that they trust, in PEM: Debian and Alpine,
-// Fedora, SUSE, macOS.
+// rootFiles are the files with trusted authorities, in PEM, of Debian and Alpine, Fedora, SUSE and
+// macOS.
 var rootFiles = []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"}
 
-// systemRoots returns the file of this computer's authorities, which every libpq can read. Since
-// PostgreSQL 16, libpq finds them itself.
+// systemRoots returns the file of this computer's authorities. libpq finds it itself only since
+// PostgreSQL 16.
 func systemRoots() string {
 	if file := os.Getenv("SSL_CERT_FILE"); file != "" { // OpenSSL's, and Go's
 		return file

@@ -12,8 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/tailscale"
 )
 
-// NodeOf returns the node of a tailnet that a machine on a phone was last; nil if none is known
-// there. The machine need not run, and only its data may be left.
+// NodeOf returns the last node on a tailnet of a machine on a phone, or nil if it has no record of
+// one. The machine may be stopped or removed, as long as its data is there.
 func NodeOf(ctx context.Context, p device.Phone, machine string) (*guestapi.TailnetNode, error) {
 	vm, err := p.Root().VM(machine)
 	if err != nil {
@@ -30,9 +30,9 @@ func NodeOf(ctx context.Context, p device.Phone, machine string) (*guestapi.Tail
 	return node, nil
 }
 
-// RemoveNode removes a node that the machine is not any more from its tailnet, by the API at an
-// address (empty: Tailscale's), where the machine's secrets here have a token for it. It returns
-// what it did, in words; empty: nothing.
+// RemoveNode removes a machine's former node from its tailnet with the API at an address, which
+// defaults to Tailscale's, if the machine's secrets on this computer include a token. It returns
+// what it did, as a text, or "".
 func RemoveNode(ctx context.Context, store *secrets.Store, api, machine string, node *guestapi.TailnetNode) (string, error) {
 	has, err := store.Has(machine, recipe.SecretTailscaleAPI)
 	if err != nil || !has || node == nil {

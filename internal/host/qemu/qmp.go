@@ -23,7 +23,7 @@ type monitor struct {
 	reason string       // of the SHUTDOWN event
 
 	panicked bool // there was a GUEST_PANICKED event
-	broken   bool // the machine stands still for an internal error
+	broken   bool // the machine was stopped by an internal error
 
 	blockErrors chan BlockError
 }
@@ -129,8 +129,8 @@ func (m *monitor) shutdownReason() string {
 	return m.reason
 }
 
-// endBroken ends a machine that stands still for an internal error, such as an instruction that KVM
-// cannot run. Nothing could resume it, and QEMU does not end by itself.
+// endBroken ends a machine that QEMU has stopped because of an internal error, such as an
+// instruction that KVM cannot run. It cannot be resumed, and QEMU does not exit.
 func (m *monitor) endBroken() {
 	ctx, cancel := context.WithTimeout(context.Background(), greetingTimeout)
 	defer cancel()

@@ -1,10 +1,10 @@
-// Package tailscale removes nodes from a tailnet by Tailscale's API, with an API access token of
-// the user's. Only this computer has the token.
+// Package tailscale removes nodes from a tailnet with Tailscale's API and the user's API access
+// token, which never leaves this computer except to the API.
 //
-// The requests are those of https://tailscale.com/api (Devices: "Get a device", "Delete a device";
-// as text in publicapi/device.md of github.com/tailscale/tailscale at 4c7d74ef): a device is named
-// by its nodeId, and the token is the user of HTTP's basic authentication, without a password. The
-// names of fields are from there, but for connectedToControl, which came later.
+// The requests are "Get a device" and "Delete a device" of https://tailscale.com/api (as text in
+// publicapi/device.md of github.com/tailscale/tailscale at 4c7d74ef). They name a device by its
+// nodeId. The token is the user name of HTTP basic authentication, without a password. The names of
+// fields are from there, except connectedToControl, which was added later.
 package tailscale
 
 import (
@@ -22,25 +22,25 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 )
 
-// Address is where Tailscale's API is.
+// Address is the URL of Tailscale's API.
 const Address = "https://api.tailscale.com"
 
-// limit bounds one request.
+// limit is the timeout of one request.
 const limit = 30 * time.Second
 
-// maxAnswer bounds an answer, in bytes. One about a device has some KiB.
+// maxAnswer limits an answer, in bytes. A device has a few KiB.
 const maxAnswer = 1 << 20
 
-// An API is Tailscale's, or one that speaks as it does.
+// An API is Tailscale's API, or a compatible one.
 type API struct {
 	Address string // without /api/v2
 	Token   string
 	Now     func() time.Time
-	// Pause is how long to wait between looks at a device that is about to go off.
+	// Pause is the interval of checks whether a device has disconnected.
 	Pause time.Duration
 }
 
-// New returns the API at an address; empty: Tailscale's.
+// New returns the API at an address, which defaults to Tailscale's.
 func New(address, token string) *API {
 	if address == "" {
 		address = Address
@@ -54,7 +54,7 @@ type device struct {
 	Connected *bool  `json:"connectedToControl"`
 }
 
-// recent is how long ago a device was seen that may still be connected.
+// recent is the time since lastSeen for which a device may still be connected.
 const recent = 10 * time.Minute
 
 func (d *device) online(now time.Time) bool {
@@ -62,14 +62,14 @@ func (d *device) online(now time.Time) bool {
 		return *d.Connected
 	}
 	seen, err := time.Parse(time.RFC3339, d.LastSeen)
-	return err != nil || now.Sub(seen) < recent // it does not say
+	return err != nil || now.Sub(seen) < recent // if unknown, it counts as online
 }
 
-// looks is how often a device is looked at that is still connected: the machine that was this node
-// has just been shut down.
+// looks is the number of checks of a device that is still connected: its machine may just have been
+// shut down.
 const looks = 10
 
-// An OnlineError says that a node is connected although the machine that was the node is gone.
+// An OnlineError says that a node is still connected although its machine was removed.
 type OnlineError struct{ Node guestapi.TailnetNode }
 
 func (e *OnlineError) Error() string {
@@ -77,8 +77,8 @@ func (e *OnlineError) Error() string {
 		"if that is wrong, remove it in the tailnet's administration", e.Node.Name, e.Node.ID)
 }
 
-// Remove deletes a node that no machine is any more, and reports whether it was there. A node that
-// is connected is an *OnlineError.
+// Remove deletes the node of a removed machine, and reports whether it existed. If the node is
+// connected, the error is an *OnlineError.
 func (a *API) Remove(ctx context.Context, node guestapi.TailnetNode) (found bool, err error) {
 	fail := func(err error) error {
 		return fmt.Errorf("remove the node %s (%s) from its tailnet: %w", node.Name, node.ID, err)
@@ -116,7 +116,7 @@ func (a *API) Remove(ctx context.Context, node guestapi.TailnetNode) (found bool
 
 var errGone = errors.New("there is no such node")
 
-// do makes a request about a device. The token is in no error.
+// do sends a request about a device. Errors do not contain the token.
 func (a *API) do(ctx context.Context, method, id string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -125,7 +125,7 @@ func (a *API) do(ctx context.Context, method, id string, into any) error {
 		return err
 	}
 	request.SetBasicAuth(a.Token, "")
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }} // which would get the token
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }} // a redirect would receive the token
 	response, err := client.Do(request)
 	if err != nil {
 		return err

@@ -11,8 +11,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// noteNode records which node of a tailnet the machine is, for the time when its guest does not
-// answer any more.
+// noteNode records the machine's node on a tailnet, for when its guest no longer runs.
 func noteNode(vm phonepath.VM, now *guestapi.TailnetNode) error {
 	if now == nil {
 		return nil
@@ -23,7 +22,7 @@ func noteNode(vm phonepath.VM, now *guestapi.TailnetNode) error {
 	return writeFile(vm.Node(), now)
 }
 
-// lastNode returns the node that the machine was last, or nil.
+// lastNode returns the machine's last node, or nil.
 func lastNode(vm phonepath.VM) (*guestapi.TailnetNode, error) {
 	text, err := os.ReadFile(vm.Node())
 	if errors.Is(err, fs.ErrNotExist) {

@@ -1,17 +1,17 @@
-// Package await waits for conditions, and leaves the computer to what it waits for.
+// Package await waits for conditions with little processor time.
 package await
 
 import "time"
 
-// Pauses between two looks are so many times as long as a look took, up to the longest: a look may
-// start processes or ask an emulated machine, and would take half of a processor otherwise.
+// A pause is a multiple of the duration of the last check, up to a maximum. A check may start
+// processes or query an emulated machine, and frequent checks would use much of a processor.
 const (
 	share   = 4
 	longest = 400 * time.Millisecond
 )
 
-// Until looks again and again whether a condition holds, for at most limit, and reports whether it
-// does. It pauses between two looks, for at least pause.
+// Until checks a condition repeatedly, for at most limit, and reports whether it holds. It pauses
+// between two checks, for at least pause.
 func Until(limit, pause time.Duration, holds func() bool) bool {
 	for deadline := time.Now().Add(limit); ; {
 		begun := time.Now()
