@@ -132,12 +132,12 @@ func (m *machine) repairTailnet(ctx context.Context, what string) (done []string
 				return nil, err
 			}
 			return []string{"the machine joins its tailnet as a new node; the state of the node that it was is kept as " + kept +
-				": unless another machine is that node, remove it in the tailnet's administration"}, m.awaitService(ctx, spec.Name)
+				": unless another machine is that node, remove it in the tailnet's admin console"}, m.awaitService(ctx, spec.Name)
 		}
 		if err := tailnet.AllowNew(state); err != nil {
 			return nil, err
 		}
-		return []string{"the machine joins its tailnet as a new node: remove the old one in the tailnet's administration"}, m.supervisor.Repeat(ctx, spec.Name)
+		return []string{"the machine joins its tailnet as a new node: remove the old one in the tailnet's admin console"}, m.supervisor.Repeat(ctx, spec.Name)
 	}
 	if err := tailnet.NewClient(spec.Ready.Unix).LogOut(ctx); err != nil {
 		return nil, err

@@ -21,7 +21,7 @@ func (c *Client) CertificateName(ctx context.Context) (string, error) {
 	}
 	name := status.Self.fullName()
 	if !slices.Contains(status.CertDomains, name) {
-		return "", errors.New("the tailnet has no certificates: enable HTTPS certificates, with MagicDNS, under DNS in the tailnet's administration")
+		return "", errors.New("the tailnet has no certificates: enable HTTPS certificates, with MagicDNS, under DNS in the tailnet's admin console")
 	}
 	return name, nil
 }

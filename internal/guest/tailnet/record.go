@@ -233,7 +233,7 @@ func (r *record) lostFault() string {
 	if r.Copied {
 		text += ": where the other phone is gone for good, `sov repair NAME --tailnet same` makes this one the node;"
 	} else {
-		text += ": remove the old node in the tailnet's administration;"
+		text += ": remove the old node in the tailnet's admin console;"
 	}
 	return text + " a new auth key (`sov secrets set NAME tailscale`), or `sov repair NAME --tailnet new` with the key that it has, makes it a new node"
 }

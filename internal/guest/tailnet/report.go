@@ -68,7 +68,7 @@ func suffixWarning(wanted, name string) string {
 		return ""
 	}
 	return fmt.Sprintf("the node is called %s on its tailnet, since another one, perhaps an earlier life of this machine, is called %s: "+
-		"remove that one in the tailnet's administration and rename this one there, or give the machine another name (tailscale.hostname)", name, wanted)
+		"remove that one in the tailnet's admin console and rename this one there, or give the machine another name (tailscale.hostname)", name, wanted)
 }
 
 // fault describes why the node is not on its tailnet, and what to do.

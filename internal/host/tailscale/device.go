@@ -74,7 +74,7 @@ type OnlineError struct{ Node guestapi.TailnetNode }
 
 func (e *OnlineError) Error() string {
 	return fmt.Sprintf("the node %s (%s) is connected to its tailnet, so another machine may be that node, and it was not removed: "+
-		"if that is wrong, remove it in the tailnet's administration", e.Node.Name, e.Node.ID)
+		"if that is wrong, remove it in the tailnet's admin console", e.Node.Name, e.Node.ID)
 }
 
 // Remove deletes the node of a removed machine, and reports whether it existed. If the node is

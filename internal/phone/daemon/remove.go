@@ -60,10 +60,10 @@ const logOutTime = 30 * time.Second
 // logOut tries to remove a machine's node from its tailnet before the node's state is deleted. It
 // returns a description of the result.
 func logOut(ctx context.Context, root phonepath.Root, vm phonepath.VM) string {
-	stays := "; where the machine has a node, it stays on the tailnet: remove it in the tailnet's administration"
+	stays := "; where the machine has a node, it stays on the tailnet: remove it in the tailnet's admin console"
 	node, err := lastNode(vm)
 	if err == nil && node != nil {
-		stays = fmt.Sprintf("; its node %s (%s) stays on the tailnet: remove it in the tailnet's administration", node.Name, node.ID)
+		stays = fmt.Sprintf("; its node %s (%s) stays on the tailnet: remove it in the tailnet's admin console", node.Name, node.ID)
 	}
 	ctx, cancel := context.WithTimeout(ctx, logOutTime)
 	defer cancel()
