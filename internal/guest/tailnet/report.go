@@ -84,7 +84,7 @@ func fault(s *daemonStatus, hasKey bool) string {
 		return "the node was taken off its tailnet by hand: `tailscale up` brings it back"
 	case s.State == stateNeedsLogin && s.HaveNodeKey:
 		return "the tailnet does not take the node's key any more (it has expired, or the machine was removed): renew it in the tailnet's " +
-			"administration, or give the machine a new auth key (the secret tailscale) and restart it" + said
+			"admin console, or give the machine a new auth key (the secret tailscale) and restart it" + said
 	case s.State == stateNeedsLogin && !hasKey:
 		return "the node has not joined and there is no auth key: set the secret tailscale and restart"
 	case s.State == stateNeedsLogin:
