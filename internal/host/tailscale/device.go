@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -123,6 +124,9 @@ func (a *API) do(ctx context.Context, method, id string, into any) error {
 	request, err := http.NewRequestWithContext(ctx, method, a.Address+"/api/v2/device/"+url.PathEscape(id), nil)
 	if err != nil {
 		return err
+	}
+	if host := request.URL.Hostname(); request.URL.Scheme != "https" && host != "localhost" && !net.ParseIP(host).IsLoopback() {
+		return fmt.Errorf("the API's address %s must begin with https://: the token would be sent unencrypted", a.Address)
 	}
 	request.SetBasicAuth(a.Token, "")
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }} // a redirect would receive the token

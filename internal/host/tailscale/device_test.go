@@ -97,3 +97,13 @@ func TestRemove(t *testing.T) {
 		})
 	}
 }
+
+// TestPlainHTTP refuses to send the token unencrypted to another computer.
+func TestPlainHTTP(t *testing.T) {
+	for _, address := range []string{"http://api.example.com", "http://192.0.2.1:8080", "api.example.com"} {
+		_, err := New(address, token).Remove(t.Context(), guestapi.TailnetNode{ID: "n5SUKe8CNTRL"})
+		if err == nil || !strings.Contains(err.Error(), "must begin with https://") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
