@@ -542,8 +542,8 @@ func (w *world) identity(t *testing.T, b *box) {
 	v.shutDown()
 }
 
-// twin starts a second tailscaled with a copy of the guest's state: the guest tells it, and becomes
-// another node when it is asked to, without a loss for the twin.
+// twin starts a second tailscaled with a copy of the guest's state. The guest warns, and becomes
+// another node on request, without a loss for the twin.
 func (w *world) twin(t *testing.T, v *boot) {
 	before := w.guests()
 	if s := v.status().Tailnet; s.Warning != "" {
@@ -553,13 +553,28 @@ func (w *world) twin(t *testing.T, v *boot) {
 	must(t, err)
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "tailscaled.state"), []byte(state), 0o600))
-	twin := exec.Command(w.tailscaled, "--state="+filepath.Join(dir, "tailscaled.state"), "--statedir="+dir, "--socket="+filepath.Join(dir, "s"), "--tun=userspace-networking", "--port=0")
-	twin.Env = append(os.Environ(), "TS_NO_LOGS_NO_SUPPORT=true")
 	log := w.keepOutput("the twin")
-	twin.Stdout, twin.Stderr = log, log
-	w.start(w.net, twin)
-	v.waitTailnet("the guest tells of its twin", func(n *guestapi.Tailnet) bool {
-		return strings.Contains(n.Warning, "another machine runs as this node")
+	startTwin := func() *exec.Cmd {
+		twin := exec.Command(w.tailscaled, "--state="+filepath.Join(dir, "tailscaled.state"), "--statedir="+dir, "--socket="+filepath.Join(dir, "s"), "--tun=userspace-networking", "--port=0")
+		twin.Env = append(os.Environ(), "TS_NO_LOGS_NO_SUPPORT=true")
+		twin.Stdout, twin.Stderr = log, log
+		w.start(w.net, twin)
+		return twin
+	}
+	twin, started := startTwin(), time.Now()
+	// The control server has the key of the machine that sent its own last. A twin sends one when it
+	// starts.
+	eventually(t, "the guest warns of its twin", 3*joinPatience, func() error {
+		n := v.status().Tailnet
+		if strings.Contains(n.Warning, "another machine runs as this node") {
+			return nil
+		}
+		if time.Since(started) > 80*time.Second { // the guest looks once a minute
+			twin.Process.Kill()
+			twin.Wait()
+			twin, started = startTwin(), time.Now()
+		}
+		return fmt.Errorf("%+v", n)
 	})
 	v.waitLine("tailscale: another machine runs as this node")
 	code, body, err := v.request(http.MethodPost, guestapi.PathRepair+"?what="+guestapi.RepairTailnetNew, token, nil)

@@ -17,7 +17,8 @@ import (
 // it to the control server, which returns the key that it has for the node. A key that this
 // tailscaled has not generated belongs to a twin. At the start, the control server may still have
 // the key of this machine's previous tailscaled; therefore only the machine that was started first
-// detects the other.
+// detects the other. It does so when the control server has the other's key, which a machine sends
+// when it starts and when its addresses change.
 type Twin struct {
 	mu    sync.Mutex
 	own   string // the first digits of this tailscaled's key
