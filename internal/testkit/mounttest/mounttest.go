@@ -5,8 +5,10 @@ package mounttest
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,16 +34,39 @@ func Loop(t testing.TB, image, options string) (dir string, unmount func()) {
 	if out, err := exec.Command("mount", "-t", "ext4", "-o", all, image, dir).CombinedOutput(); err != nil {
 		t.Fatalf("mount %s: %v\n%s", image, err, out)
 	}
+	var device unix.Stat_t
+	if err := unix.Stat(dir, &device); err != nil {
+		t.Fatal(err)
+	}
+	backing := fmt.Sprintf("/sys/dev/block/%d:%d/loop/backing_file", unix.Major(device.Dev), unix.Minor(device.Dev))
 	mounted := true
 	unmount = func() {
 		t.Helper()
 		if mounted {
 			mounted = false
 			Unmount(t, dir)
+			awaitDetached(t, backing, image)
 		}
 	}
 	t.Cleanup(unmount)
 	return dir, unmount
+}
+
+// awaitDetached waits until the kernel has detached a loop device, which it does when the file
+// system has been written to it. A mount namespace that another test has just created has a copy of
+// each mount, and the file system stays until that is gone as well.
+func awaitDetached(t testing.TB, backing, image string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		file, err := os.ReadFile(backing)
+		if err != nil || strings.TrimSpace(string(file)) != image { // another image may have the device by now
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("%s is still mounted in another mount namespace", image)
+			return
+		}
+	}
 }
 
 // Unmount ends a mount, and waits up to half a minute while it is in use: a program that another
