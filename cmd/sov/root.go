@@ -39,7 +39,7 @@ boots the machine on this computer to try it, and installs and updates it on the
 		{"On this computer", []*cobra.Command{newRun(), newSecrets(), newInspect(), newVerify(), newDiff()}},
 		{"On the phone", []*cobra.Command{newUp(), newPush(), newStart(), newStop(), newRestart(), newRekey(), newStatus(), newLogs(), newTest(), newDiagnose(), newRepair(),
 			newRollback(), newForward(), newPsql(), newShell(), newExec(), newBackup(), newRestore(), newUpgrade(), newRemove(), newPhone()}},
-		{"Hand out", []*cobra.Command{newKey(), newSign(), newPublish(), newPull()}},
+		{"Share", []*cobra.Command{newKey(), newSign(), newPublish(), newPull()}},
 		{"About sov", []*cobra.Command{newDoctor(), newConfig(), newVersion(), newMan()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title + ":"})

@@ -82,8 +82,12 @@ func argumentsError(c *cobra.Command, args []string, err error) error {
 	}
 	switch {
 	case len(args) < len(required):
-		return usagef("%s is missing: type `%s %s` (see `%s --help`)", strings.Join(required[len(args):], " and "), c.CommandPath(),
-			strings.Join(append(append([]string{}, args...), required[len(args):]...), " "), c.CommandPath())
+		missing, verb := required[len(args):], "is"
+		if len(missing) > 1 {
+			verb = "are"
+		}
+		return usagef("%s %s missing: type `%s %s` (see `%s --help`)", strings.Join(missing, " and "), verb, c.CommandPath(),
+			strings.Join(slices.Concat(args, missing), " "), c.CommandPath())
 	case all < len(args):
 		// Without the argument itself: the user may have typed a password.
 		return usagef("too many arguments: type `%s` (see `%s --help`)", strings.Join(append([]string{c.CommandPath()}, strings.Fields(c.Use)[1:]...), " "), c.CommandPath())
