@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -61,7 +62,7 @@ func TestVerifyFull(t *testing.T) {
 		servers[0].SetPassword(t, "app", password)
 		for name, connect := range clients {
 			for _, host := range []string{"127.0.0.1", "localhost"} {
-				u := &url.URL{Scheme: "postgresql", User: url.User("app"), Host: fmt.Sprintf("%s:%d", host, servers[0].Port), Path: "/app", RawQuery: found[0].Query(nil)}
+				u := &url.URL{Scheme: "postgresql", User: url.User("app"), Host: fmt.Sprintf("%s:%d", host, servers[0].Port), Path: "/app", RawQuery: found[0].Query(netip.AddrPort{}, nil)}
 				if said, err := connect(t.Context(), u, password); err != nil || strings.TrimSpace(said) != "t" {
 					t.Errorf("%s at %s with %q: %q, %v", name, host, password, said, err)
 				}
@@ -70,7 +71,7 @@ func TestVerifyFull(t *testing.T) {
 	}
 	servers[1].SetPassword(t, "app", "plain")
 	for name, connect := range clients {
-		u := &url.URL{Scheme: "postgresql", User: url.User("app"), Host: fmt.Sprintf("127.0.0.1:%d", servers[1].Port), Path: "/app", RawQuery: found[0].Query(nil)}
+		u := &url.URL{Scheme: "postgresql", User: url.User("app"), Host: fmt.Sprintf("127.0.0.1:%d", servers[1].Port), Path: "/app", RawQuery: found[0].Query(netip.AddrPort{}, nil)}
 		if said, err := connect(t.Context(), u, "plain"); err == nil || !strings.Contains(said+err.Error(), "certificate") && !strings.Contains(said+err.Error(), "certification path") {
 			t.Errorf("%s takes a server of another authority: %q, %v", name, said, err)
 		}
