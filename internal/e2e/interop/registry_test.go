@@ -65,7 +65,7 @@ func TestDistribution(t *testing.T) {
 	}
 	in(one, 0, "key", "new", "key.pem")
 	public := in(one, 0, "key", "public", "key.pem").Stdout
-	in(one, 0, "sign", artifact, "--key", "key.pem")
+	in(one, 0, "sign", artifact, "--key", "key.pem", "--reference", address+"/team/small:1")
 	in(one, 0, "publish", "small", address+"/team/small:1")
 	fresh := t.TempDir()
 	if err := os.WriteFile(filepath.Join(fresh, "sov.pub"), []byte(public), 0o644); err != nil {
