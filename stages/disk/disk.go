@@ -4,7 +4,7 @@
 //	sov-esp   FAT32  the kernel as \EFI\BOOT\BOOTX64.EFI or BOOTAA64.EFI, where firmware looks on any disk
 //	sov-boot  ext4   sov-init, and how it maps the root file system; the kernel's own command line names this partition
 //	sov-root  ext4   rootfs.img, byte for byte, with its hash tree
-//	sov-data  ext4   the data disk, of the size of vm.data up to MaxData; the last partition, so that it can grow
+//	sov-data  ext4   the data disk, of the size of vm.data; the last partition, so that it can grow
 //
 // Firmware starts the kernel without a command line, and the command line that is compiled into the
 // kernel cannot contain the root hash of a build. Therefore the kernel mounts sov-boot first. From
@@ -46,13 +46,7 @@ import (
 const Name = "disk"
 
 // version is part of the key. It is raised when the image of the same artifact changes.
-const version = 2
-
-// MaxData limits the data partition of an image, in bytes. SHA-256 takes as long for zeros as for
-// data, as do programs that copy and send files without support for holes; and the guest grows the
-// partition to the end of the disk. The limit is enough for a disk that is never enlarged: a
-// cluster, its log of up to 1 GiB, and the file system's largest journal, which cannot grow.
-const MaxData = 2 << 30
+const version = 1
 
 // made is the time of every file of the boot partition and the EFI system partition: the earliest
 // that FAT can store.
@@ -211,19 +205,11 @@ func dataSize(spec *vmspec.Spec) (int64, error) {
 	return 0, errors.New("vm.json has no data disk")
 }
 
-// Missing returns the number of bytes by which a disk must be larger than the image for the data
-// partition to have the size of vm.data.
-func Missing(spec *vmspec.Spec) (int64, error) {
-	size, err := dataSize(spec)
-	return max(0, size-MaxData), err
-}
-
 func (a *image) write(ctx context.Context, f *os.File) error {
 	data, err := dataSize(a.spec)
 	if err != nil {
 		return err
 	}
-	data = min(data, MaxData)
 	guid := func(part string) string {
 		return diskimage.GUID("sov disk image", a.manifest.Name, a.spec.Arch, a.root.String(), string(pipeline.DigestOf(a.kernel)), fmt.Sprint(data), part)
 	}

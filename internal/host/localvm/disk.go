@@ -10,16 +10,14 @@ import (
 	"path/filepath"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
-	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/internal/host/qemu"
-	"github.com/sovereign-sql/sov/stages/disk"
 )
 
 // wholeDisk returns the machine's copy of the artifact's disk image, which also holds its data. It
-// is made on the first call, and enlarged to the size of vm.data if it is smaller. A copy of an
-// earlier build is otherwise kept, and notice is called.
-func (s *state) wholeDisk(ctx context.Context, dir string, spec *vmspec.Spec, notice func(format string, args ...any)) (qemu.Disk, error) {
+// is made on the first call. A copy of an earlier build is kept, enlarged to the size of the image,
+// and notice is called.
+func (s *state) wholeDisk(ctx context.Context, dir string, notice func(format string, args ...any)) (qemu.Disk, error) {
 	built, path := filepath.Join(dir, artifact.DiskFile), s.path(artifact.DiskFile)
 	image, err := os.Open(built)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -33,35 +31,31 @@ func (s *state) wholeDisk(ctx context.Context, dir string, spec *vmspec.Spec, no
 	if err != nil {
 		return qemu.Disk{}, err
 	}
-	missing, err := disk.Missing(spec)
-	if err != nil {
-		return qemu.Disk{}, err
-	}
 	copied, err := os.Stat(path)
 	switch {
 	case err == nil:
 		if copied.ModTime().Before(of.ModTime()) && notice != nil {
 			notice("%s may belong to an earlier build: it is used because of its data; remove it to start with an empty disk", path)
 		}
-		if copied.Size() < of.Size()+missing {
-			err = os.Truncate(path, of.Size()+missing)
+		if copied.Size() < of.Size() {
+			err = os.Truncate(path, of.Size())
 		}
 	case errors.Is(err, fs.ErrNotExist):
-		if err = copyDisk(ctx, path, image, of.Size(), missing); err != nil {
+		if err = copyDisk(ctx, path, image, of.Size()); err != nil {
 			err = fmt.Errorf("copy %s: %w", built, err)
 		}
 	}
 	return qemu.Disk{Path: path}, err
 }
 
-// copyDisk copies an image as a sparse file and enlarges the copy by more bytes.
-func copyDisk(ctx context.Context, path string, from io.ReaderAt, size, more int64) error {
+// copyDisk copies an image as a sparse file.
+func copyDisk(ctx context.Context, path string, from io.ReaderAt, size int64) error {
 	f, err := durable.Create(path, 0o600)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := f.Truncate(size + more); err != nil {
+	if err := f.Truncate(size); err != nil {
 		return err
 	}
 	b, zeros := make([]byte, 1<<20), make([]byte, 1<<20)

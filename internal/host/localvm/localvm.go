@@ -174,7 +174,7 @@ func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM,
 	defer release() // once QEMU has opened it
 	description := qemu.Machine{Arch: spec.Arch}
 	if o.Disk {
-		image, err := s.wholeDisk(ctx, o.Artifact, spec, func(format string, args ...any) {
+		image, err := s.wholeDisk(ctx, o.Artifact, func(format string, args ...any) {
 			if o.Notice != nil {
 				o.Notice(fmt.Sprintf(format, args...))
 			}
