@@ -562,8 +562,8 @@ func (w *world) twin(t *testing.T, v *boot) {
 		return twin
 	}
 	twin, started := startTwin(), time.Now()
-	// The control server has the key of the machine that sent its own last. A twin sends one when it
-	// starts.
+	// The control server has the key of the machine that sent its own last. A twin sends one when
+	// it starts.
 	eventually(t, "the guest warns of its twin", 3*joinPatience, func() error {
 		n := v.status().Tailnet
 		if strings.Contains(n.Warning, "another machine runs as this node") {

@@ -202,7 +202,7 @@ func TestBecomeNew(t *testing.T) {
 	r, err := loadRecord(state)
 	must(t, err)
 	if _, err := os.Stat(state); err == nil || said.Len() > 0 || !r.mayJoin("old") {
-		t.Errorf("it does not begin anew by the key that it has: %+v, %q", r, &said)
+		t.Errorf("it does not start again with its key: %+v, %q", r, &said)
 	}
 	if err := TakeOver(state); err == nil {
 		t.Error("the state is given back to a machine that is to be another node")

@@ -24,7 +24,7 @@ func TestTwin(t *testing.T) {
 	} {
 		twin := new(Twin)
 		twin.Output("something else")
-		for range 2 { // the second tailscaled begins anew
+		for range 2 { // the second tailscaled starts from nothing
 			twin.see(c) // its key is not known yet
 			twin.Output(line + a)
 			for _, key := range tt.seen {
