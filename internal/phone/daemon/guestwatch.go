@@ -47,7 +47,8 @@ const (
 func (w *guestWatch) run(ctx context.Context) {
 	late := time.Now().Add(w.artifact.spec.Ready.Timeout())
 	answered, wasReady, hasFailed := false, false, false
-	var corrected time.Time // when the guest's clock was last corrected
+	var corrected time.Time       // when the guest's clock was last corrected
+	var node guestapi.TailnetNode // the one that is recorded
 	for patience := firstPatience; ; {
 		asked := time.Now()
 		asking, cancel := context.WithTimeout(ctx, patience)
@@ -72,8 +73,12 @@ func (w *guestWatch) run(ctx context.Context) {
 			w.near.tell(ctx)
 		}
 		if err == nil {
-			if err := noteNode(w.daemon.vm, status.Tailnet.Node()); err != nil {
-				w.daemon.log(err.Error())
+			if now := status.Tailnet.Node(); now != nil && *now != node {
+				if err := noteNode(w.daemon.vm, now); err != nil {
+					w.daemon.log(err.Error())
+				} else {
+					node = *now
+				}
 			}
 		}
 		if err == nil && status.Stopping {
