@@ -17,10 +17,8 @@ import (
 // TestOddPasswordsThroughForward logs in with a password of special characters by the URL that
 // forward prints, beside it and in it, and by psql.
 func TestOddPasswordsThroughForward(t *testing.T) {
-	for _, program := range []string{"psql"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%v (apt install postgresql-client socat)", err)
-		}
+	if _, err := exec.LookPath("psql"); err != nil {
+		t.Skipf("%v (apt install postgresql-client)", err)
 	}
 	const password = `@%#/: ?&=+'"\ é 100%25`
 	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
@@ -31,40 +29,50 @@ func TestOddPasswordsThroughForward(t *testing.T) {
 	server.SetPassword(t, superuser, password)
 	pretend(t, p, `case "$*" in *status*) echo "{\"crosvm_alive\": true}";; *) exec toybox nc 127.0.0.1 5432;; esac`)
 
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	said, out := io.Pipe()
-	ended := make(chan int, 1)
-	var errOut strings.Builder
-	go func() {
-		ended <- execute(ctx, []string{"forward", "sql", "--json"}, strings.NewReader(""), out, &errOut)
-	}()
-	var told forwardReport
-	if err := json.NewDecoder(said).Decode(&told); err != nil {
-		t.Fatal(err)
-	}
-	go io.Copy(io.Discard, said)
-	inside, err := url.Parse(told.URL)
+	report, interrupt := startForward(t)
+	inside, err := url.Parse(report.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
 	inside.User = url.UserPassword(inside.User.Username(), password)
-	for address, beside := range map[string]string{told.URL: password, inside.String(): "wrong"} {
+	for address, beside := range map[string]string{report.URL: password, inside.String(): "wrong"} {
 		c := exec.Command("psql", "-XAtwc", "select 41 + 1", address)
 		c.Env = append(os.Environ(), "PGPASSWORD="+beside)
 		if answer, err := c.CombinedOutput(); err != nil || string(answer) != "42\n" {
 			t.Errorf("psql %s: %v: %s", address, err, answer)
 		}
 	}
-	cancel()
-	if status := <-ended; status != exitDone {
-		t.Errorf("status %d: %s", status, errOut.String())
-	}
+	interrupt()
 
 	if _, errOut, status := cliWith(password, "secrets", "set", "sql", "postgres"); status != exitDone {
 		t.Fatalf("status %d: %s", status, errOut)
 	}
 	if out, errOut, status := cli(t, "psql", "sql", "--", "-XAtwc", "select 41 + 1"); status != exitDone || out != "42\n" {
 		t.Errorf("sov psql: status %d: %s%s", status, out, errOut)
+	}
+}
+
+// startForward runs `sov forward sql` and returns its report when it listens. The function that is
+// returned ends it as Ctrl-C does, and checks its status.
+func startForward(t *testing.T) (report forwardReport, interrupt func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	output, out := io.Pipe()
+	ended := make(chan int, 1)
+	var errOut strings.Builder
+	go func() {
+		ended <- execute(ctx, []string{"forward", "sql", "--json"}, strings.NewReader(""), out, &errOut)
+	}()
+	if err := json.NewDecoder(output).Decode(&report); err != nil {
+		t.Fatal(err)
+	}
+	go io.Copy(io.Discard, output)
+	return report, func() {
+		t.Helper()
+		cancel()
+		if status := <-ended; status != exitDone {
+			t.Errorf("status %d: %s", status, errOut.String())
+		}
 	}
 }

@@ -321,24 +321,12 @@ func TestForward(t *testing.T) {
 	p := androidtest.New(t, androidtest.Options{})
 	s.Connect(p.ServeADB(androidtest.ADBOptions{}))
 	pretend(t, p, `case "$*" in *status*) echo "{\"crosvm_alive\": true}";; *) exec cat;; esac`)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	said, out := io.Pipe()
-	ended := make(chan int, 1)
-	var errOut strings.Builder
-	go func() {
-		ended <- execute(ctx, []string{"forward", "sql", "--json"}, strings.NewReader(""), out, &errOut)
-	}()
-	var told forwardReport
-	if err := json.NewDecoder(said).Decode(&told); err != nil {
-		t.Fatal(err)
-	}
-	go io.Copy(io.Discard, said)
+	report, interrupt := startForward(t)
 	content := bytes.Repeat([]byte("\x00\xff"), 1<<19)
 	var connections sync.WaitGroup
 	for range 3 {
 		connections.Go(func() {
-			conn, err := net.Dial("tcp", told.Address)
+			conn, err := net.Dial("tcp", report.Address)
 			if err != nil {
 				t.Error(err)
 				return
@@ -354,7 +342,7 @@ func TestForward(t *testing.T) {
 		})
 	}
 	connections.Wait()
-	conn, err := net.Dial("tcp", told.Address)
+	conn, err := net.Dial("tcp", report.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -362,10 +350,7 @@ func TestForward(t *testing.T) {
 	if _, err := io.ReadFull(conn, echo(conn)); err != nil {
 		t.Fatal(err)
 	}
-	cancel()
-	if status := <-ended; status != exitDone {
-		t.Errorf("status %d: %s", status, errOut.String())
-	}
+	interrupt()
 	pretend(t, p, "echo fine")
 	for range 3 {
 		if out, errOut, status := cli(t, "status", "sql"); status != exitDone || out != "fine\n" {

@@ -196,8 +196,8 @@ func kernelConfig(kernel []byte) (kconfig.Config, error) {
 }
 
 // dataSize returns the size of the data disk in bytes.
-func dataSize(spec *vmspec.Spec) (int64, error) {
-	for _, d := range spec.Disks {
+func (a *image) dataSize() (int64, error) {
+	for _, d := range a.spec.Disks {
 		if d.Role == vmspec.RoleData {
 			return datadisk.Size(d.Size)
 		}
@@ -206,7 +206,7 @@ func dataSize(spec *vmspec.Spec) (int64, error) {
 }
 
 func (a *image) write(ctx context.Context, f *os.File) error {
-	data, err := dataSize(a.spec)
+	data, err := a.dataSize()
 	if err != nil {
 		return err
 	}

@@ -49,27 +49,32 @@ type Keeper struct {
 	shown, why string
 }
 
-// Intervals of Watch: a phone's clock may jump at any time, and the machine's name on a tailnet is
-// known only some time after the start.
+// Intervals of Watch and WatchTailnet: a phone's clock may jump at any time, and the machine's name
+// on a tailnet is known only some time after the start.
 const (
 	interval      = time.Minute
 	firstInterval = 10 * time.Second
 	first         = 30 // how many times
 )
 
+// pause waits before check n, from 0, and reports whether ctx is not done.
+func pause(ctx context.Context, n int) bool {
+	wait := interval
+	if n < first {
+		wait = firstInterval
+	}
+	select {
+	case <-time.After(wait):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // Watch calls Check until ctx is done.
 func (k *Keeper) Watch(ctx context.Context) {
 	logged := ""
-	for n := 0; ; n++ {
-		pause := interval
-		if n < first {
-			pause = firstInterval
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return
-		}
+	for n := 0; pause(ctx, n); n++ {
 		text := ""
 		if err := k.Check(ctx); err != nil {
 			text = err.Error()

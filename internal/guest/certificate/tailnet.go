@@ -46,16 +46,7 @@ func (k *Keeper) WatchTailnet(ctx context.Context) {
 	if k.Tailnet == nil {
 		return
 	}
-	for n := 0; ; n++ {
-		pause := interval
-		if n < first {
-			pause = firstInterval
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return
-		}
+	for n := 0; pause(ctx, n); n++ {
 		k.AskTailnet(ctx)
 	}
 }

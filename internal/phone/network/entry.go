@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/sovereign-sql/sov/internal/artifact"
+	"github.com/sovereign-sql/sov/internal/strictjson"
 )
 
 // An entry is a resource with its owners. In the ledger it is one flat object: the resource's kind
@@ -43,10 +44,8 @@ var kinds = map[string]func(fields []byte) (resource, error){
 }
 
 func decodeFields[R resource](fields []byte) (resource, error) {
-	d := json.NewDecoder(bytes.NewReader(fields))
-	d.DisallowUnknownFields()
 	var r R
-	err := d.Decode(&r)
+	err := strictjson.Unmarshal(fields, &r)
 	return r, err
 }
 
