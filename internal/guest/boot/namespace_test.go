@@ -33,6 +33,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 	"github.com/sovereign-sql/sov/internal/testkit/childtest"
+	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
 )
 
 // The tests of this file and its neighbours run the real sov-init as PID 1 of new PID, mount,
@@ -249,9 +250,6 @@ func newBox(t *testing.T, services ...guestspec.Service) *box {
 	if os.Geteuid() != 0 {
 		t.Skip("namespaces and loop devices need root")
 	}
-	if _, err := exec.LookPath("losetup"); err != nil {
-		t.Skip("losetup is not installed")
-	}
 	dir := t.TempDir()
 	b := &box{root: filepath.Join(dir, "root"), data: filepath.Join(dir, "data.img")}
 	for _, d := range []string{"proc", "sys", "dev", "run", "tmp", "data", "usr", "mnt", "init", "etc/sov/services"} {
@@ -323,10 +321,11 @@ func (b *box) boot(t *testing.T) *boot {
 	v.cmd.Env = []string{stageVariable + "=" + b.root, usrVariable + "=" + b.usr}
 	var devices []string
 	if !b.noData {
-		devices = append(devices, "vdb="+attach(t, b.data))
+		device, _ := mounttest.Attach(t, b.data, false)
+		devices = append(devices, "vdb="+device)
 	}
 	for _, image := range b.volumes {
-		device := attach(t, image)
+		device, _ := mounttest.Attach(t, image, false)
 		devices = append(devices, filepath.Base(device)+"="+device)
 	}
 	v.cmd.Env = append(v.cmd.Env, loopVariable+"="+strings.Join(devices, " "))
@@ -357,18 +356,6 @@ func (b *box) boot(t *testing.T) *boot {
 		}
 	})
 	return v
-}
-
-// attach gives a disk a loop device until the end of the test.
-func attach(t *testing.T, image string) string {
-	t.Helper()
-	out, err := exec.Command("losetup", "--find", "--show", image).CombinedOutput()
-	if err != nil {
-		t.Fatalf("losetup: %v\n%s", err, out)
-	}
-	device := strings.TrimSpace(string(out))
-	t.Cleanup(func() { exec.Command("losetup", "--detach", device).Run() })
-	return device
 }
 
 // newTestCgroup makes a cgroup that becomes the root of the guest's, or returns nil where this

@@ -315,14 +315,13 @@ func exitCode(err error) int {
 // TestDevice makes file systems on a block device full of noise.
 func TestDevice(t *testing.T) {
 	needRoot(t)
-	needTools(t, "losetup", "e2fsck")
+	needTools(t, "e2fsck")
 	const size = 300<<20 + 5*4096
 	noise := filepath.Join(t.TempDir(), "noise")
 	if err := os.WriteFile(noise, randomBytes(1, size), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	device := strings.TrimSpace(command(t, "losetup", "-f", "--show", noise))
-	t.Cleanup(func() { command(t, "losetup", "-d", device) })
+	device, _ := mounttest.Attach(t, noise, false)
 	f, err := os.OpenFile(device, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -372,14 +371,7 @@ func readJournal(t *testing.T, f *FS) []byte {
 // checks it.
 func useDevice(t *testing.T, device string, want *tree.Tree) {
 	t.Helper()
-	dir := t.TempDir()
-	command(t, "mount", "-t", "ext4", device, dir)
-	mounted := true
-	defer func() {
-		if mounted {
-			mounttest.Unmount(t, dir)
-		}
-	}()
+	dir, unmount := mounttest.Device(t, device, "")
 	compareMount(want, dir, t.Errorf)
 	for i := range 3000 {
 		name := filepath.Join(dir, fmt.Sprintf("d%d", i%30), fmt.Sprint(i))
@@ -390,8 +382,7 @@ func useDevice(t *testing.T, device string, want *tree.Tree) {
 			t.Fatal(err)
 		}
 	}
-	mounttest.Unmount(t, dir)
-	mounted = false
+	unmount()
 	checkByE2fsckAfterUse(t, device)
 }
 

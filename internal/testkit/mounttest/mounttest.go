@@ -7,66 +7,135 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sovereign-sql/sov/internal/testkit/await"
 )
 
-// Loop mounts an ext4 image by a loop device, with mount options such as "ro" or "" for none, for
-// the rest of the test or until the returned function is called, which may be called again. It
-// skips the test where it runs without root or where there are no loop devices.
+// Loop mounts an ext4 image by a loop device, with options as of Device, for the rest of the test or
+// until the returned function is called, which may be called again. It skips the test where it runs
+// without root or where there are no loop devices.
 func Loop(t testing.TB, image, options string) (dir string, unmount func()) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("mounting an image needs root")
-	}
-	if _, err := os.Stat("/dev/loop-control"); err != nil {
-		t.Skipf("no loop devices here: %v", err)
-	}
-	dir = t.TempDir()
-	all := "loop"
-	if options != "" {
-		all += "," + options
-	}
-	if out, err := exec.Command("mount", "-t", "ext4", "-o", all, image, dir).CombinedOutput(); err != nil {
-		t.Fatalf("mount %s: %v\n%s", image, err, out)
-	}
-	var device unix.Stat_t
-	if err := unix.Stat(dir, &device); err != nil {
-		t.Fatal(err)
-	}
-	backing := fmt.Sprintf("/sys/dev/block/%d:%d/loop/backing_file", unix.Major(device.Dev), unix.Minor(device.Dev))
-	mounted := true
-	unmount = func() {
+	device, detach := Attach(t, image, slices.Contains(strings.Split(options, ","), "ro"))
+	dir, unmountDevice := Device(t, device, options)
+	return dir, func() {
 		t.Helper()
-		if mounted {
-			mounted = false
-			Unmount(t, dir)
-			awaitDetached(t, backing, image)
-		}
+		unmountDevice()
+		detach()
 	}
-	t.Cleanup(unmount)
-	return dir, unmount
 }
 
-// awaitDetached waits until the kernel has detached a loop device, which it does when the file
-// system has been written to it. A mount namespace that another test has just created has a copy of
-// each mount, and the file system stays until that is gone as well.
-func awaitDetached(t testing.TB, backing, image string) {
+// Attach gives an image a loop device for the rest of the test or until the returned function is
+// called. The device has no users then. Attach skips the test where it runs without root or where
+// there are no loop devices.
+func Attach(t testing.TB, image string, readOnly bool) (device string, detach func()) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
-		file, err := os.ReadFile(backing)
-		if err != nil || strings.TrimSpace(string(file)) != image { // another image may have the device by now
-			return
+	if os.Geteuid() != 0 {
+		t.Skip("loop devices need root")
+	}
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("no loop devices here: %v", err)
+	}
+	defer control.Close()
+	// The kernel detaches the device when it has no users left, also if the test is killed.
+	flag, config := os.O_RDWR, unix.LoopConfig{Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_AUTOCLEAR}}
+	if readOnly {
+		flag = os.O_RDONLY
+		config.Info.Flags |= unix.LO_FLAGS_READ_ONLY
+	}
+	file, err := os.OpenFile(image, flag, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	config.Fd = uint32(file.Fd())
+	for {
+		number, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+		if err != nil {
+			t.Fatalf("a free loop device: %v", err)
 		}
-		if time.Now().After(deadline) {
-			t.Errorf("%s is still mounted in another mount namespace", image)
-			return
+		device = fmt.Sprintf("/dev/loop%d", number)
+		loop, err := os.OpenFile(device, flag, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = unix.IoctlLoopConfigure(int(loop.Fd()), &config); err == nil {
+			detach = sync.OnceFunc(func() { loop.Close() })
+			t.Cleanup(detach)
+			return device, detach
+		}
+		loop.Close()
+		if !errors.Is(err, unix.EBUSY) { // another process was faster
+			t.Fatalf("attach %s to %s: %v", image, device, err)
 		}
 	}
+}
+
+// Device mounts the ext4 file system on a block device, with mount options such as "ro" or "" for
+// none, for the rest of the test or until the returned function is called, which may be called
+// again. dir is a path that works in other processes too. No mount namespace has the mount:
+// otherwise each namespace that another test creates meanwhile would have a copy of it, and would
+// keep the file system mounted.
+func Device(t testing.TB, device, options string) (dir string, unmount func()) {
+	t.Helper()
+	mount, err := mountDetached(device, options)
+	if err != nil {
+		t.Fatalf("mount %s: %v", device, err)
+	}
+	unmount = sync.OnceFunc(func() {
+		t.Helper()
+		unix.Close(mount)
+		if !await.Until(time.Minute, time.Millisecond, func() bool { return unused(device) }) {
+			t.Errorf("%s is still mounted", device)
+		}
+	})
+	t.Cleanup(unmount)
+	// With the dot, the path is one of a directory, not one of a symbolic link.
+	return fmt.Sprintf("/proc/%d/fd/%d/.", os.Getpid(), mount), unmount
+}
+
+// mountDetached returns a file descriptor of the root directory of a file system that is mounted
+// until the descriptor is closed.
+func mountDetached(device, options string) (mount int, err error) {
+	fs, err := unix.Fsopen("ext4", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigSetString(fs, "source", device); err != nil {
+		return -1, err
+	}
+	for option := range strings.SplitSeq(options, ",") {
+		if option == "" {
+			continue
+		}
+		if err := unix.FsconfigSetFlag(fs, option); err != nil {
+			return -1, fmt.Errorf("option %s: %w", option, err)
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, err
+	}
+	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+}
+
+// unused reports whether a block device is not mounted. A file system is the exclusive user of its
+// device until it has been written completely.
+func unused(device string) bool {
+	f, err := os.OpenFile(device, os.O_RDONLY|unix.O_EXCL, 0)
+	if err != nil {
+		return false
+	}
+	f.Close()
+	return true
 }
 
 // Unmount ends a mount, and waits up to half a minute while it is in use: a program that another
