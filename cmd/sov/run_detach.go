@@ -152,7 +152,7 @@ func (f *runFlags) printUnit(c *cobra.Command, spec *vmspec.Spec) error {
 	}
 	u := systemd.Unit{
 		Name: "sov-" + spec.Name, Description: "the machine " + spec.Name + " of sov", Command: command,
-		Start: spec.Ready.Timeout() + unitReserve, Stop: stopBound + unitReserve,
+		Start: localvm.ReadyTimeout(spec, f.KVM) + unitReserve, Stop: stopBound + unitReserve,
 	}
 	for _, name := range []string{"PATH", "SOV_STATE_DIR", "SOV_CONFIG_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME"} {
 		if value := os.Getenv(name); value != "" {

@@ -62,6 +62,7 @@ type VM struct {
 	status  *guestapi.Client
 	spec    *vmspec.Spec
 	disk    bool // it runs from a disk image
+	kvm     bool // its processor is this computer's
 
 	notify func(string)
 	full   atomic.Bool           // paused because a disk of this computer is full
@@ -199,7 +200,7 @@ func start(ctx context.Context, o Options, spec *vmspec.Spec, s *state) (vm *VM,
 	if err != nil {
 		return nil, err
 	}
-	started := &VM{machine: machine, state: s, time: clock, egress: world, network: modeOf(o), spec: spec, disk: o.Disk, notify: o.Notice, password: password, passfile: passfile}
+	started := &VM{machine: machine, state: s, time: clock, egress: world, network: modeOf(o), spec: spec, disk: o.Disk, kvm: o.KVM, notify: o.Notice, password: password, passfile: passfile}
 	endpoint := netip.AddrPortFrom(loopback, started.port(qemu.Forward{Guest: uint16(spec.Ready.Port)}))
 	started.status = guestapi.NewClient(endpoint, token)
 	started.running = &Running{

@@ -397,3 +397,14 @@ func TestShutdownOfUnresponsiveMachine(t *testing.T) {
 		t.Error("it still runs")
 	}
 }
+
+// TestReadyTimeout: an emulated processor is slower than the one that the timeout is for.
+func TestReadyTimeout(t *testing.T) {
+	spec := &vmspec.Spec{Ready: vmspec.Ready{TimeoutSeconds: 300}}
+	if got := ReadyTimeout(spec, true); got != 5*time.Minute {
+		t.Errorf("with KVM: %v, want the one in vm.json", got)
+	}
+	if got := ReadyTimeout(spec, false); got != 20*time.Minute {
+		t.Errorf("emulated: %v, want four times as long", got)
+	}
+}

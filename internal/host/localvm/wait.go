@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
@@ -24,11 +25,24 @@ const (
 // ErrNotReady is wrapped by the errors of Ready.
 var ErrNotReady = errors.New("the machine did not become ready")
 
+// emulationFactor multiplies the timeout in vm.json where the processor is emulated: the timeout is
+// for a phone, which runs a guest about ten times faster.
+const emulationFactor = 4
+
+// ReadyTimeout returns how long Ready waits for a machine. kvm is that of its Options.
+func ReadyTimeout(spec *vmspec.Spec, kvm bool) time.Duration {
+	if kvm {
+		return spec.Ready.Timeout()
+	}
+	return emulationFactor * spec.Ready.Timeout()
+}
+
 // Ready waits until every service of the guest is ready. It fails when the machine ends, when a
-// service reports that it needs attention, and after the timeout in vm.json or of ctx. report, if
-// not nil, is called with each status of the guest.
+// service reports that it needs attention, and after the timeout, see ReadyTimeout, or that of ctx.
+// report, if not nil, is called with each status of the guest.
 func (vm *VM) Ready(ctx context.Context, report func(*guestapi.Status)) error {
-	ctx, cancel := context.WithTimeout(ctx, vm.spec.Ready.Timeout())
+	timeout := ReadyTimeout(vm.spec, vm.kvm)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
@@ -54,7 +68,7 @@ func (vm *VM) Ready(ctx context.Context, report func(*guestapi.Status)) error {
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return ctx.Err()
 			}
-			return fmt.Errorf("%w within %v: %s", ErrNotReady, vm.spec.Ready.Timeout(), vm.pending(last))
+			return fmt.Errorf("%w within %v: %s", ErrNotReady, timeout, vm.pending(last))
 		}
 	}
 }
