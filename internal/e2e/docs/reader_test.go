@@ -33,7 +33,7 @@ import (
 )
 
 // patience bounds one command.
-const patience = 5 * time.Minute
+const patience = 15 * time.Minute
 
 // needs are what a block of commands may ask for. Each function provides it, if it is not there.
 var needs map[string]func(*reader) error

@@ -45,7 +45,7 @@ const (
 	guestAddress = "192.168.100.2"
 	// patience bounds every wait for something that should happen within moments, on a computer
 	// that has other things to do.
-	patience = 2 * time.Minute
+	patience = 5 * time.Minute
 
 	stageVariable = "SOV_TEST_ROOT" // tells the test's program that it is a container's first process
 	loopVariable  = "SOV_TEST_LOOP" // names in /dev, and loop devices: "vdb=/dev/loop0"

@@ -45,7 +45,7 @@ const (
 	controlAddress = "10.77.0.1"
 	// joinPatience bounds what the control server and two daemons do together: they pause after
 	// failures, of which the first start has some.
-	joinPatience = 3 * time.Minute
+	joinPatience = 6 * time.Minute
 )
 
 // A world is what a guest sees beyond its link: a control server, and another machine.

@@ -17,7 +17,7 @@ import (
 )
 
 // adbPatience bounds what a test asks of the adb program.
-const adbPatience = 2 * time.Minute
+const adbPatience = 5 * time.Minute
 
 // An ADBServer is an adb server of the test's own, on a port and with keys of its own, which ends
 // with the test: the computer's is left alone.

@@ -65,7 +65,7 @@ func cgroupMount() (string, error) {
 // removeGroups removes a group and those below it, from which the last processes may be on their
 // way out.
 func removeGroups(dir string) {
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		var dirs []string
 		filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {

@@ -481,7 +481,7 @@ func (p *Phone) Serve(port int, handle func(net.Conn)) {
 }
 
 // eventualLimit bounds a wait for what takes seconds, on a computer that has a lot to do.
-const eventualLimit = 4 * time.Minute
+const eventualLimit = 10 * time.Minute
 
 // Eventually waits until a condition holds.
 func (p *Phone) Eventually(what string, holds func() bool) {

@@ -77,7 +77,7 @@ func (g *Guest) Log(t *testing.T) string {
 // Stop ends the machine in order.
 func (g *Guest) Stop(t *testing.T) {
 	t.Helper()
-	if err := g.Shutdown(t.Context(), 2*time.Minute); err != nil {
+	if err := g.Shutdown(t.Context(), 5*time.Minute); err != nil {
 		t.Fatalf("%v\nconsole:\n%s", err, g.Log(t))
 	}
 }

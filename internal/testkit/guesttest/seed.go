@@ -28,7 +28,7 @@ func Seed(t testing.TB, arch string) string {
 		}
 		err = vm.Ready(t.Context(), nil)
 		if err == nil {
-			err = vm.Shutdown(t.Context(), 2*time.Minute)
+			err = vm.Shutdown(t.Context(), 5*time.Minute)
 		}
 		return errors.Join(err, vm.Close())
 	}))

@@ -77,10 +77,10 @@ func (h *Handset) Put(path, text string, mode os.FileMode) {
 	}
 }
 
-// Runner runs sov-runner on the phone, for at most five minutes.
+// Runner runs sov-runner on the phone, for at most 20 minutes.
 func (h *Handset) Runner(args ...string) sovtest.Outcome {
 	h.T.Helper()
-	ctx, cancel := context.WithTimeout(h.T.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(h.T.Context(), 20*time.Minute)
 	defer cancel()
 	result, err := sovtest.Finish(h.Command(ctx, append([]string{phonepath.Default.Runner()}, args...)...))
 	if err != nil {

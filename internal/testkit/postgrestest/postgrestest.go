@@ -85,7 +85,7 @@ func Start(t *testing.T, port int, conf, hba string, enter func() error) *Server
 			server.Wait()
 		})
 		t.Cleanup(s.end)
-		for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 			conn, err := s.connect("postgres", "", dir, nil)
 			if err == nil {
 				return conn.Close(context.Background())

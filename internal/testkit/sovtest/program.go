@@ -133,4 +133,4 @@ func Await(t *testing.T, bound time.Duration, what string, condition func() bool
 }
 
 // WaitLimit bounds a wait for what takes seconds, on a computer that has a lot to do.
-const WaitLimit = 4 * time.Minute
+const WaitLimit = 10 * time.Minute
