@@ -249,7 +249,7 @@ func TestKernelUsesFreeSpace(t *testing.T) {
 				b.file(fmt.Sprintf("hashed/%d", i), tree.Content{})
 			}
 			image, stats := writeImage(t, want, c.options)
-			dir, unmount := mounttest.Loop(t, image, "rw")
+			dir, unmount := mounttest.Loop(t, image, "")
 			if stats.FreeBytes < 10<<20 || stats.FreeInodes < 1000 {
 				t.Fatalf("no room to speak of: %+v", stats)
 			}

@@ -7,8 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
-	"strings"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -23,7 +22,7 @@ import (
 // without root or where there are no loop devices.
 func Loop(t testing.TB, image, options string) (dir string, unmount func()) {
 	t.Helper()
-	device, detach := Attach(t, image, slices.Contains(strings.Split(options, ","), "ro"))
+	device, detach := Attach(t, image, options == "ro")
 	dir, unmountDevice := Device(t, device, options)
 	return dir, func() {
 		t.Helper()
@@ -81,50 +80,56 @@ func Attach(t testing.TB, image string, readOnly bool) (device string, detach fu
 
 // Device mounts the ext4 file system on a block device, with mount options such as "ro" or "" for
 // none, for the rest of the test or until the returned function is called, which may be called
-// again. dir is a path that works in other processes too. No mount namespace has the mount:
-// otherwise each namespace that another test creates meanwhile would have a copy of it, and would
-// keep the file system mounted.
+// again. dir is a path that works in other processes too. Only a thread of this process has the
+// mount: a mount namespace that another test creates meanwhile would get a copy of a mount of the
+// process, and would keep the file system mounted.
 func Device(t testing.TB, device, options string) (dir string, unmount func()) {
 	t.Helper()
-	mount, err := mountDetached(device, options)
-	if err != nil {
+	dir = t.TempDir()
+	thread, end, ended := make(chan int), make(chan struct{}), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		if err := mountHere(device, dir, options); err != nil {
+			ended <- err
+			return
+		}
+		thread <- unix.Gettid()
+		<-end
+		ended <- unix.Unmount(dir, unix.MNT_DETACH)
+	}()
+	select {
+	case err := <-ended:
 		t.Fatalf("mount %s: %v", device, err)
+	case id := <-thread:
+		dir = fmt.Sprintf("/proc/%d/task/%d/root%s", os.Getpid(), id, dir)
 	}
 	unmount = sync.OnceFunc(func() {
 		t.Helper()
-		unix.Close(mount)
+		close(end)
+		if err := <-ended; err != nil {
+			t.Errorf("unmount %s: %v", device, err)
+		}
 		if !await.Until(time.Minute, time.Millisecond, func() bool { return unused(device) }) {
 			t.Errorf("%s is still mounted", device)
 		}
 	})
 	t.Cleanup(unmount)
-	// With the dot, the path is one of a directory, not one of a symbolic link.
-	return fmt.Sprintf("/proc/%d/fd/%d/.", os.Getpid(), mount), unmount
+	return dir, unmount
 }
 
-// mountDetached returns a file descriptor of the root directory of a file system that is mounted
-// until the descriptor is closed.
-func mountDetached(device, options string) (mount int, err error) {
-	fs, err := unix.Fsopen("ext4", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return -1, err
+// mountHere mounts a device in a new mount namespace of the calling thread.
+func mountHere(device, dir, options string) error {
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("a mount namespace: %w", err)
 	}
-	defer unix.Close(fs)
-	if err := unix.FsconfigSetString(fs, "source", device); err != nil {
-		return -1, err
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("a private mount namespace: %w", err)
 	}
-	for option := range strings.SplitSeq(options, ",") {
-		if option == "" {
-			continue
-		}
-		if err := unix.FsconfigSetFlag(fs, option); err != nil {
-			return -1, fmt.Errorf("option %s: %w", option, err)
-		}
+	flags := uintptr(0)
+	if options == "ro" {
+		flags, options = unix.MS_RDONLY, ""
 	}
-	if err := unix.FsconfigCreate(fs); err != nil {
-		return -1, err
-	}
-	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	return unix.Mount(device, dir, "ext4", flags, options)
 }
 
 // unused reports whether a block device is not mounted. A file system is the exclusive user of its
