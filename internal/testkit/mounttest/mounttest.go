@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -31,9 +32,31 @@ func Loop(t testing.TB, image, options string) (dir string, unmount func()) {
 	}
 }
 
+// attached are the loop devices of images, each a []string by the image's path.
+var attached = struct {
+	sync.Mutex
+	devices map[string][]string
+}{devices: make(map[string][]string)}
+
+// awaitUnused waits until the earlier devices of an image are not mounted. When the processes of a
+// mount namespace have ended, the kernel unmounts its file systems a moment later, and an image that
+// is mounted twice gets damaged.
+func awaitUnused(t testing.TB, image string) {
+	t.Helper()
+	attached.Lock()
+	devices := slices.Clone(attached.devices[image])
+	attached.Unlock()
+	for _, device := range devices {
+		if !await.Until(time.Minute, time.Millisecond, func() bool { return unused(device) }) {
+			t.Fatalf("%s is still mounted from %s", image, device)
+		}
+	}
+}
+
 // Attach gives an image a loop device for the rest of the test or until the returned function is
-// called. The device has no users then. Attach skips the test where it runs without root or where
-// there are no loop devices.
+// called, when nothing may use the device any more. Earlier devices of the image may stay attached,
+// but not mounted. Attach skips the test where it runs without root or where there are no loop
+// devices.
 func Attach(t testing.TB, image string, readOnly bool) (device string, detach func()) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -44,6 +67,7 @@ func Attach(t testing.TB, image string, readOnly bool) (device string, detach fu
 		t.Skipf("no loop devices here: %v", err)
 	}
 	defer control.Close()
+	awaitUnused(t, image)
 	// The kernel detaches the device when it has no users left, also if the test is killed.
 	flag, config := os.O_RDWR, unix.LoopConfig{Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_AUTOCLEAR}}
 	if readOnly {
@@ -67,7 +91,15 @@ func Attach(t testing.TB, image string, readOnly bool) (device string, detach fu
 			t.Fatal(err)
 		}
 		if err = unix.IoctlLoopConfigure(int(loop.Fd()), &config); err == nil {
-			detach = sync.OnceFunc(func() { loop.Close() })
+			attached.Lock()
+			attached.devices[image] = append(attached.devices[image], device)
+			attached.Unlock()
+			detach = sync.OnceFunc(func() {
+				attached.Lock()
+				attached.devices[image] = slices.DeleteFunc(attached.devices[image], func(d string) bool { return d == device })
+				attached.Unlock()
+				loop.Close()
+			})
 			t.Cleanup(detach)
 			return device, detach
 		}

@@ -5,7 +5,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // TestOtherNamespace unmounts an image while a mount namespace exists that was created when the
@@ -47,5 +49,24 @@ func TestOtherNamespace(t *testing.T) {
 	}
 	if out, err := exec.Command("wc", "-c", filepath.Join(dir, "file")).CombinedOutput(); err != nil || !bytes.HasPrefix(out, []byte("1048576 ")) {
 		t.Errorf("another process reads %s, %v", out, err)
+	}
+}
+
+// TestSecondDevice mounts an image again whose first device is still mounted for a moment.
+func TestSecondDevice(t *testing.T) {
+	image := filepath.Join(t.TempDir(), "image")
+	if out, err := exec.Command("mke2fs", "-q", "-t", "ext4", image, "8M").CombinedOutput(); err != nil {
+		t.Fatalf("mke2fs: %v\n%s", err, out)
+	}
+	device, _ := Attach(t, image, false)
+	_, unmount := Device(t, device, "")
+	var ended atomic.Bool
+	time.AfterFunc(100*time.Millisecond, func() {
+		ended.Store(true)
+		unmount()
+	})
+	Loop(t, image, "")
+	if !ended.Load() {
+		t.Error("the image is mounted twice")
 	}
 }
