@@ -34,8 +34,8 @@ func TestParallelIndexInASmallMachine(t *testing.T) {
 		var refused *pgconn.PgError
 		switch {
 		case err == nil:
-		// Insufficient resources (class 53), the crash of another session (57P02), or of this one:
-		// the kernel has killed it for its memory.
+		// Accepted: insufficient resources (class 53), the crash of another session (57P02), or the
+		// end of this session because the kernel has killed its process for its memory.
 		case errors.As(err, &refused) && (strings.HasPrefix(refused.Code, "53") || refused.Code == "57P02"), errors.Is(err, io.ErrUnexpectedEOF):
 		default:
 			t.Errorf("maintenance_work_mem = %s: %v", memory, err)
