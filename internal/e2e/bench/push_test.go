@@ -33,7 +33,7 @@ func benchmarkPush(b *testing.B, rate int64) {
 	first := sovtest.Artifact(b, "arm64")
 	second := sovtest.ChangedSetting(b)
 	p := phonetest.NewPushed(b, androidtest.NewADBServer(b))
-	p.Push(first) // sov-runner is there afterwards
+	p.Push(first) // installs sov-runner
 	p.ADB.SlowDown(rate)
 	var whole, initial, update cost
 	var firstPush, change push.Result

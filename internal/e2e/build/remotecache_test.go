@@ -180,7 +180,7 @@ func TestRemoteFaults(t *testing.T) {
 	}
 }
 
-// killInTheMiddle kills a registry while the first blob is being fetched.
+// killInTheMiddle kills a registry during the download of the first blob.
 func killInTheMiddle(registry *registrytest.Registry, restart bool) {
 	var once sync.Once
 	registry.SetFault(func(w http.ResponseWriter, req *http.Request) bool {

@@ -121,7 +121,7 @@ var foreground = []struct {
 // computer is shared by the readers of all documents. Its functions create what they return on the
 // first call.
 type computer struct {
-	bin        string // a folder for PATH
+	bin        string // in PATH
 	state      string // of `sov run`; only the first start of a machine is slow
 	registry   func() *registrytest.Registry
 	phone      func() *phonetest.Pushed
@@ -176,7 +176,7 @@ func newComputer(t *testing.T) *computer {
 	if err := os.Symlink(sovtest.Program, filepath.Join(c.bin, "sov")); err != nil {
 		t.Fatal(err)
 	}
-	// A password manager, and an age identity.
+	// A password manager.
 	const pass = "#!/bin/sh\necho tskey-auth-none\n"
 	if err := os.WriteFile(filepath.Join(c.bin, "pass"), []byte(pass), 0o755); err != nil {
 		t.Fatal(err)
@@ -595,7 +595,7 @@ func (o *output) String() string {
 }
 
 var (
-	debian  = regexp.MustCompile(` \(Debian [^)]*\)`) // the PostgreSQL of the tests' sources
+	debian  = regexp.MustCompile(` \(Debian [^)]*\)`) // the PostgreSQL of the tests' packages
 	digests = regexp.MustCompile(`\b[0-9a-f]{12,64}\b`)
 	numbers = regexp.MustCompile(`[0-9][0-9.,:+TZ-]*( ?(ns|µs|ms|s|min|h|B|[KkMG]i?B))?\b`)
 	blanks  = regexp.MustCompile(`[ \t]+`)

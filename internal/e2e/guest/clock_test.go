@@ -152,7 +152,7 @@ func verifyTLS(t *testing.T, g *guesttest.Guest, at time.Time) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0") // the guest reaches it at its host's address
+	l, err := net.Listen("tcp", "127.0.0.1:0") // the guest reaches it at the host's address
 	if err != nil {
 		t.Fatal(err)
 	}

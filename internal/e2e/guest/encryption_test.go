@@ -91,7 +91,7 @@ func TestEncryptedData(t *testing.T) {
 		}
 	}
 
-	// A wrong key changes no byte.
+	// A wrong key does not change the disk.
 	before := digest(t, image)
 	options.Secrets = withKeys(wrong, "")
 	refused(t, options, "the key does not open it")

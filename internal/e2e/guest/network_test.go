@@ -117,7 +117,7 @@ const (
 	router   = "203.0.113.10"
 	world    = "198.51.100.7"
 	lanHost  = "10.99.99.9"
-	metadata = "169.254.169.254" // of clouds
+	metadata = "169.254.169.254" // of cloud providers
 )
 
 // A place is a network namespace that simulates a computer on which sov runs. A router connects it
@@ -266,7 +266,7 @@ func (p *place) run(artifact string, args ...string) *placed {
 		p.t.Fatal(err)
 	}
 	p.in(p.inside, r.command.Start)
-	p.t.Cleanup(func() { // a test that failed before
+	p.t.Cleanup(func() { // if a test has failed before
 		if r.command.ProcessState == nil {
 			r.command.Process.Kill()
 			r.command.Wait()
@@ -298,7 +298,7 @@ func children(t *testing.T, pid int) (list []int) {
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			continue // a thread that has ended
+			continue // a thread has ended
 		}
 		for _, field := range strings.Fields(string(text)) {
 			n, err := strconv.Atoi(field)
@@ -315,7 +315,7 @@ func (p *place) awaitGone(pid int, what string) {
 	p.t.Helper()
 	sovtest.Await(p.t, sovtest.WaitLimit, what, func() bool {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		return err != nil || strings.Contains(string(stat), ") Z ") // it is not reaped yet
+		return err != nil || strings.Contains(string(stat), ") Z ") // not reaped yet
 	})
 }
 

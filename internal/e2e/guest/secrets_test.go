@@ -44,7 +44,7 @@ func startRun(t *testing.T, environment []string, args ...string) *localRun {
 	if err := childtest.Start(r.command, nil); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { // a test that failed before end
+	t.Cleanup(func() { // if a test has failed before end
 		if r.command.ProcessState == nil {
 			r.command.Process.Kill()
 			r.command.Wait()
@@ -159,7 +159,7 @@ func (r *localRun) wantSessions(passwords map[string]string) {
 	for user, password := range passwords {
 		given := password
 		if user == "postgres" && !strings.Contains(password, "\n") {
-			given = "" // psql finds it in the file
+			given = "" // psql uses the password file
 		}
 		if got, err := r.psql(user, given); err != nil || got != user {
 			r.t.Errorf("psql as %s: %q, %v", user, got, err)

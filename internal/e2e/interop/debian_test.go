@@ -49,7 +49,7 @@ func TestDebian(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: debootstrap makes devices and other owners")
 	}
-	sovtest.Artifact(t, "arm64") // leaves the lock
+	sovtest.Artifact(t, "arm64") // writes the lock
 	checkout, _ := sovtest.Checkout(t)
 	archive := makeRelease(t, checkout, "")
 	root := t.TempDir()

@@ -29,7 +29,7 @@ func TestInstalledBase(t *testing.T) {
 	p := phonetest.NewPushed(t, androidtest.NewADBServer(t))
 	serial := []string{"--device", p.ADB.Serial()}
 	before := p.Snapshot()
-	folder := t.TempDir() // the user's
+	folder := t.TempDir() // of the user
 	recipe, backup := filepath.Join(folder, "sql.yaml"), filepath.Join(folder, "sql.zip")
 	text, err := os.ReadFile(filepath.Join(sources, "assets", "sql.yaml"))
 	if err != nil {
@@ -67,7 +67,7 @@ func TestInstalledBase(t *testing.T) {
 	if r := p.Push(second); r.Slot != "b" {
 		t.Errorf("pushed: %+v", r)
 	}
-	// The superuser's rule stays, and the user hears how to change it.
+	// The superuser's rule stays, and push reports how to change it.
 	if said := by(sovtest.Program, append([]string{"push", second}, serial...)...).Stdout; !strings.Contains(said, "warning: the superuser postgres logs in from every network") ||
 		!strings.Contains(said, "`superuser: host`") {
 		t.Errorf("the push does not warn of the superuser: %s", said)

@@ -90,7 +90,7 @@ func TestForwardOnly(t *testing.T) {
 	sov(0, "serial 9", "status", "sql")
 	push(3, "its serial 1 is lower than 9", one)
 
-	// Another computer does not know the last serial, but the phone does.
+	// Another computer has not recorded the last serial, but the phone has.
 	forget := func() {
 		t.Helper()
 		for _, e := range p.Environ() {
