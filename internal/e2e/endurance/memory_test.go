@@ -16,8 +16,8 @@ import (
 )
 
 // TestParallelIndexInASmallMachine builds an index with parallel workers in a machine of 128 MiB.
-// If PostgreSQL cannot build it, the error must give the reason. The server must keep running and keep
-// every row.
+// If PostgreSQL cannot build it, the error must give the reason. The server must keep running
+// and keep every row.
 func TestParallelIndexInASmallMachine(t *testing.T) {
 	t.Parallel()
 	g := guesttest.Boot(t, localvm.Options{Artifact: sovtest.Variant(t, "arm64", "128MiB", "vm: {memory: 128MiB}"), State: t.TempDir(), CPUs: 1})
