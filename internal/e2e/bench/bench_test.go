@@ -20,8 +20,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// shellInit is the minimal shell script that starts the database, as an init without sov-init. A
-// script does not have a secret, so the cluster that it creates accepts all connections.
+// shellInit is a minimal init that starts the database. A script has no secret, so the cluster that
+// it creates accepts all connections.
 const shellInit = `#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mount -t proc proc /proc
@@ -53,8 +53,8 @@ su postgres -s /bin/sh -c "exec $server -D /data/postgres $settings"
 poweroff -f
 `
 
-// BenchmarkBoot measures the time from QEMU's start to the first SQL session, which the host opens
-// as a client would.
+// BenchmarkBoot measures the time from QEMU's start to the first SQL session, which a client on the
+// host opens.
 func BenchmarkBoot(b *testing.B) {
 	dir := sovtest.Artifact(b, "arm64")
 	shell := withShellInit(b, dir)
@@ -85,8 +85,8 @@ func BenchmarkBoot(b *testing.B) {
 	})
 }
 
-// benchInside measures by the guest's own clock how long a later start takes from the kernel's
-// start until PostgreSQL accepts SQL, and how much memory is in use when all is ready.
+// benchInside measures by the guest's clock the time from the kernel's start until PostgreSQL
+// accepts SQL, for a later start, and the memory in use when all services are ready.
 func benchInside(b *testing.B, dir, state string) {
 	var ready, used float64
 	for b.Loop() {
@@ -114,7 +114,8 @@ func benchInside(b *testing.B, dir, state string) {
 	b.ReportMetric(used/float64(b.N), "MiB-in-use")
 }
 
-// bootOnce counts the time until a session opens; the machine is then switched off.
+// bootOnce measures the time until a session opens. It then stops the machine outside the
+// measurement.
 func bootOnce(b *testing.B, dir, state string) {
 	console, err := os.Create(filepath.Join(b.TempDir(), "console"))
 	if err != nil {
@@ -130,15 +131,15 @@ func bootOnce(b *testing.B, dir, state string) {
 	defer cancel()
 	retry := time.NewTicker(20 * time.Millisecond)
 	defer retry.Stop()
-	// As in localvm's Ready: what QEMU's network loses before the guest's interface is up, a new
-	// connection finds sooner.
+	// As in localvm's Ready: QEMU's network loses packets until the guest's interface is up, and a
+	// new connection recovers sooner than a retransmission.
 	for patience := 200 * time.Millisecond; ; patience = min(patience*3/2, 10*time.Second) {
 		conn, err := connect(ctx, vm.URL(), patience)
 		if err == nil {
 			b.StopTimer()
 			conn.Close(ctx)
-			// A bare init knows no orderly end; sov-init's takes its own time, which is not
-			// measured here.
+			// The shell script cannot shut down cleanly. The time of sov-init's shutdown is not
+			// measured.
 			if _, shell := os.Stat(filepath.Join(dir, "shell")); shell != nil {
 				if err := vm.Shutdown(ctx, time.Minute); err != nil {
 					b.Fatal(err)
@@ -161,7 +162,7 @@ func connect(ctx context.Context, url string, patience time.Duration) (*pgconn.P
 	return pgconn.Connect(ctx, url)
 }
 
-// withShellInit is the artifact with a shell script for an init, everything else as it is.
+// withShellInit returns a copy of the artifact with a shell script as its init.
 func withShellInit(b *testing.B, dir string) string {
 	b.Helper()
 	out := withRootfs(b, dir, func(t *tree.Tree) error {
@@ -174,7 +175,7 @@ func withShellInit(b *testing.B, dir string) string {
 	return out
 }
 
-// withRootfs makes a folder whose root filesystem is an artifact's with a change, and nothing else.
+// withRootfs returns a folder that contains only the artifact's root file system, with a change.
 func withRootfs(b *testing.B, dir string, change func(*tree.Tree) error) string {
 	b.Helper()
 	out := b.TempDir()
@@ -201,7 +202,7 @@ func withRootfs(b *testing.B, dir string, change func(*tree.Tree) error) string 
 	return out
 }
 
-// copyWithInit takes kernel and vm.json over, with the other init on the command line.
+// copyWithInit copies the kernel and vm.json, with the other init on the kernel's command line.
 func copyWithInit(b *testing.B, from, to string) {
 	b.Helper()
 	text, err := os.ReadFile(filepath.Join(from, "vm.json"))
@@ -232,8 +233,8 @@ func copyWithInit(b *testing.B, from, to string) {
 	}
 }
 
-// BenchmarkBuild measures the whole program: a build that finds everything in the cache, and one
-// after a changed setting of the database.
+// BenchmarkBuild measures the whole program: a build with every stage cached, and a build after a
+// changed setting of the database.
 func BenchmarkBuild(b *testing.B) {
 	sovtest.Artifact(b, "arm64")
 	folder := b.TempDir()

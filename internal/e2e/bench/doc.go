@@ -1,2 +1,3 @@
-// Package bench has benchmarks of builds, boots, pushes and caches, compared with other programs.
+// Package bench contains benchmarks of builds, boots, pushes and caches, compared with other
+// programs.
 package bench

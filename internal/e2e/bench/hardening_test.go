@@ -21,10 +21,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// softened turns off the hardening of the kernel that can be turned off when it starts.
+// softened lists kernel parameters that turn hardening off.
 var softened = []string{"init_on_alloc=0", "init_on_free=0", "randomize_kstack_offset=off", "page_alloc.shuffle=0"}
 
-// workloads are runs of pgbench over the Unix socket in the guest, on a database that fits into
+// workloads are runs of pgbench over the Unix socket in the guest, on a database that fits in
 // memory.
 var workloads = []struct{ name, flags string }{
 	{"read", "--select-only --client 2"},
@@ -32,19 +32,19 @@ var workloads = []struct{ name, flags string }{
 	{"connect", "--select-only --connect --client 1"}, // a process for each transaction
 }
 
-// A contender is a machine that is measured.
+// A contender is a machine to measure.
 type contender struct {
 	name, artifact, state string
 	secrets               map[string]string
 	figures               map[string][]float64 // by unit
 }
 
-// BenchmarkHardening measures what the hardening of the guest costs. Each round starts, in turns,
-// the machine as it is built (hardened), the same machine with the kernel's hardening turned off as
-// far as a parameter can do that (softened), one whose data disk is encrypted (encrypted), and the
-// artifact in the folder $SOV_BENCH_BEFORE, if it is set: an arm64 sql machine of another version
-// of sov (before). The figures are medians; x-UNIT-of-NAME is that machine's divided by that of the
-// hardened machine in the same round.
+// BenchmarkHardening measures the cost of the guest's hardening. Each round starts these machines
+// in turn: the machine as built (hardened), the same machine with the kernel parameters that turn
+// hardening off (softened), a machine with an encrypted data disk (encrypted), and the artifact in
+// the folder $SOV_BENCH_BEFORE, if set, which must be an arm64 sql machine of another version of
+// sov (before). The figures are medians. x-UNIT-of-NAME is the machine's figure divided by the
+// hardened machine's in the same round.
 func BenchmarkHardening(b *testing.B) {
 	dir := sovtest.Artifact(b, "arm64")
 	off := artifacttest.Change(b, dir, "softened", func(s *vmspec.Spec) { s.Parameters = append(s.Parameters, softened...) })
@@ -59,7 +59,7 @@ func BenchmarkHardening(b *testing.B) {
 	seed.fill(b)
 	for _, c := range contenders {
 		c.state, c.figures = filepath.Join(b.TempDir(), "state"), make(map[string][]float64)
-		if c.secrets != nil { // a disk of its own
+		if c.secrets != nil { // needs a separate disk
 			c.fill(b)
 		} else {
 			guesttest.CopySparse(b, seed.state, c.state)
@@ -69,7 +69,7 @@ func BenchmarkHardening(b *testing.B) {
 		for _, c := range contenders {
 			c.measure(b)
 		}
-		// So that no machine is always measured after the same one.
+		// Rotate, so that no machine is always measured after the same one.
 		contenders = append(contenders[1:], contenders[0])
 	}
 	b.ReportMetric(0, "ns/op")
@@ -89,7 +89,7 @@ func BenchmarkHardening(b *testing.B) {
 	}
 }
 
-// fill makes the tables of pgbench.
+// fill creates the tables of pgbench.
 func (c *contender) fill(b *testing.B) {
 	b.Helper()
 	c.run(b, func(vm *localvm.VM, _ *guestapi.Status) {
@@ -97,7 +97,7 @@ func (c *contender) fill(b *testing.B) {
 	})
 }
 
-// run starts the machine, hands it over when it is ready, and shuts it down.
+// run starts the machine, calls use when it is ready, and shuts it down.
 func (c *contender) run(b *testing.B, use func(*localvm.VM, *guestapi.Status)) {
 	b.Helper()
 	console, err := os.Create(filepath.Join(b.TempDir(), "console"))
@@ -121,7 +121,7 @@ func (c *contender) run(b *testing.B, use func(*localvm.VM, *guestapi.Status)) {
 	}
 }
 
-// measure adds a figure of each unit.
+// measure adds one figure for each unit.
 func (c *contender) measure(b *testing.B) {
 	b.Helper()
 	add := func(unit string, value float64) { c.figures[unit] = append(c.figures[unit], value) }
@@ -144,7 +144,7 @@ func (c *contender) measure(b *testing.B) {
 	b.Logf("%s:%s", c.name, line.String())
 }
 
-// inGuest runs a command of PostgreSQL's in the guest, as its user, and returns what it prints.
+// inGuest runs a PostgreSQL command in the guest as user postgres, and returns its output.
 func inGuest(b *testing.B, vm *localvm.VM, command string) string {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), 5*time.Minute)
@@ -158,8 +158,7 @@ func inGuest(b *testing.B, vm *localvm.VM, command string) string {
 	return guesttest.Script(b, ctx, session.NewConn(conn, conn, conn.Close), script)
 }
 
-// transactionsPerSecond finds the figure in what pgbench prints: "tps = 123.4 (without initial
-// connection time)".
+// transactionsPerSecond parses pgbench's output: "tps = 123.4 (without initial connection time)".
 func transactionsPerSecond(b *testing.B, out string) float64 {
 	b.Helper()
 	_, rest, found := strings.Cut(out, "tps = ")

@@ -17,14 +17,13 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// BenchmarkPush measures, over the real adb to a simulated phone, a first push and an update of one
-// setting beside `adb push` of all files, in turns: as fast as the loopback goes, where it is
-// processors and disks that are measured, and over a link of 30 MB/s, which is what adb makes of
-// USB 2.
+// BenchmarkPush measures a first push and an update of one setting to a simulated phone over the
+// real adb, in turns with `adb push` of all files. It uses the loopback, which measures processors
+// and disks, and a link of 30 MB/s, which is adb's speed over USB 2.
 //
-// The phone's processors are this computer's. Its time is the same for all three: that of this
-// process, which is the phone's adbd and does nothing else meanwhile, and of what adbd has started;
-// sov, adb and adb's server are processes of the computer's.
+// The phone shares this computer's processors. Its time is counted the same way for all three: the
+// time of this process, which runs only the phone's adbd, and of the processes that adbd has
+// started. sov, adb and adb's server count as the computer's.
 func BenchmarkPush(b *testing.B) {
 	b.Run("loopback", func(b *testing.B) { benchmarkPush(b, 0) })
 	b.Run("30MB-per-s", func(b *testing.B) { benchmarkPush(b, 30e6) })
@@ -34,7 +33,7 @@ func benchmarkPush(b *testing.B, rate int64) {
 	first := sovtest.Artifact(b, "arm64")
 	second := sovtest.ChangedSetting(b)
 	p := phonetest.NewPushed(b, androidtest.NewADBServer(b))
-	p.Push(first) // sov-runner is there afterwards
+	p.Push(first) // installs sov-runner
 	p.ADB.SlowDown(rate)
 	var whole, initial, update cost
 	var firstPush, change push.Result
@@ -59,7 +58,7 @@ func benchmarkPush(b *testing.B, rate int64) {
 	b.ReportMetric(float64(change.Sent)/1e3, "kB-sent-update")
 }
 
-// A cost is what runs of a program have taken.
+// A cost is the total time of several runs of a program.
 type cost struct {
 	time  time.Duration
 	phone time.Duration // of the phone's processors
@@ -79,7 +78,7 @@ func (c *cost) push(p *phonetest.Pushed, dir string) (r push.Result) {
 	return r
 }
 
-// add runs a program of the computer's and returns what it prints.
+// add runs a program of the computer and returns its output.
 func (c *cost) add(p *phonetest.Pushed, name string, args ...string) []byte {
 	p.T.Helper()
 	var out, said bytes.Buffer
@@ -96,8 +95,7 @@ func (c *cost) add(p *phonetest.Pushed, name string, args ...string) []byte {
 	return out.Bytes()
 }
 
-// processors is the time that processors have spent on this process and on those that it has
-// started and that have ended.
+// processors returns the processor time of this process and of its children that have ended.
 func processors(t testing.TB) (total time.Duration) {
 	t.Helper()
 	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {

@@ -12,7 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// buildOnce builds sql, or a changed recipe, with a cache and remotes.
+// buildOnce builds sql or a changed recipe and returns the artifact's folder.
 func buildOnce(b *testing.B, recipe, cache string, args ...string) string {
 	b.Helper()
 	dir := b.TempDir()
@@ -24,9 +24,9 @@ func buildOnce(b *testing.B, recipe, cache string, args ...string) string {
 	return filepath.Join(dir, "sql", "arm64")
 }
 
-// BenchmarkCaches measures builds of sql that find everything: in the computer's own cache, and in
-// a registry on this computer with an empty cache. Beside them the artifact is copied, which is the
-// limit of the latter.
+// BenchmarkCaches measures builds of sql with every stage cached: in the local cache, and in a
+// registry on this computer with an empty local cache. It also measures a copy of the artifact,
+// which is the limit for the second.
 func BenchmarkCaches(b *testing.B) {
 	registry := registrytest.Start(b)
 	sovtest.FillRegistry(b, registry, "max")
@@ -60,11 +60,11 @@ func BenchmarkCaches(b *testing.B) {
 	})
 }
 
-// growth is what BenchmarkCacheGrowth has measured: once, however often it is to run.
+// growth caches the results of BenchmarkCacheGrowth, which runs several times but measures once.
 var growth map[string]float64
 
-// BenchmarkCacheGrowth measures what a cache grows by over ten successive changes of the sql
-// recipe, here and in a registry that is given everything.
+// BenchmarkCacheGrowth measures how much the local cache and a registry with all results grow over
+// ten successive changes of the sql recipe.
 func BenchmarkCacheGrowth(b *testing.B) {
 	if growth == nil {
 		growth = measureGrowth(b)
@@ -86,7 +86,7 @@ func measureGrowth(b *testing.B) map[string]float64 {
 		}
 		buildOnce(b, recipe, cache, "--cache-from", remote, "--cache-to", remote)
 	}
-	change(5) // fetches what a root filesystem is put together from
+	change(5) // fetches what the root file system is assembled from
 	local, kept := diskUsage(b, cache), registry.Size()
 	registry.Traffic()
 	start := time.Now()
@@ -103,7 +103,7 @@ func measureGrowth(b *testing.B) map[string]float64 {
 	}
 }
 
-// diskUsage is what a folder takes, in bytes.
+// diskUsage returns the bytes that a folder uses on disk.
 func diskUsage(b *testing.B, dir string) (n int64) {
 	b.Helper()
 	out, err := exec.Command("du", "-s", "--block-size=1", dir).Output()

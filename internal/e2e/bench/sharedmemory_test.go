@@ -19,7 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// A parallel hash join: its workers build one hash table together, in dynamic shared memory.
+// A parallel hash join: its workers build one shared hash table in dynamic shared memory.
 const (
 	joinTables = `create unlogged table a as select n, repeat('x', 40) as filler from generate_series(1, 100000) n;
 create unlogged table b as select n, repeat('y', 40) as filler from generate_series(1, 100000) n;
@@ -30,7 +30,8 @@ set min_parallel_table_scan_size = 0; set enable_mergejoin = off; set enable_nes
 )
 
 // BenchmarkSharedMemory measures a parallel query with PostgreSQL's dynamic shared memory on a
-// tmpfs, as in the guest, and in files on the data disk, where the setting mmap by itself puts it.
+// tmpfs, as in the guest, and in files on the data disk, the default for dynamic_shared_memory_type
+// = mmap.
 func BenchmarkSharedMemory(b *testing.B) {
 	dir := sovtest.Artifact(b, "arm64")
 	for _, c := range []struct{ name, artifact string }{{"tmpfs", dir}, {"data-disk", withoutTmpfs(b, dir)}} {
@@ -75,7 +76,7 @@ func benchJoin(b *testing.B, dir string) {
 	}
 }
 
-// withoutTmpfs is the artifact with nothing mounted on pg_dynshmem, everything else as it is.
+// withoutTmpfs returns a copy of the artifact that mounts nothing on pg_dynshmem.
 func withoutTmpfs(b *testing.B, dir string) string {
 	b.Helper()
 	out := withRootfs(b, dir, unmountTmpfs)
@@ -91,7 +92,7 @@ func withoutTmpfs(b *testing.B, dir string) string {
 	return out
 }
 
-// unmountTmpfs takes the tmpfs out of the service postgres.
+// unmountTmpfs removes the tmpfs from the service postgres.
 func unmountTmpfs(t *tree.Tree) error {
 	path := strings.TrimPrefix(guestspec.ServicesDir, "/") + "/postgres.json"
 	n, ok := t.Lookup(path)

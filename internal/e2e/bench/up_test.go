@@ -10,9 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
 
-// script starts the machine as people did before there was a runner: the same network and the same
-// crosvm, without a ledger, without checking the current state, and without a daemon that monitors
-// it.
+// script starts the machine without sov-runner. It makes the same network and starts the same
+// crosvm, without a ledger, a check of the current state and a daemon that monitors the machine.
 const script = `
 	ip tuntap add vm_sql mode tap; ip addr add 192.168.100.1/24 dev vm_sql; ip link set vm_sql up
 	echo 1 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter; echo 0 >/proc/sys/net/ipv4/conf/vm_sql/rp_filter
@@ -22,9 +21,9 @@ const script = `
 	/apex/com.android.virt/bin/crosvm run --help >/dev/null
 `
 
-// BenchmarkUp measures the time from the start of `sov-runner up` to crosvm's, beside a script that
-// makes the same network and gets as far as to run crosvm, and the memory of the daemon that then
-// looks after the machine.
+// BenchmarkUp measures the time from the start of `sov-runner up` to the start of crosvm, and
+// compares it with a script that makes the same network and runs crosvm. It also measures the
+// memory of the machine's daemon.
 func BenchmarkUp(b *testing.B) {
 	b.Run("sov-runner", func(b *testing.B) {
 		h := phonetest.New(b, androidtest.Options{}, `, "shutdown_timeout": 1`)

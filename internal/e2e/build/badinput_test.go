@@ -30,18 +30,17 @@ import (
 
 var update = flag.Bool("update", false, "rewrite docs/bad-input.md from what the tests see")
 
-// A mishap is something that goes wrong in a build, and what the user should learn from the
-// message.
+// A mishap is an error in a build, and what the message must contain for the user.
 type mishap struct {
 	name    string
 	prepare func(t *testing.T, b *attempt)
-	says    []string // all of these stand in the message
+	says    []string // the message contains all of these
 	status  int
 }
 
-// An attempt is a build that is about to go wrong.
+// An attempt is a build that will fail.
 type attempt struct {
-	recipe string // text; empty takes the embedded one
+	recipe string // text; empty for the embedded recipe
 	args   []string
 	env    []string
 	attr   *syscall.SysProcAttr
@@ -147,7 +146,7 @@ var mishaps = []mishap{
 		name: "Disk full",
 		prepare: func(t *testing.T, a *attempt) {
 			a.flags(sovtest.FromMirror()...)
-			a.flags("--cache", mounttest.Tmpfs(t, "16m"), "--jobs", "1") // else several stages may say so
+			a.flags("--cache", mounttest.Tmpfs(t, "16m"), "--jobs", "1") // or several stages may report it
 			a.recipe = sovtest.SmallRecipe
 			a.flags("--kernel", sovtest.ArmKernel(t, sovtest.AllOptions()))
 		},
@@ -237,8 +236,8 @@ var mishaps = []mishap{
 	},
 }
 
-// TestBadInput makes builds fail in every way that people meet, and looks at what they are told.
-// docs/bad-input.md is written from it.
+// TestBadInput makes builds fail in every way that users encounter and checks the messages. With
+// -update, it writes docs/bad-input.md.
 func TestBadInput(t *testing.T) {
 	var table strings.Builder
 	for _, m := range mishaps {
@@ -268,7 +267,7 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-// run makes the attempt with an empty cache and an empty folder.
+// run runs the build with an empty cache in an empty folder.
 func (m mishap) run(t *testing.T) sovtest.Outcome {
 	a := &attempt{}
 	m.prepare(t, a)
@@ -291,7 +290,7 @@ func (m mishap) run(t *testing.T) sovtest.Outcome {
 	}, args...)
 }
 
-// lastMessage is what sov says at the end: from the line that begins with its name.
+// lastMessage returns sov's last message, from the last line that begins with "sov: ".
 func lastMessage(stderr string) string {
 	if i := strings.LastIndex(stderr, "\nsov: "); i >= 0 {
 		stderr = stderr[i+1:]
@@ -308,7 +307,7 @@ var (
 	mirrorKey    = regexp.MustCompile(`sov-mirror-[0-9a-f]{8}`)
 )
 
-// scrub takes out of a message what differs from one run to the next.
+// scrub removes from a message what differs between runs.
 func scrub(message string) string {
 	message = loopbackPort.ReplaceAllString(message, "127.0.0.1:5080")
 	message = resolver.ReplaceAllString(message, " ")
@@ -318,7 +317,7 @@ func scrub(message string) string {
 	return longHex.ReplaceAllStringFunc(message, func(h string) string { return h[:12] + "…" })
 }
 
-// cell makes a message of several lines one cell of a table.
+// cell formats a message of several lines as one cell of a table.
 func cell(message string) string {
 	message = strings.ReplaceAll(message, "|", `\|`)
 	return "`" + strings.ReplaceAll(message, "\n", "`<br>`") + "`"
@@ -349,8 +348,8 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// tampered serves what is at an address with one bit flipped in the middle of every file whose path
-// has part in it.
+// tampered starts a proxy for address and returns its URL. It flips a bit in the middle of every
+// file whose path contains part.
 func tampered(t *testing.T, address, part string) string {
 	t.Helper()
 	origin, err := url.Parse(address)
@@ -378,7 +377,7 @@ func tampered(t *testing.T, address, part string) string {
 	return server.URL + origin.Path
 }
 
-// amd64Image is the path of an image in a tarball, for that architecture alone.
+// amd64Image writes an image for amd64 to a tarball and returns its path.
 func amd64Image(t *testing.T) string {
 	t.Helper()
 	config, err := empty.Image.ConfigFile()
@@ -402,7 +401,7 @@ type nopCloser struct{ *bytes.Buffer }
 
 func (nopCloser) Close() error { return nil }
 
-// kernelArchive is something that looks like a kernel's source from outside.
+// kernelArchive writes an archive that resembles a kernel's source and returns its path.
 func kernelArchive(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -420,7 +419,7 @@ func kernelArchive(t *testing.T) string {
 	return path
 }
 
-// pathWith is a PATH on which only the named programs are.
+// pathWith returns a value for PATH with only the named programs.
 func pathWith(t *testing.T, programs ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -436,7 +435,7 @@ func pathWith(t *testing.T, programs ...string) string {
 	return dir
 }
 
-// bundleOf is a bundle of a recipe alone.
+// bundleOf returns a bundle that contains only a recipe and a lock.
 func bundleOf(t *testing.T, recipe string) []byte {
 	t.Helper()
 	var lock, file bytes.Buffer

@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestOnlyWhatChangedRuns: a second build does nothing, and one changed setting of the database
-// runs three stages.
+// TestOnlyWhatChangedRuns checks that a second build runs no stage, and that a changed setting of
+// the database runs three.
 func TestOnlyWhatChangedRuns(t *testing.T) {
 	dir := t.TempDir()
 	kernel := []string{"--json", "--kernel", sovtest.ArmKernel(t, sovtest.AllOptions())}
@@ -55,7 +55,8 @@ func TestOnlyWhatChangedRuns(t *testing.T) {
 
 func TestKilledBuilds(t *testing.T) { sovtest.KillBuilds(t, 6) }
 
-// TestInterruptedBuild: a signal ends a build in order, and nothing half-made stays.
+// TestInterruptedBuild checks that a build shuts down cleanly on a signal and leaves no partial
+// files.
 func TestInterruptedBuild(t *testing.T) {
 	kernel := sovtest.ArmKernel(t, sovtest.AllOptions())
 	for range 10 {
@@ -66,8 +67,8 @@ func TestInterruptedBuild(t *testing.T) {
 	t.Fatal("ten builds were done before the signal came")
 }
 
-// interruptBuild interrupts a build once it is at work, and checks what is left; false: it was done
-// before.
+// interruptBuild interrupts a build while it runs a stage and checks what it leaves. It returns
+// false if the build finished first.
 func interruptBuild(t *testing.T, kernel string) bool {
 	t.Helper()
 	dir := t.TempDir()

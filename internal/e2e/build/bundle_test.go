@@ -11,8 +11,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestBundleInAnEmptyNamespace builds a machine of a bundle in a network namespace without any
-// interface that is up, with an empty cache, and compares it with the one that was built with the
+// TestBundleInAnEmptyNamespace builds a machine from a bundle with an empty cache, in a network
+// namespace without an interface that is up. The result must equal the machine built with the
 // network.
 func TestBundleInAnEmptyNamespace(t *testing.T) {
 	if os.Geteuid() != 0 {

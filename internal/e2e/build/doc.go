@@ -1,3 +1,2 @@
-// Package build tests `sov build`: which stages run, caches, locks, bundles, signatures, and error
-// messages.
+// Package build tests `sov build`: stages, caches, locks, bundles, signatures and error messages.
 package build

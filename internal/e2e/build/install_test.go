@@ -14,8 +14,8 @@ import (
 )
 
 // TestGoInstall installs sov with go install from a module proxy that serves these sources, and
-// with make build from a copy of them. Both make the same machine: the one compiles sov-init and
-// sov-runner from the module, the other carries them.
+// with make build from a copy of them. Both build the same machine. The first compiles sov-init and
+// sov-runner from the module; the second embeds them.
 func TestGoInstall(t *testing.T) {
 	const path, version = "github.com/sovereign-sql/sov", "v0.9.9-test"
 	checkout, names := sovtest.Checkout(t)
@@ -24,13 +24,13 @@ func TestGoInstall(t *testing.T) {
 
 	output(t, checkout, nil, "make", "build", "VERSION="+version)
 	fetching := []string{"GOPROXY=" + goproxytest.URL(proxy) + "," + goproxytest.Downloaded(t) + ",off", "GONOSUMDB=*", "GOMODCACHE=" + t.TempDir(),
-		"GOFLAGS=-modcacherw -trimpath"} // -trimpath, so that the next test finds in Go's build cache what this one compiles
+		"GOFLAGS=-modcacherw -trimpath"} // -trimpath, so that the next test can use the results in Go's build cache
 	output(t, bin, append(fetching, "GOBIN="+bin), "go", "install", path+"/cmd/sov@"+version)
 	if got := output(t, bin, nil, filepath.Join(bin, "sov"), "version"); !strings.HasPrefix(got, "sov "+version+" ") {
 		t.Errorf("sov version says %s", got)
 	}
 
-	// What decides bytes is not the user's to set.
+	// The user's settings must not change the bytes of the programs.
 	settings := append(fetching, "GOAMD64=v3", "GOARM64=v9.0", "GOEXPERIMENT=arenas", "GOFLAGS=-modcacherw -gcflags=-N -ldflags=-v")
 	for _, arch := range []string{"arm64", "amd64"} {
 		build := append([]string{"build", "sql", "--arch", arch, "--lock", sovtest.SharedLock(arch)}, sovtest.FromMirror()...)
@@ -44,7 +44,7 @@ func TestGoInstall(t *testing.T) {
 			t.Errorf("%s: make build's sov makes\n%sand go install's\n%s", arch, want, got)
 		}
 	}
-	// The programs are kept: the network and Go's caches are not needed any more.
+	// The programs are cached: sov no longer needs the network or Go's caches.
 	gone := []string{"GOPROXY=off", "GOMODCACHE=" + t.TempDir()}
 	again := append([]string{"build", "sql", "--arch", "amd64", "--lock", sovtest.SharedLock("amd64"), "--offline"}, sovtest.FromMirror()...)
 	output(t, t.TempDir(), gone, filepath.Join(bin, "sov"), again...)
@@ -76,7 +76,7 @@ func TestCheckoutWithoutPrograms(t *testing.T) {
 	}
 }
 
-// output runs a program in a folder, with more variables, and returns what it prints.
+// output runs a program in a folder with additional variables and returns its standard output.
 func output(t *testing.T, dir string, env []string, name string, args ...string) string {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), name, args...)

@@ -11,8 +11,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestLockInCI: a lock that has the newest passes the check; one that does not answer the recipe,
-// or knows nothing of it, exits with 3. Adding a package to the recipe moves nothing else.
+// TestLockInCI checks that a current lock passes --check, and that a stale lock or one without an
+// entry for the recipe exits with 3. Adding a package to the recipe changes no other package.
 func TestLockInCI(t *testing.T) {
 	dir := t.TempDir()
 	kernel := sovtest.ArmKernel(t, sovtest.AllOptions())

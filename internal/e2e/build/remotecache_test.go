@@ -16,8 +16,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// sqlFrom builds sql in a folder of its own with a cache there, with the lock that all tests share,
-// and reports.
+// sqlFrom builds sql in a new folder with the given cache and the lock that all tests share. It
+// returns the report and the artifact's folder.
 func sqlFrom(t *testing.T, cache string, args ...string) (sovtest.BuildReport, string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -40,9 +40,9 @@ func sameArtifact(t *testing.T, dir string) {
 	}
 }
 
-// TestSecondMachine: a computer with an empty cache builds sql, kernel and Tailscale included, from
-// what another has put into a registry. Nothing runs, only the artifact's bytes travel, and only
-// once for eight builds.
+// TestSecondMachine builds sql, including the kernel and Tailscale, on a computer with an empty
+// cache from a registry that another computer has filled. No stage runs. Only the bytes of the
+// artifact are downloaded, once for eight builds.
 func TestSecondMachine(t *testing.T) {
 	registry := registrytest.Start(t)
 	sovtest.FillRegistry(t, registry, "max")
@@ -70,8 +70,8 @@ func TestSecondMachine(t *testing.T) {
 	if result := sovtest.Run(t, nil, "cache", "verify", "--cache", cache); result.Status != 0 || !strings.Contains(result.Stdout, "have not been needed here") {
 		t.Error(result)
 	}
-	// Later the registry is not needed for what has not changed, and gives what has to be put
-	// together anew.
+	// An unchanged build no longer needs the registry. A changed build downloads what it has to
+	// assemble again.
 	registry.Stop()
 	if report, dir := sqlFrom(t, cache); len(report.Built()) > 0 {
 		t.Errorf("without the registry it built %v", report.Built())
@@ -97,7 +97,7 @@ func TestSecondMachine(t *testing.T) {
 	t.Logf("after a change %d bytes were fetched", registry.Traffic().Out)
 }
 
-// TestSmallestRemote: with mode=min everything still hits, and much less is kept.
+// TestSmallestRemote checks that every stage is a cache hit with mode=min, which stores much less.
 func TestSmallestRemote(t *testing.T) {
 	registry := registrytest.Start(t)
 	sovtest.FillRegistry(t, registry, "min")
@@ -113,7 +113,7 @@ func TestSmallestRemote(t *testing.T) {
 	sameArtifact(t, dir)
 }
 
-// TestRemoteFaults: whatever a registry does, a build gives the same files in bounded time.
+// TestRemoteFaults checks that a build gives the same files in bounded time with a faulty registry.
 func TestRemoteFaults(t *testing.T) {
 	kernel := sovtest.ArmKernel(t, sovtest.AllOptions())
 	first := t.TempDir()
@@ -128,7 +128,7 @@ func TestRemoteFaults(t *testing.T) {
 	tests := []struct {
 		name  string
 		fault func(r *registrytest.Registry)
-		want  string // in what the build says; "" if nothing needs to be
+		want  string // text in the build's messages, or ""
 	}{
 		{"spoilt blobs", func(r *registrytest.Registry) { r.Spoil(2000) }, "refused"},
 		{"answers that are cut off", func(r *registrytest.Registry) { r.SetFault(blobs(r.Truncate)) }, "truncated"},
@@ -163,7 +163,7 @@ func TestRemoteFaults(t *testing.T) {
 			if result.Status != 0 || !strings.Contains(result.Stderr, tt.want) {
 				t.Fatal(result)
 			}
-			// Reading and writing each give up after four times the timeout and some pauses.
+			// Reading and writing each stop after four times the timeout and a few pauses.
 			if took := time.Since(start); took > 4*time.Minute {
 				t.Errorf("it took %s: %v", took, result)
 			}
@@ -180,7 +180,7 @@ func TestRemoteFaults(t *testing.T) {
 	}
 }
 
-// killInTheMiddle kills a registry while the first blob is being fetched.
+// killInTheMiddle kills a registry during the download of the first blob.
 func killInTheMiddle(registry *registrytest.Registry, restart bool) {
 	var once sync.Once
 	registry.SetFault(func(w http.ResponseWriter, req *http.Request) bool {
@@ -218,7 +218,8 @@ func copyFile(t *testing.T, from, to string) {
 	}
 }
 
-// TestCarryACache: what one computer exports another imports, and builds from without the network.
+// TestCarryACache exports a cache on one computer, imports it on another, and builds there without
+// the network.
 func TestCarryACache(t *testing.T) {
 	kernel := sovtest.ArmKernel(t, sovtest.AllOptions())
 	one, other := t.TempDir(), t.TempDir()
@@ -253,7 +254,7 @@ func TestCarryACache(t *testing.T) {
 	}
 }
 
-// flip changes a byte in the middle of every 100 kB.
+// flip flips a bit in every 100 kB of b, which it returns.
 func flip(b []byte) []byte {
 	for i := 50_000; i < len(b); i += 100_000 {
 		b[i] ^= 1

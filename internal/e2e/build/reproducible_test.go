@@ -13,9 +13,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestCheckReproducible builds twice from nothing; and then once more with a cache in which the
-// record of a stage was swapped for that of a build with another setting, which a check against
-// builds from nothing finds.
+// TestCheckReproducible checks that two builds with empty caches are identical. Then it replaces
+// the record of a stage in the cache by the record of a build with another setting, which
+// --check-reproducible must detect.
 func TestCheckReproducible(t *testing.T) {
 	dir, temp := t.TempDir(), t.TempDir()
 	kernel := sovtest.ArmKernel(t, sovtest.AllOptions())
@@ -72,7 +72,7 @@ func TestCheckReproducible(t *testing.T) {
 	}
 }
 
-// keyOf returns the key of a stage of a build with --json.
+// keyOf returns the key of a stage from the output of a build with --json.
 func keyOf(t *testing.T, build sovtest.Outcome, stage string) string {
 	t.Helper()
 	var report struct{ Stages []struct{ Name, Key string } }
@@ -88,8 +88,8 @@ func keyOf(t *testing.T, build sovtest.Outcome, stage string) string {
 	return ""
 }
 
-// swapOutputs gives one action record the outputs of another, and the digest over its content that
-// belongs to them.
+// swapOutputs replaces the outputs in the action record of key by the outputs in the record of
+// from, and updates the digest of its content.
 func swapOutputs(t *testing.T, actions, key, from string) {
 	t.Helper()
 	read := func(key string) map[string]json.RawMessage {

@@ -19,8 +19,8 @@ import (
 )
 
 // TestPublishedMachineIsTrustedByItsKey builds, signs and publishes a machine on one computer, and
-// pulls and verifies it on another that has nothing but the public key. There a flipped bit in any
-// file is found.
+// pulls and verifies it on another that has only the public key. A flipped bit in any file is
+// detected.
 func TestPublishedMachineIsTrustedByItsKey(t *testing.T) {
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)))
 	t.Cleanup(server.Close)
@@ -86,8 +86,8 @@ func TestPublishedMachineIsTrustedByItsKey(t *testing.T) {
 	}
 }
 
-// verifiesWithoutSov runs the commands of docs/trust.md that need no sov on the artifact and the
-// key in dir.
+// verifiesWithoutSov runs the commands of docs/trust.md that do not need sov in dir, which contains
+// the artifact and the key.
 func verifiesWithoutSov(t *testing.T, dir string) {
 	t.Helper()
 	for _, program := range []string{"jq", "openssl"} {
@@ -111,8 +111,8 @@ func verifiesWithoutSov(t *testing.T, dir string) {
 	}
 }
 
-// turnsBack restores a tag's previous state before next, as an attacker with write access to the
-// registry can.
+// turnsBack calls next and then restores the previous state of a tag, as an attacker with write
+// access to the registry can.
 func turnsBack(t *testing.T, ref string, next func()) {
 	t.Helper()
 	tag, err := name.NewTag(ref)
@@ -129,8 +129,8 @@ func turnsBack(t *testing.T, ref string, next func()) {
 	}
 }
 
-// flipBits changes a bit at the beginning, in the middle and at the end of each file, and expects
-// verify to find it.
+// flipBits flips a bit at the beginning, in the middle and at the end of each file in dir. Each
+// time, verify must detect it.
 func flipBits(t *testing.T, dir string, verify func() sovtest.Outcome) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

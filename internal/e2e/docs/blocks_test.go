@@ -10,12 +10,11 @@ import (
 	"strings"
 )
 
-// A command is what a reader types at once: a line, or several where a quotation or a backslash
-// joins them.
+// A command is one line, or several lines joined by a quotation or a backslash.
 type command struct {
 	at     string // file:line
 	text   string
-	output []string // what the document shows of its output; nil where it shows nothing
+	output []string // what the document shows of its output, or nil
 }
 
 // A block is a code block of a document.
@@ -24,7 +23,7 @@ type block struct {
 	run      bool
 	needs    []string
 	except   map[string]string // reasons by text of a command
-	status   map[string][]int  // the exit statuses that are right, by text of a command
+	status   map[string][]int  // expected exit statuses by text of a command
 	commands []command
 }
 
@@ -37,16 +36,16 @@ var (
 
 const howToMark = "write a comment before it: <!-- run: NEED -->, <!-- not run: REASON --> or <!-- text --> (see the documentation of internal/e2e/docs)"
 
-// blocks finds the code blocks of a document. Its errors are the document's, each with a line and
-// what to do.
+// blocks returns the code blocks of a document. faults are the errors in the document, each with
+// its line and what to do.
 func blocks(path, name string) (found []block, faults []error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, []error{err}
 	}
 	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
-	mark := ""   // the last class, until text that is neither a comment nor empty
-	content := 0 // columns that the enclosing list item's content is indented by
+	mark := ""   // the last class, until text that is not a comment and not empty
+	content := 0 // columns by which the content of the enclosing list item is indented
 	add := func(first int, body []string, language string) {
 		b := block{at: fmt.Sprintf("%s:%d", name, first+1)}
 		if mark == "" && language != "" && language != "sh" && language != "bash" && language != "console" {
@@ -112,7 +111,7 @@ func unindent(lines []string, columns int) []string {
 	return out
 }
 
-// classify reads the comment before a block.
+// classify parses the comment before a block.
 func (b *block) classify(mark string) error {
 	b.except, b.status = map[string]string{}, map[string][]int{}
 	rest, run := strings.CutPrefix(mark, "run:")
@@ -156,7 +155,7 @@ func (b *block) classify(mark string) error {
 	return nil
 }
 
-// commands takes a block apart. With "$ " at its beginning it is a transcript.
+// commands splits a block into commands. A block that begins with "$ " is a transcript.
 func commands(name string, first int, body []string) (out []command, err error) {
 	transcript := strings.HasPrefix(body[0], "$ ")
 	for i := 0; i < len(body); i++ {
@@ -176,7 +175,7 @@ func commands(name string, first int, body []string) (out []command, err error) 
 			}
 			c.text += "\n" + body[i]
 		}
-		if strings.HasPrefix(c.text, "#!") { // a script: all of the rest is one command
+		if strings.HasPrefix(c.text, "#!") { // a script: the rest of the block is one command
 			c.text = strings.Join(body[i:], "\n")
 			i = len(body)
 		}
@@ -185,7 +184,7 @@ func commands(name string, first int, body []string) (out []command, err error) 
 	return out, nil
 }
 
-// complete reports whether a shell would run the text, or wait for more.
+// complete reports whether a shell would run text without waiting for more.
 func complete(text string) bool {
 	if strings.HasSuffix(text, `\`) {
 		return false
@@ -194,7 +193,7 @@ func complete(text string) bool {
 	return err == nil && !strings.Contains(string(out), "here-document") || !strings.Contains(string(out), "unexpected EOF") && !strings.Contains(string(out), "unexpected end of file") && !strings.Contains(string(out), "here-document")
 }
 
-// documents are the paths of all documents, from the module's folder.
+// documents returns the paths of all documents, relative to root.
 func documents(root string) ([]string, error) {
 	paths := []string{"README.md", "CONTRIBUTING.md", "SECURITY.md"}
 	for _, dir := range []string{"docs", "examples"} {

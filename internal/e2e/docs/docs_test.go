@@ -12,15 +12,15 @@ import (
 
 func TestMain(m *testing.M) { sovtest.Main(m) }
 
-// elsewhere are documents whose commands another test runs.
+// elsewhere maps documents whose commands another test runs to the reason.
 var elsewhere = map[string]string{
 	"docs/try.md":       "the simulator's own test runs it word for word",
 	"docs/bad-input.md": "its commands are mistakes, which tests type",
 }
 
-// TestDocuments runs the commands of every document. A subtest is a block, named by its line: one
-// that needs no block before it can be run alone. Documents that share a phone are read one after
-// another, and beside these the others.
+// TestDocuments runs the commands of every document. A subtest is a block, named by its line. A
+// block that does not depend on earlier blocks can run alone. Documents that need a phone run one
+// after another, in parallel with the others.
 func TestDocuments(t *testing.T) {
 	t.Parallel()
 	root := sovtest.Root()
@@ -50,14 +50,14 @@ func TestDocuments(t *testing.T) {
 	readers.Wait()
 }
 
-// A document is its blocks, and what is wrong in it.
+// A document consists of its blocks and the errors in it.
 type document struct {
 	path   string
 	blocks []block
 	faults []error
 }
 
-// needsPhone tells whether one of the document's blocks needs a phone.
+// needsPhone reports whether one of the document's blocks needs a phone.
 func (d document) needsPhone() bool {
 	return slices.ContainsFunc(d.blocks, func(b block) bool {
 		return slices.ContainsFunc(b.needs, func(need string) bool { return need == "group" || strings.Contains(need, "phone") })

@@ -11,7 +11,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestFaults: what is wrong in a document is said with file, line, command and what to do.
+// TestFaults checks that an error in a document is reported with file, line, command and what to
+// do.
 func TestFaults(t *testing.T) {
 	c := newComputer(t)
 	for name, test := range map[string]struct{ text, want string }{
@@ -56,7 +57,7 @@ var (
 	notASlug = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
-// anchors are the headings of a document as GitHub names them in links.
+// anchors returns the headings of a document as GitHub names them in links.
 func anchors(text string) map[string]bool {
 	found := map[string]bool{}
 	for _, h := range heading.FindAllStringSubmatch(text, -1) {
@@ -65,7 +66,7 @@ func anchors(text string) map[string]bool {
 	return found
 }
 
-// TestLinks: every link between documents leads to a file and a heading that exist.
+// TestLinks checks that every link between documents leads to an existing file and heading.
 func TestLinks(t *testing.T) {
 	root := sovtest.Root()
 	paths, err := documents(root)
@@ -102,8 +103,8 @@ func TestLinks(t *testing.T) {
 
 var version = regexp.MustCompile(`^v?\d+\.\d+\.\d+( — (\d{4}-\d{2}-\d{2}|unreleased))?$`)
 
-// TestChangelog: every heading is a version with its date, the newest first, and at most that is
-// not released.
+// TestChangelog checks that every heading is a version with its date, and that only the first may
+// be unreleased.
 func TestChangelog(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(sovtest.Root(), "CHANGELOG.md"))
 	if err != nil {
@@ -118,7 +119,7 @@ func TestChangelog(t *testing.T) {
 
 var codeSpan = regexp.MustCompile("`(sov [^`|<>$(…]+)`")
 
-// TestProse: the commands in sentences and tables have verbs and flags that sov knows.
+// TestProse checks that sov accepts the verbs and flags of commands in sentences and tables.
 func TestProse(t *testing.T) {
 	root := sovtest.Root()
 	paths, err := documents(root)
@@ -143,7 +144,7 @@ func TestProse(t *testing.T) {
 				own, _, _ := strings.Cut(span[1], " -- ")
 				args := strings.Fields(own)[1:]
 				o := sovtest.Run(t, nil, append(args, "--help")...)
-				if o.Status != 0 && strings.HasPrefix(args[len(args)-1], "-") { // it is named without its value
+				if o.Status != 0 && strings.HasPrefix(args[len(args)-1], "-") { // the document names the flag without a value
 					o = sovtest.Run(t, nil, append(args, "1", "--help")...)
 				}
 				if o.Status != 0 {
@@ -163,8 +164,8 @@ var (
 	testPackage = regexp.MustCompile(` \./([\w/]+)`)
 )
 
-// TestNamedTests: the tests that documents run by name exist. The go command is silent about one
-// that does not.
+// TestNamedTests checks that the tests which documents run by name exist. The go command does not
+// report a test that does not exist.
 func TestNamedTests(t *testing.T) {
 	root := sovtest.Root()
 	paths, err := documents(root)

@@ -32,49 +32,49 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// patience bounds one command.
+// patience limits one command.
 const patience = 15 * time.Minute
 
-// needs are what a block of commands may ask for. Each function provides it, if it is not there.
+// needs maps the needs of a block to functions. Each provides its need unless it is already
+// provided.
 var needs map[string]func(*reader) error
 
 func init() {
 	needs = map[string]func(*reader) error{
-		// sov, which takes image and packages from the test's own sources, in a folder with what
-		// earlier blocks of the document have left there.
+		// sov, which uses the test's own image and packages, in the folder that all blocks of the
+		// document share.
 		"sov": func(*reader) error { return nil },
-		// The sources of sov, as in a new clone, in the folder of the document.
+		// The sources of sov as in a new clone, in the folder of the document.
 		"sources": (*reader).checkout,
 		// The built machine out/sql/arm64, its lock, and the same machine in other/arm64.
 		"built": (*reader).build,
-		// An empty cache of its own, in place of this computer's.
+		// An empty cache instead of this computer's.
 		"own cache": (*reader).ownCache,
-		// A registry. Every document has the same one.
+		// A registry, which all documents share.
 		"registry": func(r *reader) error { r.registry(); return nil },
-		// A rooted phone at adb, on which the machine is installed and runs, and the built machine.
+		// The built machine, installed and running on a rooted phone that is connected to adb.
 		"phone": func(r *reader) error { return r.attach(r.phone()) },
-		// Another phone, for commands that need no database and no shell in the guest: that is a
-		// light one on this phone, nothing but a network and an endpoint, up at once.
+		// Another phone with a light machine, for commands that need no database and no shell in
+		// the guest. A light machine has only a network and an endpoint, and starts at once.
 		"light phone": func(r *reader) error { return r.attach(r.lightPhone()) },
-		// In the other slot of the phone that the block names before, an older version of the
-		// machine that was good.
+		// An older version of the machine, marked as good, in the other slot of the phone that an
+		// earlier need has provided.
 		"two versions": (*reader).twoVersions,
-		// A root shell on the phone in /data/sovereign, in which the block's commands run. Where
-		// the block names no phone before, it is that of a phone on which a light machine is
-		// installed, and no sov.
+		// A root shell on the phone in /data/sovereign for the block's commands. Without an earlier
+		// need for a phone, it is a phone with a light machine and without sov.
 		"phone shell": (*reader).openShell,
-		// A rooted phone at adb, on which the machines of the group in ./home.yaml run, as light
-		// ones.
+		// A rooted phone connected to adb, with the machines of the group in ./home.yaml running as
+		// light machines.
 		"group": (*reader).attachHome,
-		// A PostgreSQL server on this computer, with no tables, which psql and its kind find in the
-		// environment.
+		// An empty PostgreSQL server on this computer, which psql and similar programs find through
+		// the environment.
 		"postgres": (*reader).startPostgres,
-		// Files of pg_dump: dump.sql, and shop.dump in its custom format.
+		// Files of pg_dump: dump.sql, and shop.dump in the custom format.
 		"dump": (*reader).dump,
 	}
 }
 
-// substitutions are what stands in documents for what a reader has, and what it is here.
+// substitutions replace the placeholders of documents by values for these tests.
 var substitutions = []struct {
 	placeholder *regexp.Regexp
 	here        func(*reader) string
@@ -89,11 +89,11 @@ var substitutions = []struct {
 	{regexp.MustCompile(`127\.0\.0\.1:5080`), (*reader).freeAddress},
 	{regexp.MustCompile(`\b5433\b`), func(r *reader) string { _, port, _ := net.SplitHostPort(r.freeAddress()); return port }},
 	{regexp.MustCompile(`postgresql://[^' ]+`), func(r *reader) string { return r.url }},
-	// The command prompts on a terminal; here there is none.
+	// The command prompts on a terminal, which the tests do not have.
 	{regexp.MustCompile(`\bsov remove \S+ --data\b|\bsov restore \S+ \S+`), nil},
 }
 
-// typed is what a person would type at a command's prompt.
+// typed is the input that a user would type at a command's prompt.
 var typed = []struct {
 	command *regexp.Regexp
 	text    string
@@ -104,8 +104,8 @@ var typed = []struct {
 	{regexp.MustCompile(`^sov shell`), "exit\n"},
 }
 
-// foreground are commands that go on until Ctrl-C, which they get as soon as they have said ready;
-// those with later are given it at the end of the block, since what comes after them uses them.
+// foreground lists commands that run until Ctrl-C. The test interrupts a command when its output
+// matches ready, or, with later, at the end of the block, because the commands after it use it.
 var foreground = []struct {
 	command, unless, ready *regexp.Regexp
 	later                  bool
@@ -118,11 +118,11 @@ var foreground = []struct {
 	{regexp.MustCompile(`^sov-mirror\b`), nil, regexp.MustCompile(`Serving until Ctrl-C`), true},
 }
 
-// computer is what the readers of all documents share. Everything is made when it is first asked
-// for.
+// computer is shared by the readers of all documents. Its functions create what they return on the
+// first call.
 type computer struct {
-	bin        string // a folder for PATH
-	state      string // of `sov run`: the first start of a machine is the slow one
+	bin        string // in PATH
+	state      string // of `sov run`; only the first start of a machine is slow
 	registry   func() *registrytest.Registry
 	phone      func() *phonetest.Pushed
 	lightPhone func() *phonetest.Pushed
@@ -131,7 +131,7 @@ type computer struct {
 	built      func() (string, error)
 }
 
-// A reader types the commands of one document, in a folder and with a home of their own.
+// A reader types the commands of one document, in a separate folder and home.
 type reader struct {
 	*computer
 	t   *testing.T
@@ -139,10 +139,10 @@ type reader struct {
 	env []string
 	url string // that the last command has printed
 
-	// Of the block that is read:
+	// Of the current block:
 	attached *phonetest.Pushed  // the phone at adb, or nil
 	shell    *phonetest.Handset // in which the commands run, or nil
-	address  string             // that is free
+	address  string             // free address, or empty
 	running  []*running
 }
 
@@ -176,7 +176,7 @@ func newComputer(t *testing.T) *computer {
 	if err := os.Symlink(sovtest.Program, filepath.Join(c.bin, "sov")); err != nil {
 		t.Fatal(err)
 	}
-	// A password manager, and an age identity.
+	// A password manager.
 	const pass = "#!/bin/sh\necho tskey-auth-none\n"
 	if err := os.WriteFile(filepath.Join(c.bin, "pass"), []byte(pass), 0o755); err != nil {
 		t.Fatal(err)
@@ -191,7 +191,7 @@ func newComputer(t *testing.T) *computer {
 	return c
 }
 
-// sovMirror is the program, compiled once.
+// sovMirror compiles sov-mirror once and returns its path.
 var sovMirror = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(sovtest.Shared, "sov-mirror")
 	compile := exec.Command("go", "build", "-o", path, "./cmd/sov-mirror")
@@ -202,7 +202,7 @@ var sovMirror = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// stopMachines ends what a document has left running in background.
+// stopMachines stops the machines that documents have left running in the background.
 func (c *computer) stopMachines() {
 	list, err := localvm.List(c.state)
 	for _, m := range list {
@@ -261,8 +261,8 @@ func (r *reader) setenv(name, value string) {
 	r.env = append(r.env, name+"="+value)
 }
 
-// build gives the reader the built machine. Its files are links: sov replaces an artifact as a
-// whole.
+// build links the files of the built machine into the reader's folder. Links are safe, because sov
+// replaces an artifact as a whole.
 func (r *reader) build() error {
 	from, err := r.built()
 	if err != nil {
@@ -284,7 +284,7 @@ func (r *reader) checkout() error {
 		return nil
 	}
 	r.dir, _ = sovtest.Checkout(r.t)
-	r.setenv("GOFLAGS", "-trimpath") // as make build: Go takes what it has compiled in another folder
+	r.setenv("GOFLAGS", "-trimpath") // as in make build: Go reuses packages compiled in another folder
 	return nil
 }
 
@@ -293,7 +293,7 @@ func (r *reader) ownCache() error {
 	return nil
 }
 
-// attachHome gives the reader the phone with a group, and its file.
+// attachHome attaches the phone with a group, and writes the group's file.
 func (r *reader) attachHome() error {
 	h := r.home()
 	h.GroupFile(r.dir)
@@ -305,7 +305,7 @@ func (r *reader) attachHome() error {
 	return nil
 }
 
-// attach gives the reader a phone, on which the machine runs with the reader's own password.
+// attach attaches a phone, on which the machine runs with the reader's password.
 func (r *reader) attach(p *phonetest.Pushed) error {
 	if err := r.build(); err != nil {
 		return err
@@ -313,8 +313,8 @@ func (r *reader) attach(p *phonetest.Pushed) error {
 	r.attached = p
 	r.setenv("PATH", filepath.Dir(p.Server.Program())+":"+r.bin+":"+os.Getenv("PATH"))
 	r.setenv("ANDROID_SERIAL", p.ADB.Serial())
-	// What a command before may have removed, or replaced: on this phone crosvm runs an arm64
-	// machine whatever the computer is.
+	// An earlier command may have removed or replaced the settings. On this phone, crosvm runs an
+	// arm64 machine on any computer.
 	if err := os.MkdirAll(filepath.Dir(p.File(phonepath.Default.Settings())), 0o755); err != nil {
 		return err
 	}
@@ -367,7 +367,7 @@ func (r *reader) dump() error {
 	return err
 }
 
-// serial is that of the phone which the block names.
+// serial returns the serial number of the attached phone.
 func (r *reader) serial() string {
 	if r.attached == nil {
 		return "PHONE, which the block does not need"
@@ -375,7 +375,7 @@ func (r *reader) serial() string {
 	return r.attached.ADB.Serial()
 }
 
-// freeAddress is where a command of the block may listen.
+// freeAddress returns the address on which a command of the block may listen.
 func (r *reader) freeAddress() string {
 	if r.address == "" {
 		listen, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -388,7 +388,7 @@ func (r *reader) freeAddress() string {
 	return r.address
 }
 
-// here puts what is here in place of what stands for it in a document.
+// here replaces the placeholders in a document's text.
 func (r *reader) here(text string) string {
 	for _, s := range substitutions {
 		text = s.placeholder.ReplaceAllStringFunc(text, func(found string) string {
@@ -401,8 +401,7 @@ func (r *reader) here(text string) string {
 	return text
 }
 
-// read runs a block's commands and returns what is wrong with the first that is not as the document
-// says.
+// read runs a block's commands and returns the first difference from the document.
 func (r *reader) read(b block) (err error) {
 	r.attached, r.shell, r.address = nil, nil, ""
 	env := r.env
@@ -468,7 +467,7 @@ var (
 	sovCommand    = regexp.MustCompile(`^sov(-mirror)? `)
 )
 
-// flags looks whether sov knows verb and flags of a command that is not run.
+// flags checks that sov accepts the verb and flags of a command that is not run.
 func (r *reader) flags(text string) error {
 	text, _, _ = strings.Cut(text, "   ")
 	text = notAnArgument.ReplaceAllString(text, "")
@@ -479,7 +478,7 @@ func (r *reader) flags(text string) error {
 	return err
 }
 
-// A running command is one in the foreground, which ends by Ctrl-C.
+// A running command is in the foreground and ends by Ctrl-C.
 type running struct {
 	text  string
 	later bool
@@ -487,8 +486,8 @@ type running struct {
 	out *output
 }
 
-// interrupt presses Ctrl-C in every command that runs, or in those that are not used later, and
-// waits for its end.
+// interrupt presses Ctrl-C in every running command, or without all only in those that no later
+// command uses. It waits until they end.
 func (r *reader) interrupt(all bool) (err error) {
 	left := r.running[:0]
 	for _, c := range r.running {
@@ -507,8 +506,8 @@ func (r *reader) interrupt(all bool) (err error) {
 
 var anyURL = regexp.MustCompile(`postgresql://[^\s"']+`)
 
-// bash runs a command, with the variables and in the folder that the block's commands before it
-// have left in state, and returns what it prints.
+// bash runs a command and returns its output. state, if not nil, is a file with the variables and
+// the folder of the block's earlier commands.
 func (r *reader) bash(text string, state *string) (string, error) {
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	c := exec.CommandContext(ctx, "bash", "-o", "pipefail", "-c", text)
@@ -525,7 +524,7 @@ func (r *reader) bash(text string, state *string) (string, error) {
 	if c.SysProcAttr == nil {
 		c.SysProcAttr = &syscall.SysProcAttr{}
 	}
-	c.SysProcAttr.Setsid = true // no terminal: nothing asks the person who runs the test
+	c.SysProcAttr.Setsid = true // without a terminal, no program can prompt the user who runs the test
 	c.WaitDelay = 10 * time.Second
 	out := &output{grown: make(chan struct{}, 1)}
 	c.Stdout, c.Stderr = out, out
@@ -596,13 +595,13 @@ func (o *output) String() string {
 }
 
 var (
-	debian  = regexp.MustCompile(` \(Debian [^)]*\)`) // the PostgreSQL of the tests' sources
+	debian  = regexp.MustCompile(` \(Debian [^)]*\)`) // the PostgreSQL of the tests' packages
 	digests = regexp.MustCompile(`\b[0-9a-f]{12,64}\b`)
 	numbers = regexp.MustCompile(`[0-9][0-9.,:+TZ-]*( ?(ns|µs|ms|s|min|h|B|[KkMG]i?B))?\b`)
 	blanks  = regexp.MustCompile(`[ \t]+`)
 )
 
-// normal is a line without what differs from run to run.
+// normal returns a line without the parts that differ between runs.
 func normal(line string) string {
 	line = debian.ReplaceAllString(line, "")
 	line = digests.ReplaceAllString(line, "0")
@@ -610,8 +609,7 @@ func normal(line string) string {
 	return strings.TrimSpace(blanks.ReplaceAllString(line, " "))
 }
 
-// alike compares two lines. One of a document that ends with … stands for all that begin as it
-// does.
+// alike compares two lines. If want ends with …, got must only begin with the text before it.
 func alike(want, got string) bool {
 	if beginning, open := strings.CutSuffix(want, "…"); open {
 		return strings.HasPrefix(normal(got), normal(beginning))
@@ -619,7 +617,7 @@ func alike(want, got string) bool {
 	return normal(want) == normal(got)
 }
 
-// compare says where a command's output is not what the document shows.
+// compare returns an error for the first line of the output that differs from the document.
 func compare(want, got []string) error {
 	all, skip := got, false
 	for _, line := range want {

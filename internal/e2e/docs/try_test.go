@@ -22,15 +22,15 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// tryPatience bounds a command of docs/try.md. Where no test has built the machine before, one
-// compiles a kernel.
+// tryPatience limits a command of docs/try.md. A command compiles a kernel if no test has built the
+// machine yet.
 const tryPatience = 15 * time.Minute
 
-// ownTerminal are the commands for which the document opens a terminal: they go on until Ctrl-C.
+// ownTerminal matches the commands for which the document opens a terminal. They run until Ctrl-C.
 var ownTerminal = regexp.MustCompile(`^(sudo )?bin/sov-(simulator|mirror)\b`)
 
-// TestTry types docs/try.md, every command word for word, in a copy of the sources and on a
-// computer that has neither a network nor an adb server, and compares what is printed.
+// TestTry types every command of docs/try.md, word for word, in a copy of the sources on a computer
+// without a network and without an adb server, and compares the output.
 func TestTry(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
@@ -44,7 +44,7 @@ func TestTry(t *testing.T) {
 	for _, b := range found {
 		for _, c := range b.commands {
 			if c.output == nil {
-				c.output = []string{} // what prints nothing is shown to print nothing
+				c.output = []string{} // the document shows no output: none is expected
 			}
 			start := time.Now()
 			if err := p.types(c); err != nil {
@@ -61,20 +61,20 @@ func TestTry(t *testing.T) {
 	}
 }
 
-// A person has a computer with a terminal, and opens more of them.
+// A person has a computer with a terminal, and can open more terminals.
 type person struct {
 	t         *testing.T
 	reader    *reader
 	network   netns.NsHandle
 	stdin     io.Writer
-	lines     chan string // that the terminal shows; a line that begins with told is the shell's
+	lines     chan string // of the terminal; the shell's lines begin with told
 	terminals []*terminal
 }
 
-// told begins the line by which the shell tells a command's exit status.
+// told begins the line in which the shell reports a command's exit status.
 const told = "\x01"
 
-// A terminal is one in which a command goes on until Ctrl-C.
+// A terminal runs one command until Ctrl-C.
 type terminal struct {
 	t       *testing.T
 	text    string
@@ -92,8 +92,8 @@ func newPerson(t *testing.T) *person {
 	if out, err := sources.CombinedOutput(); err != nil {
 		t.Fatalf("copy the sources: %v: %s", err, out)
 	}
-	// Without a network the list of kernels is unknown: the lock of another test's build does, as
-	// if it was committed.
+	// Without a network, sov cannot list kernels. The lock from another test's build takes the
+	// place of a committed one.
 	sovtest.Artifact(t, "arm64")
 	lock, err := os.ReadFile(sovtest.SharedLock("arm64"))
 	if err != nil {
@@ -104,7 +104,7 @@ func newPerson(t *testing.T) *person {
 	if err := os.WriteFile(filepath.Join(p.reader.dir, "sov.lock"), lock, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	// The test is root already, and sudo may not be installed.
+	// The test already runs as root, and sudo may not be installed.
 	bin := t.TempDir()
 	if err := os.WriteFile(filepath.Join(bin, "sudo"), []byte("#!/bin/sh\nexec \"$@\"\n"), 0o755); err != nil {
 		t.Fatal(err)
@@ -138,15 +138,15 @@ func newPerson(t *testing.T) *person {
 	return p
 }
 
-// bash returns a shell with arguments, in a process group of its own.
+// bash returns a shell with arguments, in a new process group.
 func (p *person) bash(args ...string) *exec.Cmd {
 	c := exec.Command("bash", append([]string{"--norc"}, args...)...)
 	c.Dir, c.Env, c.SysProcAttr = p.reader.dir, p.reader.env, &syscall.SysProcAttr{Setpgid: true}
 	return c
 }
 
-// start starts a command in the computer's network. What is left of it when the test ends is
-// killed.
+// start starts a command in the computer's network. When the test ends, it kills the command's
+// process group.
 func (p *person) start(c *exec.Cmd) {
 	p.t.Helper()
 	if err := childtest.Start(c, func() error { return netns.Set(p.network) }); err != nil {
@@ -158,7 +158,7 @@ func (p *person) start(c *exec.Cmd) {
 	})
 }
 
-// types types a command and compares what it prints.
+// types types a command and compares its output.
 func (p *person) types(c command) error {
 	if ownTerminal.MatchString(c.text) {
 		return p.opens(c)
@@ -186,8 +186,7 @@ func (p *person) types(c command) error {
 	}
 }
 
-// opens types a command in a terminal of its own, and waits until it has printed what the document
-// shows.
+// opens types a command in a new terminal, and waits until it has printed what the document shows.
 func (p *person) opens(c command) error {
 	o := &terminal{t: p.t, text: c.text, command: p.bash("-c", c.text), out: &output{grown: make(chan struct{}, 1)}}
 	o.command.Stdout, o.command.Stderr, o.command.WaitDelay = o.out, o.out, 10*time.Second
@@ -209,7 +208,7 @@ func (p *person) opens(c command) error {
 	}
 }
 
-// interrupt presses Ctrl-C.
+// interrupt presses Ctrl-C and waits for the command.
 func (o *terminal) interrupt() {
 	o.t.Helper()
 	if err := syscall.Kill(-o.command.Process.Pid, syscall.SIGINT); err != nil {

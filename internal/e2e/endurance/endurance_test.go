@@ -14,7 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// times is a count, scaled.
+// times returns n, scaled by $SOV_ENDURANCE.
 func times(t *testing.T, n int) int {
 	t.Helper()
 	return repeat.Times(t, 1, n)
@@ -27,8 +27,8 @@ func TestPowerCuts(t *testing.T) {
 	t.Run("encrypted", func(t *testing.T) { guesttest.CutEncrypted(t, "arm64", times(t, 50)) })
 }
 
-// TestDiskImages boots disk images twice, from each bus that docs/disk.md says they boot from and
-// TestDiskImage leaves out, one after another. A scale below one takes the first of them.
+// TestDiskImages boots disk images twice, one after another, from each bus in docs/disk.md that
+// TestDiskImage does not test. With a scale below one, it boots only the first of them.
 func TestDiskImages(t *testing.T) {
 	t.Parallel()
 	machines := []struct {
@@ -45,16 +45,16 @@ func TestDiskImages(t *testing.T) {
 	}
 }
 
-// TestLargeDataDisksGrow enlarges large data disks while their guests write to them. A scale below
-// one takes the first.
+// TestLargeDataDisksGrow enlarges large data disks while their guests write to them. With a scale
+// below one, it enlarges only the first of them.
 func TestLargeDataDisksGrow(t *testing.T) {
 	t.Parallel()
 	growths := guesttest.LargeGrowths()
 	guesttest.GrowUnderWriter(t, growths[:min(len(growths), times(t, len(growths)))])
 }
 
-// TestEveryPairKilled kills two processes of the guest at once. A scale below one takes the first
-// of the pairs.
+// TestEveryPairKilled kills two processes of the guest at once. With a scale below one, it kills
+// only the first pairs.
 func TestEveryPairKilled(t *testing.T) {
 	t.Parallel()
 	pairs := guesttest.EachPair()
@@ -77,8 +77,8 @@ func TestKilledAndStartedAgain(t *testing.T) {
 	}
 }
 
-// TestScenes has a machine live through every scene of every system. A scale below one takes some
-// of them, others each time.
+// TestScenes runs a machine through every scene of every system. With a scale below one, it runs a
+// random part of them.
 func TestScenes(t *testing.T) {
 	t.Parallel()
 	rows := phonetest.Rows(vmspec.Auto, vmspec.MainFirst)
@@ -97,8 +97,8 @@ func TestPushCut(t *testing.T) {
 	phonetest.CutPushes(t, times(t, 200))
 }
 
-// TestCover is the life of a light machine on every phone of the cover. A scale below one takes the
-// first.
+// TestCover runs a light machine through its life cycle on every phone of the cover. With a scale
+// below one, it runs only the first phones.
 func TestCover(t *testing.T) {
 	t.Parallel()
 	makes := phonetest.Cover()
@@ -107,7 +107,7 @@ func TestCover(t *testing.T) {
 	}
 }
 
-// TestReleases has the real guest on each release of Android, up to SQL.
+// TestReleases starts the real guest on each release of Android, and runs a query on it.
 func TestReleases(t *testing.T) {
 	t.Parallel()
 	for _, r := range crosvmcli.Releases[:min(len(crosvmcli.Releases), times(t, len(crosvmcli.Releases)))] {

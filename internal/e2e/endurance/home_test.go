@@ -21,16 +21,15 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// A household is a phone for the machines of examples/home.yaml, with the program in
-// testdata/ledger in the place of Forgejo's and Vaultwarden's, which no package here has.
+// A household is a phone for the machines of examples/home.yaml. The program in testdata/ledger
+// replaces Forgejo and Vaultwarden, which are not among the packages of the tests.
 type household struct {
 	*phonetest.Pushed
 	dir   string
 	flags []string // of builds
 }
 
-// newHousehold writes the group's files: the recipes are those that come with sov, but for the
-// programs.
+// newHousehold writes the files of the group: the recipes that come with sov, with other programs.
 func newHousehold(t *testing.T) *household {
 	t.Helper()
 	h := &household{phonetest.NewPushed(t, androidtest.NewADBServer(t)), t.TempDir(), nil}
@@ -69,7 +68,7 @@ func (h *household) writeForge(version string) {
 		"tailscale: {enabled: false}\ngo: [{output: /usr/bin/forgejo, source: ledger}]\n")
 }
 
-// writeGroup writes the example's group with the recipes here, and more settings of sql.
+// writeGroup writes the example's group with these recipes, and appends set to the settings of sql.
 func (h *household) writeGroup(set string) {
 	h.T.Helper()
 	text, err := os.ReadFile(filepath.Join(sovtest.Root(), "examples", "home.yaml"))
@@ -80,7 +79,7 @@ func (h *household) writeGroup(set string) {
 		`{name: vault}]"]`, `{name: vault}]", tailscale.enabled=false`+set+"]").Replace(string(text)))
 }
 
-// sov runs a verb, which must succeed.
+// sov runs a command, which must succeed, and logs its duration.
 func (h *household) sov(args ...string) sovtest.Outcome {
 	h.T.Helper()
 	start := time.Now()
@@ -92,7 +91,7 @@ func (h *household) sov(args ...string) sovtest.Outcome {
 	return o
 }
 
-// on are the flags that name the phone.
+// on appends the flag that names the phone.
 func (h *household) on(args ...string) []string { return append(args, "--device", h.ADB.Serial()) }
 
 func (h *household) status(name string) *health.Machine {
@@ -100,7 +99,8 @@ func (h *household) status(name string) *health.Machine {
 	return phonetest.Health(h.T, h.Do("status", name, "--json").Stdout)
 }
 
-// ask sends a request to a machine's program and returns its answer.
+// ask sends a request to the program of a machine and returns the response, or an error if the
+// status is not 200.
 func (h *household) ask(method, name string, port int, path string) (string, error) {
 	client := http.Client{Transport: &http.Transport{DialContext: h.Dial, DisableKeepAlives: true}, Timeout: time.Minute}
 	request, err := http.NewRequestWithContext(h.T.Context(), method, fmt.Sprintf("http://%s/%s", net.JoinHostPort(h.status(name).Network.Guest.Addr().String(), fmt.Sprint(port)), path), nil)
@@ -119,10 +119,10 @@ func (h *household) ask(method, name string, port int, path string) (string, err
 	return string(text), err
 }
 
-// programs are the machines' with the ports of their programs.
+// programs maps machines to the ports of their programs.
 var programs = map[string]int{"forge": 3000, "vault": 8080}
 
-// add has both programs keep a name, as soon as they run: a backup stops them for a moment.
+// add adds a name to both programs. It retries, because a backup stops them for a moment.
 func (h *household) add(name string) {
 	h.T.Helper()
 	for machine, port := range programs {
@@ -133,7 +133,7 @@ func (h *household) add(name string) {
 	}
 }
 
-// keep waits until both programs answer with these names, of the database and of files, and returns
+// keep waits until both programs return these names, from the database and from files, and returns
 // their sessions.
 func (h *household) keep(names string) (sessions string) {
 	h.T.Helper()
@@ -154,9 +154,9 @@ func (h *household) keep(names string) (sessions string) {
 	return sessions
 }
 
-// TestHome: sql, forge and vault live on one phone. One command builds, installs and starts them in
-// order; the two programs keep names in their databases on sql, and in files. They are backed up
-// and restored as a whole, forge is updated and rolled back, and sql is updated, while the others
+// TestHome runs sql, forge and vault on one phone. One command builds, installs and starts them in
+// order. The two programs store names in their databases on sql, and in files. The group is backed
+// up and restored as a whole, forge is updated and rolled back, and sql is updated while the others
 // run.
 func TestHome(t *testing.T) {
 	h := newHousehold(t)
@@ -222,7 +222,8 @@ func TestHome(t *testing.T) {
 	phonetest.SameNetwork(t, "stopped", before, h.Snapshot())
 }
 
-// noPassword looks for the passwords that were made in the images and on the phone's command lines.
+// noPassword checks that the generated passwords are not in the images or on the phone's command
+// lines.
 func (h *household) noPassword() {
 	h.T.Helper()
 	for _, name := range []string{"forge", "vault"} {

@@ -9,8 +9,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
 
-// The real image, killed again and again at whatever moment: it comes up again, there is one set of
-// rules however often it is started, and down leaves the phone as it was.
+// TestImageSurvivesKills kills processes of the real image at random moments. Each time the machine
+// starts again with one set of rules, and down leaves the phone's network as it was.
 func TestImageSurvivesKills(t *testing.T) {
 	t.Parallel()
 	h := phonetest.New(t, androidtest.Options{}, `, "shutdown_timeout": 1`)

@@ -16,7 +16,8 @@ import (
 )
 
 // TestParallelIndexInASmallMachine builds an index with parallel workers in a machine of 128 MiB.
-// If PostgreSQL cannot build it, the error says why. The server keeps running, and no row is lost.
+// If PostgreSQL cannot build it, the error must give the reason. The server must keep running
+// and keep every row.
 func TestParallelIndexInASmallMachine(t *testing.T) {
 	t.Parallel()
 	g := guesttest.Boot(t, localvm.Options{Artifact: sovtest.Variant(t, "arm64", "128MiB", "vm: {memory: 128MiB}"), State: t.TempDir(), CPUs: 1})
@@ -25,8 +26,8 @@ func TestParallelIndexInASmallMachine(t *testing.T) {
 	g.Ask(t, "create table wide as select n, repeat(md5(n::text), 6) t from generate_series(1, 60000) n; alter table wide set (parallel_workers = 4)")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*sovtest.WaitLimit)
 	defer cancel()
-	// Each process of the build needs 32 MB of it (maintenance_work_mem in PostgreSQL's manual):
-	// with one worker, and with four.
+	// Each process of the build needs 32 MB of maintenance_work_mem (PostgreSQL's manual): 64 MB
+	// suffices for one worker, and 160 MB for four.
 	for _, memory := range []string{"64MB", "160MB"} {
 		conn := g.Connect(t)
 		_, err := conn.Exec(ctx, "set max_parallel_maintenance_workers = 4; set maintenance_work_mem = '"+memory+"'; create index on wide (t, n)").ReadAll()
@@ -34,8 +35,8 @@ func TestParallelIndexInASmallMachine(t *testing.T) {
 		var refused *pgconn.PgError
 		switch {
 		case err == nil:
-		// Insufficient resources (class 53), the crash of another session (57P02), or of this one:
-		// the kernel has killed it for its memory.
+		// Accepted: insufficient resources (class 53), the crash of another session (57P02), or the
+		// end of this session because the kernel has killed its process for its memory.
 		case errors.As(err, &refused) && (strings.HasPrefix(refused.Code, "53") || refused.Code == "57P02"), errors.Is(err, io.ErrUnexpectedEOF):
 		default:
 			t.Errorf("maintenance_work_mem = %s: %v", memory, err)

@@ -15,9 +15,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestReproducible builds the sql recipe a second time from nothing: another folder, another home,
-// an empty cache, an empty Go build cache, one job at a time, another time zone and language.
-// Kernel and Tailscale are compiled again.
+// TestReproducible builds the sql recipe again with another folder, another home, an empty cache,
+// an empty Go build cache, one job at a time, another time zone and another language. The kernel
+// and Tailscale are compiled again.
 func TestReproducible(t *testing.T) {
 	t.Parallel()
 	first := sovtest.Artifact(t, "arm64")
@@ -51,8 +51,8 @@ func TestReproducible(t *testing.T) {
 	}
 }
 
-// TestADayLater builds a disk image twice from nothing with one lock, the second time by a sov
-// whose clock is a day ahead.
+// TestADayLater builds a disk image twice with one lock and empty caches. The second sov has a
+// clock that is a day ahead.
 func TestADayLater(t *testing.T) {
 	t.Parallel()
 	kernel := filepath.Join(sovtest.Artifact(t, "arm64"), artifact.KernelFile)
@@ -103,9 +103,9 @@ func TestADayLater(t *testing.T) {
 	}
 }
 
-// dayAhead compiles sov with a clock that is a day ahead: the go command takes a changed time.Now
-// in place of the standard library's. Nothing that moves the clocks of other programs reaches one
-// that calls no libc.
+// dayAhead compiles sov with a clock that is a day ahead and returns its path: an overlay replaces
+// the standard library's time.Now. Tools that change the clock of a process replace functions of
+// libc, which sov does not call.
 func dayAhead(t *testing.T) string {
 	t.Helper()
 	root, err := exec.Command("go", "env", "GOROOT").Output()
@@ -137,7 +137,7 @@ func dayAhead(t *testing.T) string {
 	return program
 }
 
-// made is when the last stage of a build was done by the clock of sov, as its cache says.
+// made returns when the last stage of a build finished, from the records in its cache.
 func made(t *testing.T, dir string) (last time.Time) {
 	t.Helper()
 	records, err := filepath.Glob(filepath.Join(dir, "cache/actions/*.json"))

@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestUpgradeOnAPhone takes a phone whose databases an earlier version has made with PostgreSQL 15
-// to 17, by `sov upgrade`.
+// TestUpgradeOnAPhone upgrades databases on a phone from PostgreSQL 15, as an earlier version of
+// sov has created them, to 17 with `sov upgrade`.
 func TestUpgradeOnAPhone(t *testing.T) {
 	sources, old := sovtest.Release(t, "b65ef00")
 	p := phonetest.NewPushed(t, androidtest.NewADBServer(t))

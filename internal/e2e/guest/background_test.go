@@ -17,13 +17,13 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// A desk is a computer on which a person uses sov: with a state folder and secrets of its own.
+// A desk is a computer with its state folder and secrets, on which a user runs sov.
 type desk struct {
 	t   *testing.T
 	dir string
 }
 
-// sov runs a command, and wants its exit status.
+// sov runs a command with input, and requires the exit status want.
 func (d *desk) sov(want int, input string, args ...string) sovtest.Outcome {
 	d.t.Helper()
 	o := sovtest.Run(d.t, func(c *exec.Cmd) { d.prepare(c, input) }, args...)
@@ -48,8 +48,8 @@ func (d *desk) running() *localvm.Running {
 	return r
 }
 
-// TestBackground is the life of a machine in background, from a disk image: it is started, started
-// again, used by shell and exec, killed, started and stopped.
+// TestBackground runs a machine in the background from a disk image. The machine is started,
+// started again, used by shell and exec, killed, started and stopped.
 func TestBackground(t *testing.T) {
 	t.Parallel()
 	d := &desk{t, t.TempDir()}
@@ -101,14 +101,14 @@ func TestBackground(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"EFI v2", "clock_set_by=0s", "init: power off"} { // the clock is not set back by what firmware took
+	for _, want := range []string{"EFI v2", "clock_set_by=0s", "init: power off"} { // the clock is not set back by the time that the firmware took
 		if !strings.Contains(string(log), want) {
 			t.Errorf("the console does not say %q:\n%s", want, log)
 		}
 	}
 }
 
-// usesGuest runs commands and a shell in the guest.
+// usesGuest runs commands and a shell in the guest and checks what its journal records.
 func (d *desk) usesGuest(r *localvm.Running) {
 	t := d.t
 	t.Helper()
@@ -118,7 +118,7 @@ func (d *desk) usesGuest(r *localvm.Running) {
 	if o := d.sov(127, "", "exec", "small", "--local", "--", "frobnicate"); !strings.Contains(o.Stderr, "sov: exec: frobnicate: file does not exist") {
 		t.Errorf("an unknown command: %v", o)
 	}
-	// script(1) gives the shell a terminal, and passes its exit status on.
+	// script(1) gives the shell a terminal and returns its exit status.
 	shell := exec.Command("script", "-qec", sovtest.Program+" shell small", "/dev/null")
 	d.prepare(shell, "tty; echo I am $(id -un)\nexit 5\n")
 	o, err := sovtest.Finish(shell)
@@ -150,7 +150,7 @@ func (d *desk) usesGuest(r *localvm.Running) {
 	}
 }
 
-// TestUnit: the unit that is printed names absolute paths, and is one to systemd.
+// TestUnit checks that the printed unit has absolute paths and that systemd accepts it.
 func TestUnit(t *testing.T) {
 	t.Parallel()
 	d := &desk{t, t.TempDir()}

@@ -25,9 +25,9 @@ import (
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
 
-// TestFirstAndLaterStarts takes a machine through its life: the first start on an empty data disk
-// with the clock chip at the epoch, an orderly end, a second start that finds everything, and the
-// power button.
+// TestFirstAndLaterStarts starts a machine with an empty data disk and with the clock chip at the
+// epoch, and shuts it down cleanly. It starts the machine again, which must have kept its data, and
+// presses the power button.
 func TestFirstAndLaterStarts(t *testing.T) {
 	t.Parallel()
 	for _, arch := range []string{"arm64", "amd64"} {
@@ -49,7 +49,7 @@ func TestFirstAndLaterStarts(t *testing.T) {
 			if log := first.Log(t); !strings.Contains(log, "database system is shut down") {
 				t.Errorf("PostgreSQL was not stopped in order:\n%s", log)
 			}
-			first.CutPower(t) // gives the data free
+			first.CutPower(t) // releases the data disk
 			guesttest.Fsck(t, filepath.Join(options.State, "data.img"))
 
 			second := guesttest.Boot(t, options)
@@ -88,14 +88,14 @@ func checkServer(t *testing.T, g *guesttest.Guest) {
 			t.Errorf("%s is %s, want %s", setting, got, want)
 		}
 	}
-	// A parallel query is what dynamic shared memory is for.
+	// A parallel query needs dynamic shared memory.
 	plan := strings.Join(g.Ask(t, `create table numbers as select generate_series(1, 200000) as n;
 		set max_parallel_workers_per_gather = 2; set min_parallel_table_scan_size = 0; set parallel_setup_cost = 0; set parallel_tuple_cost = 0;
 		explain (analyze, costs off, timing off) select sum(n) from numbers; drop table numbers`), "\n")
 	if !strings.Contains(plan, "Workers Launched: 2") {
 		t.Errorf("no parallel workers:\n%s", plan)
 	}
-	// Text sorts by language: a locale that compares bytes would put Z before a.
+	// Text sorts by language. A locale that compares bytes would put Z before a.
 	if got := g.One(t, `select string_agg(w, ' ' order by w collate "und-x-icu") from unnest(array['Zebra', 'äpfel', 'apple']) w`); got != "äpfel apple Zebra" {
 		t.Errorf("sorted: %s", got)
 	}
@@ -136,7 +136,8 @@ func checkMounts(t *testing.T, g *guesttest.Guest) {
 	}
 }
 
-// checkClock: the clock chip said 1970, the config disk knows better.
+// checkClock checks that the guest uses the time of the config disk instead of its clock chip's
+// 1970.
 func checkClock(t *testing.T, g *guesttest.Guest) {
 	t.Helper()
 	status, err := g.Status(t.Context())
@@ -148,7 +149,7 @@ func checkClock(t *testing.T, g *guesttest.Guest) {
 	}
 }
 
-// checkPassword: the network has SCRAM and nothing else.
+// checkPassword checks that the network accepts only SCRAM with the right password.
 func checkPassword(t *testing.T, g *guesttest.Guest) {
 	t.Helper()
 	for _, password := range []string{"", "wrong"} {
@@ -176,7 +177,8 @@ func checkPassword(t *testing.T, g *guesttest.Guest) {
 	}
 }
 
-// checkTailscale: daemon and command line are one program, and it runs on the guest's processor.
+// checkTailscale checks that tailscaled and tailscale are one program that runs on the guest's
+// processor.
 func checkTailscale(t *testing.T, g *guesttest.Guest) {
 	t.Helper()
 	version := g.Shell(t, "tailscale version")
@@ -188,7 +190,7 @@ func checkTailscale(t *testing.T, g *guesttest.Guest) {
 	}
 }
 
-// TestRootFilesystem asks a guest about its root file system.
+// TestRootFilesystem checks the root file system in a running guest.
 func TestRootFilesystem(t *testing.T) {
 	t.Parallel()
 	dir := sovtest.Artifact(t, "arm64")
@@ -202,8 +204,8 @@ func TestRootFilesystem(t *testing.T) {
 	t.Run("package tools agree", func(t *testing.T) { checkPackages(t, g, image) })
 }
 
-// checkEntries compares every entry of the root filesystem, as the guest's kernel reads it, with
-// what our own reader finds in the image: bytes, owner, mode, size, links, time, device and target.
+// checkEntries compares every entry of the root file system, as the guest's kernel reads it, with
+// what our reader reads in the image: bytes, owner, mode, size, links, time, device and target.
 func checkEntries(t *testing.T, g *guesttest.Guest, image *ext4.File) {
 	t.Helper()
 	sums := make(map[string]string)
@@ -224,15 +226,15 @@ func checkEntries(t *testing.T, g *guesttest.Guest, image *ext4.File) {
 	}
 	for _, line := range g.Shell(t, "cat /proc/mounts") {
 		if point := strings.Fields(line)[1]; point != "/" {
-			delete(stats, point) // says what is mounted there, not what is in the image
+			delete(stats, point) // stat reports what is mounted there, not what is in the image
 		}
 	}
 	compareGuest(t, "attributes", stats, imageStats(t, image))
 }
 
-// compareGuest compares what the guest finds with what is in the image. The database's user may not
-// look everywhere: /root, and the contents of /etc/shadow and the like; and of the image's
-// directories some are mounted upon.
+// compareGuest compares what the guest reads with what is in the image. The guest reads less: the
+// database's user has no access to /root, /etc/shadow and similar files, and some directories of
+// the image are mount points.
 func compareGuest(t *testing.T, what string, got, want map[string]string) {
 	t.Helper()
 	for name, said := range got {
@@ -246,7 +248,7 @@ func compareGuest(t *testing.T, what string, got, want map[string]string) {
 	t.Logf("%s of %d entries are the same", what, len(got))
 }
 
-// imageStats writes what the guest's stat writes of each entry of an image.
+// imageStats returns what the guest's stat prints for each entry of an image.
 func imageStats(t *testing.T, image *ext4.File) map[string]string {
 	t.Helper()
 	stats := make(map[string]string)
@@ -302,7 +304,7 @@ func imageSums(t *testing.T, image *ext4.File) map[string]string {
 	return sums
 }
 
-// checkPackages asks the guest's own apk about what was installed from outside.
+// checkPackages checks with the guest's apk the packages that sov has installed.
 func checkPackages(t *testing.T, g *guesttest.Guest, image *ext4.File) {
 	t.Helper()
 	if len(g.Shell(t, "command -v apk || true")) == 0 {
@@ -326,10 +328,9 @@ func checkPackages(t *testing.T, g *guesttest.Guest, image *ext4.File) {
 	if diff := cmp.Diff(want, listed); diff != "" {
 		t.Errorf("what apk lists is not what was installed (-want +got)\n%s", diff)
 	}
-	// Of each file: is it a package's, and as the package had it? Files of the recipe do not belong
-	// to a package (A, d for folders). A file that differs (U), is gone (X), or has other
-	// permissions (M) must not be there. /etc/shadow and what else the database's user may not read
-	// cannot be judged (e).
+	// apk audit reports files that belong to no package, such as the recipe's (A, d for folders).
+	// Files that differ from their package (U), are missing (X) or have other permissions (M) are
+	// errors. It cannot check /etc/shadow and other files that the database's user cannot read (e).
 	ours := 0
 	for _, line := range g.Shell(t, "apk audit --full --recursive --check-permissions 2>/dev/null || true") {
 		switch {

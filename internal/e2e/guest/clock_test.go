@@ -23,17 +23,17 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// A wall is the clock on the wall of the host, which a test moves.
+// A wall is the host's wall clock, which a test moves.
 type wall struct{ ahead atomic.Int64 }
 
 func (w *wall) now() time.Time       { return time.Now().Add(time.Duration(w.ahead.Load())) }
 func (w *wall) move(d time.Duration) { w.ahead.Add(int64(d)) }
 
-// off is how far a clock is from the wall's that was read after the wall's had shown another time.
+// off returns how far t is outside the interval from before, an earlier time of the wall, to now.
 func (w *wall) off(t, before time.Time) time.Duration { return guesttest.Outside(t, before, w.now()) }
 
-// TestClock starts guests whose clock chips are wrong, and lets the host sleep for an hour. Each
-// time the guest has the host's time at once and verifies certificates that are valid for minutes.
+// TestClock starts guests with wrong clock chips, and suspends the host for an hour. Each time the
+// guest must have the host's time at once and verify certificates that are valid for minutes.
 func TestClock(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -52,7 +52,7 @@ func TestClock(t *testing.T) {
 				t.Errorf("the clock is kept by %+v", clock)
 			}
 
-			host.move(time.Hour) // which the guest has slept through
+			host.move(time.Hour) // the guest was suspended meanwhile
 			if clock, err := g.LookAtClock(t.Context()); err != nil || clock.Offset < 3590 || clock.Offset > 3610 || clock.Fault != "" {
 				t.Errorf("after an hour's sleep: %+v, %v", clock, err)
 			}
@@ -71,8 +71,7 @@ func TestClock(t *testing.T) {
 				t.Errorf("PostgreSQL counts to %s", got)
 			}
 			g.Stop(t)
-			// On a busy computer, a status request that is cancelled leaves a session without its
-			// client.
+			// On a busy computer, a cancelled status request leaves a session without its client.
 			log := strings.ReplaceAll(g.Log(t), "FATAL:  connection to client lost", "")
 			if strings.Contains(log, "PANIC") || strings.Contains(log, "FATAL") {
 				t.Errorf("the clock did PostgreSQL no good:\n%s", log)
@@ -81,7 +80,7 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// kept waits until a source has answered the guest.
+// kept waits until a time source has answered the guest, and returns the guest's clock.
 func kept(t *testing.T, g *guesttest.Guest) *guestapi.Clock {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), sovtest.WaitLimit)
@@ -134,11 +133,11 @@ func serverTime(t *testing.T, g *guesttest.Guest) time.Time {
 	return at
 }
 
-// tlsGreeting is how the server behind a verified connection answers.
+// tlsGreeting is the server's message after the client has verified it.
 const tlsGreeting = "the certificate was accepted"
 
-// verifyTLS lets the guest's psql connect to a server on the host whose certificate is valid for
-// ten minutes around a time, and returns what psql says.
+// verifyTLS connects the guest's psql to a server on the host and returns psql's output. The
+// server's certificate is valid for ten minutes before and after at.
 func verifyTLS(t *testing.T, g *guesttest.Guest, at time.Time) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -153,7 +152,7 @@ func verifyTLS(t *testing.T, g *guesttest.Guest, at time.Time) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0") // the guest reaches it at its host's address
+	l, err := net.Listen("tcp", "127.0.0.1:0") // the guest reaches it at the host's address
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,8 +165,8 @@ func verifyTLS(t *testing.T, g *guesttest.Guest, at time.Time) string {
 	return strings.Join(lines, "; ")
 }
 
-// refuseAfterTLS is as much of a PostgreSQL server (its manual, "Message Flow") as it takes to tell
-// a client over a verified connection that it is not wanted.
+// refuseAfterTLS implements enough of a PostgreSQL server (its manual, "Message Flow") to reject a
+// client over a verified connection.
 func refuseAfterTLS(l net.Listener, config *tls.Config) {
 	conn, err := l.Accept()
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestImageThatHasPostgreSQL builds from an image with the server in it, without a package for it,
-// and runs it.
+// TestImageThatHasPostgreSQL builds a machine from an image that contains the server, without a
+// package for it, and runs it.
 func TestImageThatHasPostgreSQL(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -33,8 +33,8 @@ func TestImageThatHasPostgreSQL(t *testing.T) {
 	}
 }
 
-// TestDataOutlivesTheImage changes the recipe, builds another root filesystem, and boots it on the
-// data of the first.
+// TestDataOutlivesTheImage changes the recipe, builds another root file system, and boots it with
+// the data of the first.
 func TestDataOutlivesTheImage(t *testing.T) {
 	t.Parallel()
 	dir, state := t.TempDir(), guesttest.Seeded(t, "arm64")
@@ -61,14 +61,14 @@ func TestDataOutlivesTheImage(t *testing.T) {
 	if got := fresh.One(t, "select n from kept"); got != "7" {
 		t.Errorf("the row is %s under the new image, want 7", got)
 	}
-	awaitLine(t, fresh, "data disk trimmed") // what was deleted is given back to this computer
+	awaitLine(t, fresh, "data disk trimmed") // this computer gets the space of deleted files back
 	if now := allocated(t, filepath.Join(state, "data.img")); full-now < 90<<20 {
 		t.Errorf("the disk's file takes %d MiB after 95 MiB were deleted, and took %d", now>>20, full>>20)
 	}
 }
 
-// TestOtherMajorVersionUnchanged: a cluster that another major version made is reported, and not
-// touched.
+// TestOtherMajorVersionUnchanged checks that a cluster of another major version is reported and not
+// changed.
 func TestOtherMajorVersionUnchanged(t *testing.T) {
 	t.Parallel()
 	state := guesttest.Seeded(t, "arm64")

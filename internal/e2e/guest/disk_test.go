@@ -19,8 +19,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestDataDisk enlarges a data disk, and fills it until PostgreSQL can write no more: the status
-// says so before, what was acknowledged is there, and the server is back when there is room again.
+// TestDataDisk enlarges a data disk and fills it until PostgreSQL cannot write. The status must
+// warn before that, acknowledged rows must be kept, and the server must recover when there is space
+// again.
 func TestDataDisk(t *testing.T) {
 	t.Parallel()
 	options := localvm.Options{Artifact: sovtest.Artifact(t, "arm64"), State: guesttest.Seeded(t, "arm64")}
@@ -29,7 +30,7 @@ func TestDataDisk(t *testing.T) {
 	small := dataOf(t, g).Size
 	g.Ask(t, "create table kept (n int); insert into kept select generate_series(1, 1000)")
 	g.Stop(t)
-	g.CutPower(t) // gives the data free
+	g.CutPower(t) // releases the data disk
 
 	if err := os.Truncate(image, 20<<30); err != nil {
 		t.Fatal(err)
@@ -51,7 +52,8 @@ func TestDataDiskGrowsUnderWriter(t *testing.T) {
 	guesttest.GrowUnderWriter(t, guesttest.Growths())
 }
 
-// fill takes all room but a little, writes until that is gone, and waits for the server to be back.
+// fill leaves little free space, writes until it is used, frees it and waits until the server is
+// ready.
 func fill(t *testing.T, g *guesttest.Guest) {
 	t.Helper()
 	const ballast, left = "/data/postgres/ballast", 60 << 20
@@ -79,7 +81,8 @@ func fill(t *testing.T, g *guesttest.Guest) {
 	g.Ask(t, "insert into filler values (0, 'again')")
 }
 
-// writeUntilFull inserts rows of a megabyte until the server refuses, and returns how many it took.
+// writeUntilFull inserts rows of a megabyte until the server fails, and returns the number of
+// acknowledged rows.
 func writeUntilFull(t *testing.T, g *guesttest.Guest) int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), sovtest.WaitLimit)
@@ -89,7 +92,7 @@ func writeUntilFull(t *testing.T, g *guesttest.Guest) int {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
-	// Random digits: repeated text would be compressed to nothing.
+	// Random digits, because repeated text would be compressed.
 	const insert = "insert into filler select %d, string_agg(md5(random()::text), '') from generate_series(1, 32768)"
 	for n := range 1000 {
 		if _, err := conn.Exec(ctx, fmt.Sprintf(insert, n)).ReadAll(); err != nil {
@@ -110,7 +113,7 @@ func dataOf(t *testing.T, g *guesttest.Guest) guestapi.Data {
 	return status.Data
 }
 
-// until waits for the data disk to be as it should.
+// until waits until holds accepts the status of the data disk.
 func until(t *testing.T, g *guesttest.Guest, what string, holds func(guestapi.Data) bool) {
 	t.Helper()
 	if !await.Until(sovtest.WaitLimit, 50*time.Millisecond, func() bool { return holds(dataOf(t, g)) }) {

@@ -21,7 +21,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// withKeys are the secrets of a machine with an encrypted data disk.
+// withKeys returns the secrets of a machine with an encrypted data disk.
 func withKeys(key, old string) map[string]string {
 	secrets := map[string]string{guestspec.SecretDataKey: key}
 	if old != "" {
@@ -30,10 +30,9 @@ func withKeys(key, old string) map[string]string {
 	return secrets
 }
 
-// TestEncryptedData takes an encrypted data disk through its life, with the cryptsetup of the
-// guest: first start, restart, growth under a writer, a wrong key, a change of the key that a power
-// cut interrupts, and no key. Two volumes, of which one is encrypted, go with it, and what the base
-// image keeps in a volume of its own.
+// TestEncryptedData tests an encrypted data disk with the guest's cryptsetup: first start, restart,
+// growth under a writer, a wrong key, a change of the key that a power cut interrupts, and no key.
+// The machine also has a plain and an encrypted volume, and a volume of the base image.
 func TestEncryptedData(t *testing.T) {
 	t.Parallel()
 	const wrong = "a-key-of-another-disk"
@@ -69,7 +68,7 @@ func TestEncryptedData(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, g, "larger", func(d guestapi.Data) bool { return d.Size > small+700<<20 })
-	// What is discarded in the guest takes no room here.
+	// Discarded blocks in the guest use no space here.
 	g.Shell(t, "dd if=/dev/urandom of=/data/big bs=1M count=64 2>/dev/null && sync")
 	full := allocated(t, image)
 	g.Shell(t, "rm /data/big && sync && fstrim /data")
@@ -92,7 +91,7 @@ func TestEncryptedData(t *testing.T) {
 		}
 	}
 
-	// A wrong key changes no byte.
+	// A wrong key does not change the disk.
 	before := digest(t, image)
 	options.Secrets = withKeys(wrong, "")
 	refused(t, options, "the key does not open it")
@@ -106,7 +105,7 @@ func TestEncryptedData(t *testing.T) {
 		t.Errorf("without a key: %v", err)
 	}
 
-	// The power is cut once the new key is added, while the old one still opens the disk.
+	// The power is cut after the new key is added, while the old one still opens the disk.
 	options.Secrets = withKeys(second, first)
 	g = guesttest.PowerOn(t, options)
 	sovtest.Await(t, sovtest.WaitLimit, "a new key", func() bool { return strings.Contains(g.Log(t), "data disk has a new key") })
@@ -124,7 +123,7 @@ func TestEncryptedData(t *testing.T) {
 	options.Secrets = withKeys(second, "")
 	g = guesttest.Boot(t, options)
 	wantKept(t, g, row)
-	// The image's own volume is on the data disk, and belongs to its user.
+	// The volume of the image is on the data disk and belongs to the image's user.
 	if got := g.Shell(t, "readlink /var/lib/app; stat -c '%U' /data/app/var/lib/app; cat /data/app/var/lib/app/starts"); len(got) < 5 ||
 		got[0] != "/data/app/var/lib/app" || got[1] != "image-1000" || got[2] != "started" {
 		t.Errorf("the volume of the image: %q", got)
@@ -134,7 +133,7 @@ func TestEncryptedData(t *testing.T) {
 	}
 }
 
-// refused starts a machine whose data disk does not open: it says why, and runs no service.
+// refused starts a machine that cannot open its data disk. The machine must report why.
 func refused(t *testing.T, options localvm.Options, why string) {
 	t.Helper()
 	g := guesttest.PowerOn(t, options)
@@ -170,7 +169,7 @@ func volumesOf(t *testing.T, g *guesttest.Guest) []guestapi.Volume {
 	return status.Volumes
 }
 
-// digest is the SHA-256 of a file.
+// digest returns the SHA-256 of a file.
 func digest(t *testing.T, path string) string {
 	t.Helper()
 	f, err := os.Open(path)
@@ -185,7 +184,7 @@ func digest(t *testing.T, path string) string {
 	return fmt.Sprintf("%x", h.Sum(nil))
 }
 
-// allocated is the room that a file takes, in bytes.
+// allocated returns the bytes that a file uses on disk.
 func allocated(t *testing.T, path string) int64 {
 	t.Helper()
 	var s syscall.Stat_t

@@ -16,14 +16,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 )
 
-// TestHostileService lets a service of a recipe that was broken into try everything that no service
-// needs: it fails, and SQL and the endpoint answer all the while.
+// TestHostileService runs a compromised service of a recipe, which tries everything that no service
+// needs. The attempts must fail, and SQL and the endpoint must respond during the attack.
 func TestHostileService(t *testing.T) {
 	t.Parallel()
 	options := guesttest.EveryService(t, 512)
-	// One processor is easier to take away. Also, where QEMU emulates several of arm64, each page
-	// that a process gives back stops all of them until the host's scheduler has had each of them
-	// run: seconds for the memory that is taken here.
+	// A single processor is easier to exhaust. Also, QEMU emulates several arm64 processors slowly:
+	// when a process frees a page, all processors stop until the host's scheduler has run each of
+	// them. For the memory used here, that takes seconds.
 	options.CPUs = 1
 	g := guesttest.Boot(t, options)
 	g.Install(t, "arm64", "../../testkit/hostile", "/run/hostile/attack")
@@ -65,9 +65,9 @@ func TestHostileService(t *testing.T) {
 	}
 }
 
-// attack has the hostile service run the program, and returns what it printed, from the console:
-// while a service takes what it can get of an emulated processor, a session, which is new
-// processes, may not begin in time.
+// attack makes the hostile service run the program, and returns the output from the console. A
+// session needs new processes, which may not start in time while a service uses all of an emulated
+// processor.
 func attack(t *testing.T, g *guesttest.Guest, arguments string) []string {
 	t.Helper()
 	begins, ends := "attack begins: "+arguments, "attack ends: "+arguments
@@ -98,12 +98,11 @@ func number(t *testing.T, lines []string, before string) int {
 	return 0
 }
 
-// probeLimit bounds what SQL and the endpoint take for an answer, on a computer that emulates the
+// probeLimit limits the response time of SQL and the endpoint on a computer that emulates the
 // guest's processor.
 const probeLimit = time.Minute
 
-// probe asks SQL and the endpoint until stop is called, which reports how long the slowest answer
-// took.
+// probe queries SQL and the endpoint until stop is called, which logs the longest response times.
 func probe(t *testing.T, g *guesttest.Guest) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -127,7 +126,7 @@ func probe(t *testing.T, g *guesttest.Guest) (stop func()) {
 				slowest[i] = max(slowest[i], time.Since(start))
 			}
 			asked++
-			select { // the service is to have a share, too
+			select { // leaves the service a share of the processor
 			case <-time.After(time.Second):
 			case <-ctx.Done():
 			}
@@ -137,7 +136,7 @@ func probe(t *testing.T, g *guesttest.Guest) (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-// saysReady asks the endpoint whether PostgreSQL is ready.
+// saysReady returns an error unless the endpoint reports that PostgreSQL is ready.
 func saysReady(ctx context.Context, g *guesttest.Guest) error {
 	status, err := g.Status(ctx)
 	if err != nil {
@@ -151,7 +150,7 @@ func saysReady(ctx context.Context, g *guesttest.Guest) error {
 	return nil
 }
 
-// answersSQL asks SQL over a new connection.
+// answersSQL runs a query over a new connection.
 func answersSQL(ctx context.Context, vm *localvm.VM) error {
 	conn, err := pgconn.Connect(ctx, vm.URL())
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 	"github.com/sovereign-sql/sov/kernel"
 )
 
-// TestKernelOptions holds the kernels' own configurations against the fragments: an option that the
-// source does not know, or cannot combine with others, is lost without an error.
+// TestKernelOptions compares the configurations in the kernels with the fragments. The kernel's
+// build drops an option that is unknown or conflicts with others without an error.
 func TestKernelOptions(t *testing.T) {
 	for _, arch := range []string{"arm64", "amd64"} {
 		image, err := os.ReadFile(filepath.Join(sovtest.Artifact(t, arch), "kernel"))
@@ -61,10 +61,9 @@ func TestKernelOptions(t *testing.T) {
 	}
 }
 
-// hardened are files of the guest's kernel by which it says how it is protected, as patterns, and
-// what they say.
+// hardened maps files of the guest's kernel, as patterns, to the values that hardening requires.
 var hardened = map[string]string{
-	// What Alpine's boot sets.
+	// Set by Alpine's boot.
 	"/proc/sys/net/ipv4/tcp_syncookies":             "1",
 	"/proc/sys/net/ipv4/tcp_rfc1337":                "1",
 	"/proc/sys/net/ipv4/conf/*/rp_filter":           "1",
@@ -74,21 +73,21 @@ var hardened = map[string]string{
 	"/proc/sys/net/ipv6/conf/*/accept_source_route": "0",
 	"/proc/sys/fs/protected_hardlinks":              "1",
 	"/proc/sys/fs/protected_symlinks":               "1",
-	// What sov-init sets besides.
+	// Set by sov-init in addition.
 	"/proc/sys/net/ipv4/conf/*/send_redirects": "0",
 	"/proc/sys/fs/protected_fifos":             "2",
 	"/proc/sys/fs/protected_regular":           "2",
 	"/proc/sys/kernel/kptr_restrict":           "2",
 	"/proc/sys/kernel/dmesg_restrict":          "1",
 	"/proc/sys/kernel/yama/ptrace_scope":       "2",
-	// What the kernel's options and parameters set.
+	// Set by the kernel's options and parameters.
 	"/proc/sys/kernel/randomize_va_space":       "2",
 	"/proc/sys/kernel/panic_on_oops":            "1",
 	"/sys/module/page_alloc/parameters/shuffle": "Y",
 }
 
-// checkHardening asks the kernel, where a machine has no more than a kernel: what could not be set
-// is not there to be read.
+// checkHardening reads the values in the guest. A setting that the kernel does not support has no
+// file to read.
 func checkHardening(t *testing.T, g *guesttest.Guest) {
 	t.Helper()
 	for pattern, want := range hardened {
@@ -105,14 +104,14 @@ func checkHardening(t *testing.T, g *guesttest.Guest) {
 	if lines := g.Shell(t, "su -s /bin/sh postgres -c dmesg 2>&1 || true"); !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "not permitted") }) {
 		t.Errorf("another user than root reads the kernel's messages: %.5q", lines)
 	}
-	// Not even root, which may see them, is told where the kernel's functions are.
+	// Even root, which may read the file, does not see the addresses of the kernel's functions.
 	if lines := g.Shell(t, "grep -cv '^0000000000000000 ' /proc/kallsyms || true"); !slices.Equal(lines, []string{"0"}) {
 		t.Errorf("the kernel tells the addresses of %v functions", lines)
 	}
 }
 
-// checkAbsentCalls runs a program as root, without the filter that services have: system calls that
-// the kernel is to have no code for.
+// checkAbsentCalls runs a program as root, without the filter that services have. It tries system
+// calls that the kernel must not contain.
 func checkAbsentCalls(t *testing.T, g *guesttest.Guest, arch string) {
 	t.Helper()
 	g.Install(t, arch, "./testdata/absentcalls", "/data/absentcalls")
@@ -121,8 +120,8 @@ func checkAbsentCalls(t *testing.T, g *guesttest.Guest, arch string) {
 	}
 }
 
-// TestNoFirewall starts a machine whose kernel cannot load its firewall: it is not ready, says why
-// at once, and PostgreSQL does not run.
+// TestNoFirewall starts a machine whose kernel cannot load its firewall. It must not become ready,
+// must report the reason at once, and must not run PostgreSQL.
 func TestNoFirewall(t *testing.T) {
 	t.Parallel()
 	dir := artifacttest.Change(t, sovtest.Artifact(t, "arm64"), "2", func(s *vmspec.Spec) { s.Parameters = append(s.Parameters, guesttest.NoFirewall) })

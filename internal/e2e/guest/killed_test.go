@@ -6,8 +6,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 )
 
-// TestEveryProcessKilled kills every process of the guest in turn. Pairs of them are among the
-// tests of endurance.
+// TestEveryProcessKilled kills every process of the guest in turn. The endurance tests kill pairs.
 func TestEveryProcessKilled(t *testing.T) {
 	t.Parallel()
 	guesttest.KillProcesses(t, guesttest.EachVictim())

@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestOutOfMemory lets memory run out by a query: it is ended, and nothing else. TestHostileService
-// does so by a service of the recipe.
+// TestOutOfMemory exhausts the memory with a query. The kernel kills only that query's process.
+// TestHostileService exhausts it with a service of the recipe.
 func TestOutOfMemory(t *testing.T) {
 	t.Parallel()
 	options := guesttest.EveryService(t, 512)
@@ -25,8 +25,8 @@ func TestOutOfMemory(t *testing.T) {
 	conn := g.Connect(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*sovtest.WaitLimit)
 	defer cancel()
-	// A gigabyte, written as fast as it can be, in pieces that the kernel lends: it refuses what it
-	// does not have at all.
+	// The query takes a gigabyte in pieces that the kernel grants. The kernel would refuse a single
+	// allocation that exceeds the memory.
 	_, err := conn.Exec(ctx, "select array_length(array_agg(repeat(repeat('x', 1000000), 20)), 1) from generate_series(1, 50)").ReadAll()
 	var refused *pgconn.PgError
 	if err == nil || ctx.Err() != nil || errors.As(err, &refused) {
@@ -38,7 +38,7 @@ func TestOutOfMemory(t *testing.T) {
 	}
 }
 
-// awaitLine waits for the guest's console to show a text.
+// awaitLine waits until the guest's console contains text.
 func awaitLine(t *testing.T, g *guesttest.Guest, text string) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * sovtest.WaitLimit); !strings.Contains(g.Log(t), text); time.Sleep(50 * time.Millisecond) {

@@ -26,7 +26,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// A greeter listens on TCP, greets each client, and counts them.
+// A greeter listens on TCP, greets each client, and counts the connections.
 type greeter struct {
 	net.Listener
 	came atomic.Int64
@@ -52,14 +52,14 @@ func greet(t *testing.T, l net.Listener) *greeter {
 
 func (g *greeter) port() int { return g.Addr().(*net.TCPAddr).Port }
 
-// tryScript is a script that tries to connect to an address, and prints what it is greeted with.
+// tryScript returns a script that connects to an address and prints the greeting or the error.
 func tryScript(host string, port int) string {
 	return fmt.Sprintf("nc -w 5 %s %d </dev/null 2>&1 | head -n 1", host, port)
 }
 
-// TestGuestReachesNothing: of a machine as `sov run` starts it, nothing reaches the services on
-// this computer's loopback address, a name server or the world; with QEMU's own egress, the
-// services are reached by the very same attempt.
+// TestGuestReachesNothing checks that a machine which `sov run` starts by default cannot reach
+// services on this computer's loopback address, a name server or the internet. The same attempts
+// reach the services with QEMU's egress.
 func TestGuestReachesNothing(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -110,23 +110,23 @@ func TestGuestReachesNothing(t *testing.T) {
 	g.CutPower(t)
 }
 
-// Addresses of the network around the computer that a test of passt makes. None is of a private
-// network but the LAN's.
+// The addresses of the network around the computer in a test of passt. Only the LAN's address
+// belongs to a private network.
 const (
 	computer = "203.0.113.1"
 	router   = "203.0.113.10"
 	world    = "198.51.100.7"
 	lanHost  = "10.99.99.9"
-	metadata = "169.254.169.254" // of clouds
+	metadata = "169.254.169.254" // of cloud providers
 )
 
-// A place is a network namespace that plays a computer on which sov runs, with a router behind
-// which the world is.
+// A place is a network namespace that simulates a computer on which sov runs. A router connects it
+// to the simulated internet.
 type place struct {
 	t             *testing.T
 	inside, other netns.NsHandle
 	desk          *desk
-	resolv        string // what the computer has as resolv.conf
+	resolv        string // the computer's resolv.conf
 }
 
 func newPlace(t *testing.T) *place {
@@ -160,7 +160,7 @@ func newPlace(t *testing.T) *place {
 	return p
 }
 
-// address gives an interface an address, and switches it on.
+// address adds an address to an interface, if prefix is not empty, and brings the interface up.
 func address(name, prefix string) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
@@ -196,8 +196,8 @@ func (p *place) greets(ns netns.NsHandle, host string) *greeter {
 	return greet(p.t, l)
 }
 
-// answersNames starts a name server in the world, for which every name has the address
-// 198.51.100.99.
+// answersNames starts a name server on the simulated internet. It answers every query with the
+// address 198.51.100.99.
 func (p *place) answersNames() {
 	p.t.Helper()
 	var conn net.PacketConn
@@ -212,8 +212,8 @@ func (p *place) answersNames() {
 			if err != nil {
 				return
 			}
-			// RFC 1035, section 4.1: an answer of one record, which names the question's name by
-			// its place.
+			// RFC 1035, section 4.1: a response with one record. Its name is a pointer to the name
+			// in the question.
 			answer := append([]byte{}, b[:n]...)
 			answer[2], answer[3], answer[7] = 0x81, 0x80, 0
 			if kind := answer[n-3]; kind == 1 { // A
@@ -225,7 +225,7 @@ func (p *place) answersNames() {
 	}()
 }
 
-// command is sov's on the computer.
+// command returns a command of sov for the computer.
 func (p *place) command(args ...string) *exec.Cmd {
 	words := append([]string{"--mount", "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, p.resolv, sovtest.Program}, args...)
 	c := exec.Command("unshare", words...)
@@ -233,7 +233,7 @@ func (p *place) command(args ...string) *exec.Cmd {
 	return c
 }
 
-// sov runs a command on the computer, and wants it to succeed.
+// sov runs a command on the computer, which must succeed.
 func (p *place) sov(args ...string) sovtest.Outcome {
 	p.t.Helper()
 	command := p.command(args...)
@@ -248,7 +248,7 @@ func (p *place) sov(args ...string) sovtest.Outcome {
 	return o
 }
 
-// A placed machine is `sov run` on the computer.
+// A placed machine is a running `sov run` on the computer.
 type placed struct {
 	command *exec.Cmd
 	stderr  bytes.Buffer
@@ -266,7 +266,7 @@ func (p *place) run(artifact string, args ...string) *placed {
 		p.t.Fatal(err)
 	}
 	p.in(p.inside, r.command.Start)
-	p.t.Cleanup(func() { // a test that failed before
+	p.t.Cleanup(func() { // if a test has failed before
 		if r.command.ProcessState == nil {
 			r.command.Process.Kill()
 			r.command.Wait()
@@ -288,7 +288,7 @@ func (p *place) run(artifact string, args ...string) *placed {
 	return r
 }
 
-// children are the processes that a process has started.
+// children returns the child processes of a process.
 func children(t *testing.T, pid int) (list []int) {
 	t.Helper()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
@@ -298,7 +298,7 @@ func children(t *testing.T, pid int) (list []int) {
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			continue // a thread that has ended
+			continue // a thread has ended
 		}
 		for _, field := range strings.Fields(string(text)) {
 			n, err := strconv.Atoi(field)
@@ -315,13 +315,13 @@ func (p *place) awaitGone(pid int, what string) {
 	p.t.Helper()
 	sovtest.Await(p.t, sovtest.WaitLimit, what, func() bool {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		return err != nil || strings.Contains(string(stat), ") Z ") // it is not reaped yet
+		return err != nil || strings.Contains(string(stat), ") Z ") // not reaped yet
 	})
 }
 
-// TestEgressByPasst: a machine reaches the world and its names by passt, but neither this computer,
-// its LAN, nor the address where clouds keep credentials. passt ends with the machine, also with a
-// sov that is killed, and a machine whose passt ends is shut down.
+// TestEgressByPasst checks that a machine reaches the internet and its names through passt, but not
+// this computer, its LAN or the address where clouds serve credentials. passt ends with the machine
+// and when sov is killed. The machine shuts down when passt ends.
 func TestEgressByPasst(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

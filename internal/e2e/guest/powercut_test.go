@@ -6,8 +6,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 )
 
-// TestPowerCuts cuts the power twice, and once more while the machine starts. Many times, and those
-// of an amd64 machine and of an encrypted disk, are among the tests of endurance.
+// TestPowerCuts cuts the power twice while the machine runs and once while it starts. The endurance
+// tests repeat this many times, also with amd64 and an encrypted disk.
 func TestPowerCuts(t *testing.T) {
 	t.Parallel()
 	guesttest.CutPower(t, "arm64", 2)

@@ -23,9 +23,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestReadersAgree has every reader there is read the root filesystem that people run: this
-// computer's kernel, debugfs and go-diskfs find what our own reader finds, and e2fsck finds nothing
-// to say.
+// TestReadersAgree reads the root file system of the sql recipe with every available reader. This
+// computer's kernel, debugfs and go-diskfs must read the same as our reader, and e2fsck must report
+// no error.
 func TestReadersAgree(t *testing.T) {
 	t.Parallel()
 	for _, arch := range []string{"arm64", "amd64"} {
@@ -44,7 +44,7 @@ func TestReadersAgree(t *testing.T) {
 			mounted, _ := mounttest.Loop(t, path, "ro")
 			compareMount(t, mounted, stats, sums)
 
-			// debugfs copies the files out, as files of their own where one has several names.
+			// debugfs copies a file with several names several times.
 			dumped := t.TempDir()
 			if out, err := exec.Command("debugfs", "-R", "rdump / "+dumped, path).CombinedOutput(); err != nil {
 				t.Fatalf("debugfs: %v\n%s", err, out)
@@ -60,8 +60,8 @@ func TestReadersAgree(t *testing.T) {
 	}
 }
 
-// compareMount compares everything that this computer's kernel finds in a mounted image with what
-// is in the image.
+// compareMount compares what this computer's kernel reads from a mounted image with the entries of
+// the image.
 func compareMount(t *testing.T, dir string, stats, sums map[string]string) {
 	t.Helper()
 	const who = "the kernel"
@@ -100,7 +100,7 @@ func compareMount(t *testing.T, dir string, stats, sums map[string]string) {
 	compareSums(t, who, sums, func(name string) (io.ReadCloser, error) { return os.Open(filepath.Join(dir, name)) })
 }
 
-// compareSums reads every file as open gives it.
+// compareSums reads every file with open and compares its checksum.
 func compareSums(t *testing.T, who string, sums map[string]string, open func(name string) (io.ReadCloser, error)) {
 	t.Helper()
 	for _, name := range slices.Sorted(maps.Keys(sums)) {
@@ -118,7 +118,7 @@ func compareSums(t *testing.T, who string, sums map[string]string, open func(nam
 	}
 }
 
-// openWithDiskfs opens an image without holes by a reader that knows nothing of ours.
+// openWithDiskfs opens an image without holes with a reader that shares no code with ours.
 func openWithDiskfs(t *testing.T, path string) *diskfs.FileSystem {
 	t.Helper()
 	file, err := os.Open(path)

@@ -17,8 +17,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestSealedRoot flips a bit of the root file system, in a block that is read at boot and in one
-// that is read later: the guest's kernel panics, and no program gets other bytes.
+// TestSealedRoot flips a bit of the root file system, first in a block that is read after boot,
+// then in one that is read at boot. Each time the guest's kernel panics and no program reads
+// changed bytes.
 func TestSealedRoot(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "artifact")
@@ -56,12 +57,12 @@ func TestSealedRoot(t *testing.T) {
 	panics(g)
 	g.CutPower(t)
 
-	artifacttest.Flip(t, path, 1024+0x78) // the label in the superblock, which mounting reads
+	artifacttest.Flip(t, path, 1024+0x78) // the label in the superblock, which the kernel reads to mount
 	panics(guesttest.PowerOn(t, localvm.Options{Artifact: dir, State: t.TempDir()}))
 }
 
-// readLater returns a file that is not read at boot, and the offset of its content in the image:
-// the list of PostgreSQL's error codes, which is for who writes extensions.
+// readLater returns a file that is not read at boot, and the offset of its content in the image. It
+// is the list of PostgreSQL's error codes, which only authors of extensions use.
 func readLater(t *testing.T, image string) (name string, at int64) {
 	t.Helper()
 	file, err := ext4.OpenFile(image)

@@ -24,7 +24,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/tailscaletest"
 )
 
-// A localRun is `sov run` as it runs.
+// A localRun is a running `sov run`.
 type localRun struct {
 	t       *testing.T
 	command *exec.Cmd
@@ -44,7 +44,7 @@ func startRun(t *testing.T, environment []string, args ...string) *localRun {
 	if err := childtest.Start(r.command, nil); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { // a test that failed before end
+	t.Cleanup(func() { // if a test has failed before end
 		if r.command.ProcessState == nil {
 			r.command.Process.Kill()
 			r.command.Wait()
@@ -57,7 +57,7 @@ func startRun(t *testing.T, environment []string, args ...string) *localRun {
 	return r
 }
 
-// end stops it as Ctrl-C does.
+// end stops the run as Ctrl-C does.
 func (r *localRun) end() {
 	r.t.Helper()
 	if err := r.command.Process.Signal(syscall.SIGINT); err != nil {
@@ -68,7 +68,7 @@ func (r *localRun) end() {
 	}
 }
 
-// login opens a session by pgx and asks.
+// login opens a session with pgx and returns the result of a query.
 func (r *localRun) login(user, password, sql string) (string, error) {
 	r.t.Helper()
 	config, err := pgconn.ParseConfig(r.URL)
@@ -90,7 +90,7 @@ func (r *localRun) login(user, password, sql string) (string, error) {
 	return string(results[0].Rows[0][0]), nil
 }
 
-// psql opens a session by libpq; without a password it takes that of the file in the URL.
+// psql opens a session with libpq. Without a password, it uses the password file in the URL.
 func (r *localRun) psql(user, password string) (string, error) {
 	url := strings.Replace(r.URL, "//postgres@", "//"+user+"@", 1)
 	command := exec.Command("psql", "--no-psqlrc", "--no-password", "-Atc", "select current_user", strings.Replace(url, "/postgres?", "/"+user+"?", 1))
@@ -105,11 +105,11 @@ func (r *localRun) psql(user, password string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// A keeper is a user with a recipe of two roles, an age identity and secrets.
+// A keeper is a user with a recipe for two roles, an age identity and secrets.
 type keeper struct {
 	t           *testing.T
 	dir         string // recipe, configuration, identity, artifact and state
-	runtime     string // for what ends with a run
+	runtime     string // for files that end with a run
 	recipe      string
 	environment []string
 }
@@ -133,7 +133,7 @@ func newKeeper(t *testing.T) *keeper {
 	return k
 }
 
-// sov runs the program as this user.
+// sov runs the program as this user. The command must succeed.
 func (k *keeper) sov(stdin string, args ...string) sovtest.Outcome {
 	k.t.Helper()
 	o := sovtest.Run(k.t, func(c *exec.Cmd) { c.Env, c.Dir, c.Stdin = k.environment, sovtest.Shared, strings.NewReader(stdin) }, args...)
@@ -148,18 +148,18 @@ func (k *keeper) set(name, value string) {
 	k.sov(value, "secrets", "set", k.recipe, name, "--exact")
 }
 
-// artifact are the arguments that lead sov run to what the keeper has built.
+// artifact returns the arguments with which sov run finds the keeper's artifact.
 func (k *keeper) artifact() []string {
 	return []string{k.recipe, "-o", filepath.Join(k.dir, "out"), "--state", filepath.Join(k.dir, "state")}
 }
 
-// wantSessions logs in by each driver, with the password and with another.
+// wantSessions logs in with each driver, with the right password and with a wrong one.
 func (r *localRun) wantSessions(passwords map[string]string) {
 	r.t.Helper()
 	for user, password := range passwords {
 		given := password
 		if user == "postgres" && !strings.Contains(password, "\n") {
-			given = "" // psql finds it in the file
+			given = "" // psql uses the password file
 		}
 		if got, err := r.psql(user, given); err != nil || got != user {
 			r.t.Errorf("psql as %s: %q, %v", user, got, err)
@@ -173,7 +173,7 @@ func (r *localRun) wantSessions(passwords map[string]string) {
 	}
 }
 
-// superuser asks as such; the answer is one value.
+// superuser runs a query as the superuser and returns its single value.
 func (r *localRun) superuser(password, sql string) string {
 	r.t.Helper()
 	value, err := r.login("postgres", password, sql)
@@ -183,8 +183,8 @@ func (r *localRun) superuser(password, sql string) string {
 	return value
 }
 
-// TestSecrets takes passwords from `sov secrets set` to the sessions that they open, and searches
-// everything that was written or started on the way for them.
+// TestSecrets sets passwords with `sov secrets set` and opens sessions with them. It searches every
+// written file and every started process for them.
 func TestSecrets(t *testing.T) {
 	c := canary.New()
 	passwords := map[string]string{
@@ -192,7 +192,7 @@ func TestSecrets(t *testing.T) {
 		"app":      " '\"\\ $HOME `id` %s \t\r\n\nünïcödé 🔑 " + c.Text + "\n",
 		"big":      strings.Repeat("x", 1024-len(c.Text)) + c.Text,
 	}
-	begin := time.Now().Add(-time.Second) // file systems round
+	begin := time.Now().Add(-time.Second) // file systems round times
 	k := newKeeper(t)
 	if err := os.Rename(guesttest.Seeded(t, "arm64"), filepath.Join(k.dir, "state")); err != nil {
 		t.Fatal(err)
@@ -205,7 +205,7 @@ func TestSecrets(t *testing.T) {
 	built := k.sov("", append([]string{"build", k.recipe, "--lock", lock, "-o", filepath.Join(k.dir, "out")}, sovtest.FromMirror()...)...)
 
 	r := startRun(t, k.environment, k.artifact()...)
-	c.WantNowhere(t, begin, k.dir) // while it runs, too
+	c.WantNowhere(t, begin, k.dir) // also while it runs
 	r.wantSessions(passwords)
 	if got := r.superuser(passwords["postgres"], `select count(*) from pg_ls_dir('/proc') p
 		where p ~ '^[0-9]+$' and position('`+c.Text[1:]+`'::bytea in pg_read_binary_file('/proc/' || p || '/cmdline', 0, 65536, true)) > 0`); got != "0" {
@@ -218,8 +218,8 @@ func TestSecrets(t *testing.T) {
 	}
 	r.end()
 
-	// A changed secret changes its password, and no other; a superuser's password with a line break
-	// has no file.
+	// A changed secret changes only its password. A superuser's password with a line break has no
+	// password file.
 	old := passwords["app"]
 	passwords["app"], passwords["postgres"] = c.Text+" another", c.Text+"\nof two lines"
 	k.set("role-app", passwords["app"])

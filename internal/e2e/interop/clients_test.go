@@ -22,13 +22,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
 )
 
-// A client connects to the URL of a database as a role, and says whether the session is encrypted:
-// "t".
+// A client connects to the URL of a database as a role. It returns "t" if the session is encrypted.
 type client func(ctx context.Context, u *url.URL, password string) (string, error)
 
-// TestVerifyFull has clients of others verify the certificate of a machine, by the URL that sov
-// prints, and log in with passwords and from folders that URLs have to quote. A server of another
-// authority is refused by each of them.
+// TestVerifyFull connects third-party clients to a machine by the URL that sov prints. They verify
+// its certificate and log in with passwords and from folders that a URL has to quote. Each of them
+// refuses a server of another authority.
 func TestVerifyFull(t *testing.T) {
 	clients := map[string]client{"psql": psql, "psql with the password in the URL": psqlInline, "pgx": pgx, "node": node(t), "JDBC": jdbc(t)}
 	maps.DeleteFunc(clients, func(name string, c client) bool { return c == nil })
@@ -89,7 +88,7 @@ func psqlInline(ctx context.Context, u *url.URL, password string) (string, error
 	return psql(ctx, withPassword(u, password), "wrong")
 }
 
-// withPassword is a URL as people write it into a program's settings.
+// withPassword returns a copy of u with the password in it, as in the settings of a program.
 func withPassword(u *url.URL, password string) *url.URL {
 	with := *u
 	with.User = url.UserPassword(u.User.Username(), password)
@@ -109,7 +108,7 @@ func pgx(ctx context.Context, u *url.URL, password string) (string, error) {
 	return string(results[0].Rows[0][0]), nil
 }
 
-// node installs node's pg.
+// node installs pg for Node.js and returns a client that uses it, or nil without Node.js.
 func node(t *testing.T) client {
 	t.Helper()
 	for _, program := range []string{"node", "npm"} {
@@ -132,7 +131,8 @@ func node(t *testing.T) client {
 	}
 }
 
-// jdbc compiles a program for Debian's JDBC driver.
+// jdbc compiles a program for Debian's JDBC driver and returns a client that runs it, or nil
+// without the driver or a compiler.
 func jdbc(t *testing.T) client {
 	t.Helper()
 	const driver = "/usr/share/java/postgresql.jar"

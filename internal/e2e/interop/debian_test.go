@@ -10,9 +10,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// newcomer is what is typed on an empty Debian: what doctor and the simulator say is missing is
-// installed as they say, and three commands lead to psql's prompt on the simulated phone. Where it
-// waits, it does so until the caller ends it.
+// newcomer is the script for an empty Debian. It installs the packages that doctor and the
+// simulator report as missing, and then runs the three commands that lead to a psql prompt on the
+// simulated phone. Its waits have no limit; the caller ends the script.
 const newcomer = `
 set -eu
 cd /work
@@ -42,14 +42,14 @@ kill $phone
 wait $phone || true
 `
 
-// TestDebian begins in a root of debootstrap, with a release's archive. Go, which Debian 12 does
-// not have as new as it must be, is that of this computer; so is the cache, in which a build of
-// this computer has left the kernel and Tailscale.
+// TestDebian starts with the archive of a release in a root file system from debootstrap. Debian 12
+// has no Go that is new enough, so the test mounts Go from this computer. It also mounts the cache,
+// in which an earlier build has stored the kernel and Tailscale.
 func TestDebian(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: debootstrap makes devices and other owners")
 	}
-	sovtest.Artifact(t, "arm64") // leaves the lock
+	sovtest.Artifact(t, "arm64") // writes the lock
 	checkout, _ := sovtest.Checkout(t)
 	archive := makeRelease(t, checkout, "")
 	root := t.TempDir()
@@ -69,8 +69,7 @@ func TestDebian(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// The root is entered in separate namespaces, which end with the test whatever it has
-	// started.
+	// The script runs in separate namespaces. When the test ends, so does every process in them.
 	enter := `set -eu
 mount --bind "$1" "$1"
 for dir in dev sys; do mount --rbind "/$dir" "$1/$dir"; done

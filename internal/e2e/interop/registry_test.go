@@ -15,8 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// distribution serves the CNCF's registry, which most others are made from, and returns its
-// address.
+// distribution starts the CNCF's registry, on which most others are based, and returns its address.
 func distribution(t *testing.T) string {
 	t.Helper()
 	config := &configuration.Configuration{
@@ -29,8 +28,8 @@ func distribution(t *testing.T) string {
 	return strings.TrimPrefix(server.URL, "http://")
 }
 
-// TestDistribution keeps a build's results in a registry of another make, has another computer
-// build from nothing else, and publishes the machine there, signed, and pulls it.
+// TestDistribution stores the cache of a build in a third-party registry and builds on another
+// computer from that cache alone. It also publishes the signed machine there and pulls it.
 func TestDistribution(t *testing.T) {
 	address := distribution(t)
 	cache := address + "/team/cache"

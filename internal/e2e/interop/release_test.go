@@ -12,16 +12,16 @@ import (
 
 const releaseVersion = "v0.9.9-test"
 
-// makeRelease makes a release for this computer from the sources in a folder, signed with a key,
-// and returns its archive.
+// makeRelease makes a release for this computer from the sources in checkout, signs it with the key
+// file, if any, and returns the path of its archive.
 func makeRelease(t *testing.T, checkout, key string) (archive string) {
 	t.Helper()
 	run(t, checkout, "env", "SOURCE_DATE_EPOCH=1700000000", "SOV_RELEASE_KEY="+key, ".ci/release", releaseVersion, "linux/"+runtime.GOARCH)
 	return filepath.Join(checkout, "dist", "sov-"+releaseVersion+"-linux-"+runtime.GOARCH+".tar.gz")
 }
 
-// TestRelease: a release is the same bytes in any folder, openssl finds its signature good, and
-// what is in its archive works.
+// TestRelease checks that a release has the same bytes in any folder, that openssl accepts its
+// signature, and that the programs in its archive work.
 func TestRelease(t *testing.T) {
 	key, public := filepath.Join(t.TempDir(), "key.pem"), filepath.Join(t.TempDir(), "key.pub")
 	run(t, "", sovtest.Program, "key", "new", key)
@@ -58,7 +58,7 @@ func TestRelease(t *testing.T) {
 		}
 	}
 
-	// A version that the changelog does not have, or not as released, is not released.
+	// The release fails if the changelog lacks the version, or marks it as unreleased.
 	if err := os.WriteFile(filepath.Join(one, "CHANGELOG.md"), []byte("## 0.9.8 — unreleased\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}

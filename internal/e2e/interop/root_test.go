@@ -14,9 +14,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
 )
 
-// TestDebianRoot writes the root of another system as an ext4 image, through a tar as its container
-// image would have it: e2fsck finds nothing to say, and the kernel finds every entry as debootstrap
-// made it.
+// TestDebianRoot writes the root file system of a Debian as an ext4 image, from a tar file like the
+// layer of a container image. e2fsck must find no error, and every entry must be as debootstrap
+// created it when the kernel mounts the image.
 func TestDebianRoot(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: debootstrap makes devices and other owners")
@@ -62,7 +62,7 @@ func TestDebianRoot(t *testing.T) {
 	t.Logf("%d bytes of tar", info.Size())
 }
 
-// debianMirror is where apt on this computer fetches from.
+// debianMirror returns the address from which apt on this computer fetches bookworm.
 func debianMirror(t *testing.T) string {
 	t.Helper()
 	for line := range strings.Lines(run(t, "", "apt-get", "indextargets", "--format", "$(CODENAME) $(SITE)", "Created-By: Packages")) {
@@ -74,7 +74,7 @@ func debianMirror(t *testing.T) string {
 	return ""
 }
 
-// run runs a program in a folder and returns what it prints.
+// run runs a program in a folder and returns its standard output.
 func run(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), name, args...)

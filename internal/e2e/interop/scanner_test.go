@@ -12,9 +12,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
 )
 
-// TestScanner has grype read the SBOMs of machines, and look for vulnerabilities in databases made
-// by hand: of an Alpine package, of a Go module and of Go itself, each with one that is fixed in
-// the version at hand.
+// TestScanner runs grype on the SBOMs of two machines with vulnerability databases made by hand.
+// They contain vulnerabilities of an Alpine package, a Go module and Go's standard library, some of
+// them fixed in the installed version.
 func TestScanner(t *testing.T) {
 	scanner := filepath.Join(t.TempDir(), "scanner")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", scanner, ".")
@@ -29,7 +29,7 @@ func TestScanner(t *testing.T) {
 		vulnerabilities []string
 		want            []string
 	}{
-		// Its base image is Alpine by name, and its programs are not Go's.
+		// The base image is Alpine. No program in it is written in Go.
 		{w.Build(w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))).Dir,
 			[]string{"CVE-1:apk:icu-libs:apk:< 76.2-r0", "CVE-2:apk:icu-libs:apk:< 76.1-r0"},
 			[]string{"distribution alpine 3.22.1", "CVE-1 icu-libs 76.1-r0"}},

@@ -13,7 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
 
-// The phone is kept from sleeping while the machine runs, as its mode says, and no longer.
+// TestAwake checks that the phone is kept awake while the machine runs, according to its mode.
 func TestAwake(t *testing.T) {
 	t.Parallel()
 	for mode, want := range map[string][2]bool{"always": {true, true}, "charging": {false, true}, "never": {false, false}} { // discharging, charging
@@ -48,7 +48,7 @@ func TestAwake(t *testing.T) {
 	}
 }
 
-// A kernel without wake locks keeps no machine from running.
+// TestNoWakeLocks checks that the machine runs on a kernel without wake locks.
 func TestNoWakeLocks(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{}, `{"shutdown_timeout": 1}`)
@@ -61,8 +61,8 @@ func TestNoWakeLocks(t *testing.T) {
 	h.Do("down", "sql")
 }
 
-// A machine is shut down in order before the battery is empty, and started again once that holds
-// enough.
+// TestBattery checks that a machine shuts down cleanly before the battery is empty, and starts
+// again when the battery is sufficiently charged.
 func TestBattery(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLightOn(t, androidtest.Options{Superuser: androidtest.KernelSU}, vmspec.MainFirst, lightguest.Script{}, `{"shutdown_timeout": 5}`)
@@ -75,7 +75,7 @@ func TestBattery(t *testing.T) {
 		}
 	}
 	h.SetBattery(5, "Discharging")
-	h.SetBattery(4, "Charging") // of a charger that does not keep up
+	h.SetBattery(4, "Charging") // with a weak charger
 	h.Do("up", "sql")
 	h.SetBattery(4, "Discharging")
 	h.Eventually("stopped", func() bool { return h.Status().Phase == runnerapi.LowBattery })

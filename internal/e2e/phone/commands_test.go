@@ -25,7 +25,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// What a person does with a machine on a phone, day by day, from a computer with the real adb.
+// TestPhoneFromAComputer runs the everyday commands for a machine on a phone from a computer with
+// the real adb.
 func TestPhoneFromAComputer(t *testing.T) {
 	t.Parallel()
 	h := phonetest.New(t, androidtest.Options{}, "")
@@ -58,7 +59,7 @@ func TestPhoneFromAComputer(t *testing.T) {
 		t.Errorf("start: %v", o)
 	}
 	for _, c := range report(0).Checks {
-		skipped := c.Check == acceptance.Tailscale || c.Check == acceptance.TailscaleSQL // no key was given
+		skipped := c.Check == acceptance.Tailscale || c.Check == acceptance.TailscaleSQL // no key is set
 		if skipped != (c.Verdict == finding.Skipped) || !skipped && c.Verdict != finding.OK {
 			t.Errorf("%+v", c)
 		}
@@ -145,8 +146,8 @@ func TestPhoneFromAComputer(t *testing.T) {
 	phonetest.SameNetwork(t, "after remove", before, h.Snapshot())
 }
 
-// encryptedBackup saves to a file for one identity, has files refused before they reach the phone,
-// and restores.
+// encryptedBackup writes a backup for one identity, checks that invalid files are rejected before
+// they reach the phone, and restores the backup.
 func encryptedBackup(h *phonetest.Handset, run func(status int, args ...string) sovtest.Outcome) {
 	h.T.Helper()
 	dir := h.T.TempDir()
@@ -189,8 +190,8 @@ func encryptedBackup(h *phonetest.Handset, run func(status int, args ...string) 
 	}
 }
 
-// forwarded asks the database through `sov forward`, and ends that with Ctrl-C. It returns where
-// the authority is that the URL has clients verify the database with.
+// forwarded queries the database through `sov forward` and ends it with Ctrl-C. It returns the path
+// of the authority with which clients verify the database.
 func forwarded(t *testing.T, server *androidtest.ADBServer) (authority string) {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), sovtest.Program, "forward", "sql", "--json")
@@ -236,7 +237,7 @@ func forwarded(t *testing.T, server *androidtest.ADBServer) (authority string) {
 	return u.Query().Get("sslrootcert")
 }
 
-// unzip extracts a file of an archive and returns where it is.
+// unzip extracts an archive and returns the path of the named file.
 func unzip(t *testing.T, archive, name string) string {
 	t.Helper()
 	dir := t.TempDir()

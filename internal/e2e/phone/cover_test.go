@@ -6,7 +6,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
 
-// Three phones of the cover, far from each other; all of them are among the tests of endurance.
+// TestCover runs three phones of the cover that differ widely. The endurance tests run all of them.
 func TestCover(t *testing.T) {
 	t.Parallel()
 	makes := phonetest.Cover()

@@ -15,9 +15,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
 
-// A version whose files change on the phone's storage is not started, or ends when its kernel
-// panics at the block: the phone goes back to the other version if there is a whole one, however
-// long the damaged one has worked, and stays down otherwise, and says what to do; that repairs it.
+// TestDamagedVersion checks that a version whose files are damaged on the phone's storage is not
+// started, or ends when its kernel panics at the damaged block. The phone then rolls back to the
+// other version if that one is intact, however long the damaged one has worked. Otherwise the
+// machine stays down and reports what to do, which repairs it.
 func TestDamagedVersion(t *testing.T) {
 	t.Parallel()
 	p := phonetest.NewPushed(t, androidtest.NewADBServer(t))
@@ -69,7 +70,7 @@ func TestDamagedVersion(t *testing.T) {
 	push(two, "--restart")
 	runs("version 2", "b")
 
-	// A guest that says it panics is no reason to go back to an older version.
+	// A panic that the guest reports does not cause a rollback to an older version.
 	was := p.Status().Crosvm
 	p.End(lightguest.Panic)
 	p.Eventually("started again", func() bool {
@@ -98,7 +99,7 @@ func TestDamagedVersion(t *testing.T) {
 	push(two, "--restart")
 	runs("repaired", "b")
 
-	// The other one is damaged as well, which its start shows.
+	// The other version is damaged as well, which the rollback detects when it starts it.
 	flip("a", "kernel", 1)
 	flip("b", "rootfs.img", 4096)
 	p.End(lightguest.Panic)
@@ -109,7 +110,7 @@ func TestDamagedVersion(t *testing.T) {
 	push(two, "--start")
 	runs("repaired", "b")
 
-	// One that was found to be damaged is not gone back to.
+	// The phone does not roll back to a version that was found to be damaged.
 	flip("b", "vm.json", 30)
 	p.Runner("restart", "sql")
 	staysDown("vm.json is not the one that manifest.json lists")

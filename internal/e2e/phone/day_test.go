@@ -12,7 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// differing is how many bytes of a file are in blocks of 4 KiB that another has nowhere.
+// differing returns how many bytes of now are in blocks of 4 KiB that old does not contain.
 func differing(t *testing.T, old, now string) (n int64) {
 	t.Helper()
 	const block = 4096
@@ -35,8 +35,9 @@ func differing(t *testing.T, old, now string) (n int64) {
 	return n
 }
 
-// From a rooted phone on which nothing is to SQL, and a day with it: the same again, one setting, a
-// cable that is pulled, an adb server that is restarted.
+// TestPush starts with an empty rooted phone and pushes a machine up to SQL. Then it pushes the
+// same again, one changed setting, and a version while a cable is unplugged and the adb server
+// restarts.
 func TestPush(t *testing.T) {
 	t.Parallel()
 	p := phonetest.NewPushed(t, androidtest.NewADBServer(t))
@@ -74,19 +75,19 @@ func TestPush(t *testing.T) {
 		t.Errorf("the new version: %q", got)
 	}
 
-	// Back to the first, twice interrupted. Its files are in slot a, so that nothing would travel:
-	// they go first.
+	// Back to the first version, interrupted twice. Its files are in slot a, so nothing would be
+	// sent: remove them first.
 	before := p.Whole()
 	if err := os.RemoveAll(p.File(p.VM.Slot("a"))); err != nil {
 		t.Fatal(err)
 	}
-	third := artifacttest.WithKernel(t, first, artifacttest.Noise(6<<20, 1)) // content that the phone has nowhere
+	third := artifacttest.WithKernel(t, first, artifacttest.Noise(6<<20, 1)) // content that the phone does not have
 	p.ADB.CutAfter(2 << 20)
 	if o := p.Sov("push", third, "--device", p.ADB.Serial()); o.Status != 1 || !strings.Contains(o.Stderr, "push again to resume") {
 		t.Errorf("unplugged: %v", o)
 	}
 	p.Server.Connect(p.ADB)
-	p.ADB.SlowDown(512 << 10) // for seconds more than the adb server takes to restart
+	p.ADB.SlowDown(512 << 10) // for some seconds longer than the adb server takes to restart
 	ended := make(chan sovtest.Outcome, 1)
 	from := p.ADB.Passed()
 	go func() { ended <- p.Sov("push", third, "--device", p.ADB.Serial()) }()

@@ -1,3 +1,3 @@
-// Package phone tests the machine on a simulated phone: installed and updated by the real adb, run
-// by sov-runner, on its network and its tailnet.
+// Package phone tests the machine on a simulated phone: installed and updated with the real adb,
+// run by sov-runner, with its network and its tailnet.
 package phone

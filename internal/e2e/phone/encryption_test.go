@@ -21,9 +21,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestEncryptedOnThePhone takes a machine whose data disk's key is kept on the computer only from
-// its first push to a change of the key: after a reboot of the phone it waits for the key, and
-// while its daemon lives it does not.
+// TestEncryptedOnThePhone tests a machine whose data disk's key is stored only on the computer,
+// from the first push to a change of the key. The machine waits for the key after a reboot of the
+// phone, but not while its daemon runs.
 func TestEncryptedOnThePhone(t *testing.T) {
 	t.Parallel()
 	begin := time.Now()
@@ -56,7 +56,7 @@ func TestEncryptedOnThePhone(t *testing.T) {
 	}
 	wantNoKey("while it runs")
 
-	// The guest ends without being asked: the daemon has the key.
+	// The guest is killed. The daemon has the key.
 	p.Shell(fmt.Sprintf("kill -9 %d", s.Crosvm))
 	p.Within(5*time.Minute, time.Second, "ready again", func() bool { now := p.Status(); return now.Phase == runnerapi.Ready && now.Restarts == 1 })
 
@@ -84,7 +84,7 @@ func TestEncryptedOnThePhone(t *testing.T) {
 	if o := p.Sov("secrets", "rm", "sql", "data-key-old"); o.Status != 0 {
 		t.Error(o)
 	}
-	// What a lost key comes to: the old one opens nothing.
+	// The new key is lost: the old key does not open the disk.
 	if o := p.Sov("secrets", "set", "sql", "data-key"); o.Status != 1 || !strings.Contains(o.Stderr, "sov rekey") {
 		t.Errorf("a key in place of another: %v", o)
 	}
@@ -105,9 +105,9 @@ func TestEncryptedOnThePhone(t *testing.T) {
 	}
 }
 
-// TestLocked: a machine whose data disk's key is not kept on the phone waits for it without a
-// start, accepts it from a caller that may run sov-runner there as root, and keeps it for as long
-// as its daemon lives. Its volumes are made, kept and removed with the data disk.
+// TestLocked checks that a machine whose data disk's key is not stored on the phone waits for it
+// without a start. The machine accepts the key from a caller that may run sov-runner as root, and
+// keeps it while its daemon runs. Its volumes are created, kept and removed with the data disk.
 func TestLocked(t *testing.T) {
 	t.Parallel()
 	key := canary.New()
@@ -182,7 +182,7 @@ func TestLocked(t *testing.T) {
 		t.Errorf("down left %q", left)
 	}
 	locked("after down")
-	// From a computer that keeps the key.
+	// The same from a computer that stores the key.
 	server := androidtest.NewADBServer(t)
 	server.Connect(h.ServeADB(androidtest.ADBOptions{}))
 	config := t.TempDir()
@@ -202,7 +202,7 @@ func TestLocked(t *testing.T) {
 	if o := sov("", "start", "sql"); o.Status != 0 {
 		t.Errorf("from a computer that keeps it: %v\n%s", o, h.Logs())
 	}
-	// This guest has no encrypted disk that could be changed over.
+	// This guest has no encrypted disk whose key could change.
 	if o := sov("", "rekey", "sql"); o.Status != 1 || !strings.Contains(o.Stderr, "a new key of sql is kept") || !strings.Contains(o.Stderr, "may still have the old key") {
 		t.Errorf("rekey: %v", o)
 	}

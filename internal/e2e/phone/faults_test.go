@@ -24,16 +24,16 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// releasePort is one of the internet's server at which a fault in the guest waits for its end.
+// releasePort is the port of the internet's server at which a fault in the guest waits for its end.
 const releasePort = 9
 
-// faults are what goes wrong in each layer. Those of the phone are made while the daemon, which
-// would repair them before they can be observed, is stopped.
+// faults are the faults in each layer. The daemon is suspended while a fault is made on the phone,
+// because it would repair the fault before diagnose can observe it.
 var faults = []struct {
 	name    string
 	phone   string // script on the phone; PID is crosvm's
 	guest   string // script in the guest, as root
-	passes  bool   // once the phone's server at releasePort hangs up; else a restart of the machine undoes what is the guest's
+	passes  bool   // ends when the phone's server at releasePort hangs up; otherwise a restart of the machine undoes a guest's fault
 	layer   string
 	fixable bool
 }{
@@ -44,8 +44,8 @@ var faults = []struct {
 	{"chain flushed", "$IPTABLES -w -F sov_sql_fwd", "", false, diagnose.Forwarding, true},
 	{"forwarding off", "echo 0 >/proc/sys/net/ipv4/ip_forward", "", false, diagnose.Forwarding, true},
 	{"VM killed", "kill -9 PID", "", false, diagnose.Process, true},
-	// It takes its own half a minute to be killed at a restart, so it is let go on instead, by a
-	// process started before.
+	// A restart would take half a minute to kill the suspended server. Instead, a process started
+	// before resumes it.
 	{"PostgreSQL suspended", "", "p=$(head -n 1 /data/postgres/postmaster.pid); kill -STOP $p; nc " + androidtest.ServerIP + " " + fmt.Sprint(releasePort) + " </dev/null; kill -CONT $p", true, diagnose.Postgres, false},
 	{"PostgreSQL stopped", "", "p=$(head -n 1 /data/postgres/postmaster.pid); mount --bind /dev/null $(readlink /proc/$p/exe); kill -INT $p", false, diagnose.Postgres, false},
 	{"clock ahead", "", "date -s 2035-01-01", false, diagnose.GuestClock, false},
@@ -53,7 +53,8 @@ var faults = []struct {
 	{"guest network down", "", "ip link set eth0 down", false, diagnose.GuestNetwork, false},
 }
 
-// Each layer broken on purpose: diagnose names it, and repairs it where it is the phone's.
+// TestDiagnoseNamesTheLayer breaks each layer. diagnose must name the layer, and repair faults of
+// the phone.
 func TestDiagnoseNamesTheLayer(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewWith(t, sovtest.Artifact(t, "arm64"), androidtest.Options{}, "")
@@ -112,7 +113,7 @@ func TestDiagnoseNamesTheLayer(t *testing.T) {
 	h.Do("down", "sql")
 }
 
-// checkServiceLog reads what PostgreSQL said, in this boot and in those before.
+// checkServiceLog checks PostgreSQL's log of this boot and of earlier ones.
 func checkServiceLog(h *phonetest.Handset) {
 	h.T.Helper()
 	log := h.Do("logs", "sql", "--service", "postgres", "-n", "10000").Stdout
@@ -124,8 +125,8 @@ func checkServiceLog(h *phonetest.Handset) {
 	}
 }
 
-// checkSleep lets the guest's clock fall behind, as it does while the phone sleeps: the daemon sees
-// it and has it corrected.
+// checkSleep sets the guest's clock back, as when the phone sleeps. The daemon must detect and
+// correct it.
 func checkSleep(h *phonetest.Handset) {
 	h.T.Helper()
 	h.Ready()
@@ -133,7 +134,7 @@ func checkSleep(h *phonetest.Handset) {
 		if strings.Contains(h.RunnerLog(), "the guest's clock was behind and was corrected") {
 			return true
 		}
-		// The guest looks by itself as well, and may have been the first.
+		// The guest also checks its clock and may correct it first.
 		if guest := h.Status().Guest; guest != nil && time.Since(guest.Time) < guesttest.ClockLimit {
 			h.GuestShell("date -s 2020-01-01")
 		}
@@ -154,10 +155,10 @@ func checkSleep(h *phonetest.Handset) {
 	}
 }
 
-// What Android does to processes that it has not started as services, and how the runner lives with
-// it: nothing starts before Android has; what a service or adbd has started dies with that, but the
-// machine has left its control group; and a crosvm whose daemon was killed lives on, until the next
-// start shuts it down. Its crosvm is an old one.
+// TestAndroidsKillers checks the runner against Android's treatment of processes that are not its
+// services. Nothing starts before Android has booted. Processes of a service or of adbd end with
+// it, but the machine has left its control group. A crosvm whose daemon was killed keeps running
+// until the next start shuts it down. The phone has an old crosvm.
 func TestAndroidsKillers(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLightOn(t, androidtest.Options{StillBooting: true, Build: androidtest.DefaultBuild(crosvmcli.Android13)}, vmspec.MainFirst, lightguest.Script{}, `{"shutdown_timeout": 5}`)
@@ -171,8 +172,7 @@ func TestAndroidsKillers(t *testing.T) {
 	h.SetProp("sys.boot_completed", "1")
 	h.Do("up", "sql")
 	s := h.Status()
-	// A container may lack the right to protect anything (CAP_SYS_RESOURCE), which is to be said
-	// then.
+	// A container may lack CAP_SYS_RESOURCE to protect processes. The runner must then report that.
 	mayProtect := strings.Contains(h.Shell("(echo -1000 >/proc/self/oom_score_adj) 2>/dev/null && echo yes || echo no"), "yes")
 	for _, pid := range []int{s.Daemon, s.Crosvm} {
 		got := strings.TrimSpace(h.Shell(fmt.Sprintf("cat /proc/%d/oom_score_adj", pid)))
@@ -184,7 +184,7 @@ func TestAndroidsKillers(t *testing.T) {
 		}
 	}
 	h.Shell(fmt.Sprintf("kill -9 %d", s.Daemon))
-	h.Eventually("missing its daemon", func() bool { return h.Diagnose().Cause == diagnose.Process }) // which dies in its own time
+	h.Eventually("missing its daemon", func() bool { return h.Diagnose().Cause == diagnose.Process }) // whose death takes time
 	if now := h.Status(); !now.CrosvmAlive {
 		t.Errorf("crosvm died with its daemon: %+v", now)
 	}
@@ -204,7 +204,8 @@ func TestAndroidsKillers(t *testing.T) {
 	h.Do("down", "sql")
 }
 
-// A machine that cannot start ends in a clear state, and the phone stays cool.
+// TestCrashLoop checks that a machine that cannot start ends in the phase crash-loop and is not
+// restarted.
 func TestCrashLoop(t *testing.T) {
 	t.Parallel()
 	h := phonetest.New(t, androidtest.Options{}, `, "crash_loop": 2`)

@@ -23,13 +23,13 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// A home is one with the group's file.
+// A home is a phonetest.Home with the group's file.
 type home struct {
 	*phonetest.Home
 	file string
 }
 
-// sov runs the program with the group's file.
+// sov runs the program with the group's file. The exit status must be want.
 func (h *home) sov(want int, verb string, args ...string) sovtest.Outcome {
 	h.T.Helper()
 	o := sovtest.Run(h.T, func(c *exec.Cmd) {
@@ -41,7 +41,7 @@ func (h *home) sov(want int, verb string, args ...string) sovtest.Outcome {
 	return o
 }
 
-// order returns the lines of a text that contain a word, as the machines that they name.
+// order returns the machines that a text names, one for each line that contains word.
 func order(text, word string) string {
 	var names []string
 	for line := range strings.Lines(text) {
@@ -53,7 +53,8 @@ func order(text, word string) string {
 	return strings.Join(names, " ")
 }
 
-// from has a machine's guest connect, and returns what a database says there, or "".
+// from connects from a machine's guest to a database, and returns the first byte that it sends, or
+// "".
 func (h *home) from(name, to string) string {
 	h.T.Helper()
 	ctx, cancel := context.WithTimeout(h.T.Context(), sovtest.WaitLimit)
@@ -65,14 +66,14 @@ func (h *home) from(name, to string) string {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(sovtest.WaitLimit))
 	fmt.Fprintf(conn, "%s\n01234567\n", to)
-	answer, _ := io.ReadAll(io.LimitReader(conn, 1)) // nothing: it was refused
+	answer, _ := io.ReadAll(io.LimitReader(conn, 1)) // empty: the connection was refused
 	return string(answer)
 }
 
-// TestGroup: machines of a group find each other by name and reach each other's published ports,
-// and nothing else, also one that is installed later, restarted or rolled back while the others
-// run. The phone gives each its network. Verbs take all of them in order, and the phone starts them
-// in that order when it boots.
+// TestGroup checks that machines of a group resolve each other's names and reach only each other's
+// published ports. This includes a machine that is installed later, restarted or rolled back while
+// the others run. The phone assigns each machine a network. Commands process the machines in order,
+// and the phone starts them in that order at boot.
 func TestGroup(t *testing.T) {
 	t.Parallel()
 	h := &home{Home: phonetest.NewHome(t)}
@@ -95,7 +96,7 @@ func TestGroup(t *testing.T) {
 		t.Errorf("forge does not reach sql by name: %q", got)
 	}
 	stranger := h.StatusOf("stranger").Network.Guest.Addr().String()
-	for _, to := range []string{"sql.internal:" + strconv.Itoa(guestspec.EndpointPort), stranger + ":5432"} { // not published, and not of the group
+	for _, to := range []string{"sql.internal:" + strconv.Itoa(guestspec.EndpointPort), stranger + ":5432"} { // not published, and not in the group
 		if got := h.from("forge", to); got != "" {
 			t.Errorf("forge reaches %s", to)
 		}
@@ -104,7 +105,7 @@ func TestGroup(t *testing.T) {
 		t.Error("a machine of another group reaches sql")
 	}
 
-	// forge alone is updated and rolled back.
+	// Only forge is updated and rolled back.
 	sql, vault, forge := h.StatusOf("sql").Crosvm, h.StatusOf("vault").Crosvm, h.StatusOf("forge")
 	const next = "/data/local/forge"
 	if err := os.MkdirAll(h.File(next), 0o755); err != nil {
@@ -157,7 +158,7 @@ func TestGroup(t *testing.T) {
 		t.Errorf("stopped: %s", got)
 	}
 
-	// The phone boots: daemons are started in any order.
+	// At boot, the daemons start in any order.
 	h.SetProp("sys.boot_completed", "0")
 	for _, name := range []string{"forge", "vault", "sql"} {
 		h.Do("up", name, "--no-wait")
@@ -172,7 +173,7 @@ func TestGroup(t *testing.T) {
 			t.Errorf("%s was started at %s, sql was ready at %s; %s", name, s.StartedAt, first, s.Reason)
 		}
 	}
-	// A machine that does not run is not waited for.
+	// A machine does not wait for a machine that does not run.
 	for _, name := range []string{"forge", "sql"} {
 		h.Do("down", name)
 	}

@@ -16,20 +16,20 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// installedBase is the version that people have.
+// installedBase is the version that users have installed.
 const installedBase = "b65ef00"
 
-// TestInstalledBase takes a phone with a machine that an earlier version has built, installed and
-// started to this one by `sov push`, and its user with it: the recipe, the lock, the secret, the
-// settings on the phone, the data, the earlier version in the other slot and a backup go on
-// working, and nothing of the earlier version's network stays behind.
+// TestInstalledBase updates a phone with `sov push` from an earlier version, which has built,
+// installed and started its machine. The recipe, the lock, the secret, the settings, the data, the
+// earlier version in the other slot and a backup must still work. The earlier version's network
+// must be removed.
 func TestInstalledBase(t *testing.T) {
 	t.Parallel()
 	sources, old := sovtest.Release(t, installedBase)
 	p := phonetest.NewPushed(t, androidtest.NewADBServer(t))
 	serial := []string{"--device", p.ADB.Serial()}
 	before := p.Snapshot()
-	folder := t.TempDir() // the user's
+	folder := t.TempDir() // of the user
 	recipe, backup := filepath.Join(folder, "sql.yaml"), filepath.Join(folder, "sql.zip")
 	text, err := os.ReadFile(filepath.Join(sources, "assets", "sql.yaml"))
 	if err != nil {
@@ -67,7 +67,7 @@ func TestInstalledBase(t *testing.T) {
 	if r := p.Push(second); r.Slot != "b" {
 		t.Errorf("pushed: %+v", r)
 	}
-	// The superuser's rule stays, and the user hears how to change it.
+	// The superuser's rule stays, and push reports how to change it.
 	if said := by(sovtest.Program, append([]string{"push", second}, serial...)...).Stdout; !strings.Contains(said, "warning: the superuser postgres logs in from every network") ||
 		!strings.Contains(said, "`superuser: host`") {
 		t.Errorf("the push does not warn of the superuser: %s", said)
@@ -79,7 +79,7 @@ func TestInstalledBase(t *testing.T) {
 		}
 	}
 	by(sovtest.Program, append([]string{"restart", "sql"}, serial...)...)
-	if s := p.Status(); s.Slot != "b" || s.Phase != runnerapi.Ready || s.Network.Routing != string(vmspec.MainFirst) { // the recipe names no other way
+	if s := p.Status(); s.Slot != "b" || s.Phase != runnerapi.Ready || s.Network.Routing != string(vmspec.MainFirst) { // the recipe does not choose another mode
 		t.Errorf("after the update: %+v", s)
 	}
 	journey("after the update", "with the earlier version")
@@ -92,8 +92,8 @@ func TestInstalledBase(t *testing.T) {
 	journey("rolled back", "with the earlier version, with this version")
 	by(sovtest.Program, append([]string{"restore", "sql", backup, "--yes"}, serial...)...)
 	journey("restored", "with the earlier version")
-	// The recipe of today gives no addresses: while the machine runs, its network is taken on the
-	// phone, and stays its own.
+	// The current recipe has no addresses. The running machine's network is in use on the phone,
+	// and the machine must keep it.
 	p.Push(sovtest.Artifact(t, "arm64"))
 	if text, err := os.ReadFile(p.File(p.VM.Address())); string(text) != "192.168.100.1/24\n" {
 		t.Errorf("with the recipe of today it has %q, %v", text, err)
@@ -102,8 +102,8 @@ func TestInstalledBase(t *testing.T) {
 	phonetest.SameNetwork(t, "stopped", before, p.Snapshot())
 }
 
-// pins are what a lock has pinned since its first version: the digests that later ones add are what
-// packages had all along.
+// pins returns what a lock has pinned since its first version. It clears the digests that later
+// versions add.
 func pins(t *testing.T, path string) *lock.File {
 	t.Helper()
 	f, err := lock.Load(path)

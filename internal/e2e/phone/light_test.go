@@ -22,10 +22,11 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
 
-// These tests are of the runner alone, with a guest that boots in no time and ends as it is told
-// to.
+// The tests in this file test only the runner, with a guest that boots at once and ends as
+// scripted.
 
-// Repeated kills of each process at random moments are in the endurance tests.
+// TestKilledInBetween kills one process of the machine at a time. The endurance tests repeat it
+// more often.
 func TestKilledInBetween(t *testing.T) {
 	t.Parallel()
 	for _, routing := range phonetest.BothRoutings {
@@ -40,7 +41,8 @@ func TestKilledAndStartedAgain(t *testing.T) {
 	}
 }
 
-// A daemon that is on its way out still holds its lock: up is not taken in by it.
+// TestUpWhileTheDaemonEnds checks that up does not take an ending daemon, which still holds its
+// lock, for a running one.
 func TestUpWhileTheDaemonEnds(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{Deaf: []string{"guest"}}, `{"shutdown_timeout": 5}`)
@@ -55,8 +57,8 @@ func TestUpWhileTheDaemonEnds(t *testing.T) {
 	h.Do("down", "sql")
 }
 
-// Each of crosvm's ends, when the guest was never ready: what follows, and that the phone's network
-// is left meanwhile.
+// TestEnds checks what follows each of crosvm's ends when the guest was never ready, and that the
+// phone's network is restored meanwhile.
 func TestEnds(t *testing.T) {
 	t.Parallel()
 	for end, want := range map[lightguest.End]struct {
@@ -76,7 +78,7 @@ func TestEnds(t *testing.T) {
 		lightguest.BarePanic:   {"panic", 32, runnerapi.CrashLoop},
 	} {
 		if androidtest.DefaultRelease() == crosvmcli.Android13 && want.status > 34 {
-			continue // which has neither status
+			continue // Android 13 has neither status
 		}
 		t.Run(want.kind, func(t *testing.T) {
 			t.Parallel()
@@ -94,7 +96,7 @@ func TestEnds(t *testing.T) {
 			if report := h.Diagnose(); report.Cause != diagnose.Process || report.Layers[1].Verdict != finding.Unknown {
 				t.Errorf("diagnose: %+v", report)
 			}
-			// What was mended meanwhile counts at the next start, settings as well.
+			// The next start uses what was repaired meanwhile, including the settings.
 			h.Script(h.VM, lightguest.Script{})
 			h.Put(phonepath.Default.Settings(), `{"vms": {"sql": {"memory_mib": 77}}}`, 0o644)
 			h.Do("up", "sql")
@@ -110,8 +112,8 @@ func TestEnds(t *testing.T) {
 	}
 }
 
-// A machine that was ready: killed, it is started again; switched off, it stays off until it is
-// told otherwise.
+// TestEndsOfAReadyMachine checks that a machine that was ready is restarted when it is killed, and
+// stays off after a power-off until the user starts it.
 func TestEndsOfAReadyMachine(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{}, `{"crash_loop": 100}`)
@@ -123,8 +125,8 @@ func TestEndsOfAReadyMachine(t *testing.T) {
 		s := h.Status()
 		return s.Phase == runnerapi.Ready && s.Crosvm != 0 && s.Crosvm != first.Crosvm && s.Restarts == 1 && s.LastExit.Signal == 9
 	})
-	// crosvm says that the guest stopped, and the guest did not say so: as when a hypervisor gives
-	// up on it.
+	// crosvm reports that the guest has stopped, but the guest has not reported it, as when a
+	// hypervisor stops the guest.
 	for i, end := range []func(){
 		func() { h.Shell("/apex/com.android.virt/bin/crosvm stop " + h.VM.Socket()) },
 		func() { h.End(lightguest.SystemCrash) },
@@ -146,7 +148,7 @@ func TestEndsOfAReadyMachine(t *testing.T) {
 	h.Eventually("off", func() bool { return h.Status().Phase == runnerapi.Off })
 	phonetest.SameNetwork(t, "while it is off", before, h.Snapshot())
 	h.Do("up", "sql")
-	// Failures in a row: the pause is seconds by now, and grows, and up does not wait for its end.
+	// After several failures, the pause is seconds long and grows. up does not wait for its end.
 	h.Script(h.VM, lightguest.Script{End: lightguest.Crash})
 	h.Shell(fmt.Sprintf("kill -9 %d", h.Status().Crosvm))
 	h.Eventually("waiting", func() bool { s := h.Status(); return s.Phase == runnerapi.Backoff && s.Failures >= 4 })
@@ -158,8 +160,8 @@ func TestEndsOfAReadyMachine(t *testing.T) {
 	h.Do("down", "sql")
 }
 
-// The guest is asked by its network first, then at its console, then crosvm told to stop, and
-// killed at last; each with its bound.
+// TestShutdownEscalates checks that the guest is shut down over its network, then at its console,
+// then by crosvm's stop command, and killed last. Each step has a time limit.
 func TestShutdownEscalates(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -181,7 +183,7 @@ func TestShutdownEscalates(t *testing.T) {
 				t.Errorf("it ended otherwise: %s", h.Logs())
 			}
 			phonetest.SameNetwork(t, "after down", before, h.Snapshot())
-			// The same without the daemon, by the next process that finds the leftovers.
+			// The same without the daemon: the next process shuts down the machine that it finds.
 			h.Do("up", "sql")
 			h.Shell(fmt.Sprintf("kill -9 %d", h.Status().Daemon))
 			if o := h.Do("down", "sql"); !strings.Contains(o.Stderr, "has lost its daemon") || !strings.Contains(o.Stderr, tt.says) {
@@ -192,8 +194,8 @@ func TestShutdownEscalates(t *testing.T) {
 	}
 }
 
-// A phone that is offline when the machine starts, as at boot before netd has an uplink: the
-// machine answers the phone, and reaches the internet as soon as there is a way.
+// TestStartOffline starts a machine on an offline phone, as at boot before netd has an uplink. The
+// phone reaches the machine, which reaches the internet as soon as there is an uplink.
 func TestStartOffline(t *testing.T) {
 	t.Parallel()
 	for _, routing := range phonetest.BothRoutings {
@@ -226,8 +228,8 @@ func TestStartOffline(t *testing.T) {
 	}
 }
 
-// The daemon's own repairs. An interface that was only taken down does not cost a restart of the
-// machine; one that was deleted does.
+// TestDaemonRepairs checks the daemon's repairs. An interface that was only set down is repaired
+// without a restart of the machine; a deleted one requires a restart.
 func TestDaemonRepairs(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{}, `{}`)
@@ -252,7 +254,7 @@ func TestDaemonRepairs(t *testing.T) {
 	h.Do("down", "sql")
 }
 
-// Who can read what on the phone while the machine starts and runs.
+// TestSecretsOnThePhone checks who can read which files while the machine starts and runs.
 func TestSecretsOnThePhone(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{Deaf: []string{"endpoint"}}, `{"shutdown_timeout": 1}`)
@@ -298,7 +300,8 @@ func TestSecretsOnThePhone(t *testing.T) {
 	}
 }
 
-// onlyInSecrets looks for the secrets of the machine in every file of the phone's data.
+// onlyInSecrets checks that no file of the phone's data contains a secret, except those in the
+// machine's folder of secrets.
 func onlyInSecrets(h *phonetest.Handset, begin time.Time, when string) {
 	h.T.Helper()
 	secrets, kept := h.File(h.VM.Secrets())+"/", 0
@@ -314,15 +317,15 @@ func onlyInSecrets(h *phonetest.Handset, begin time.Time, when string) {
 	}
 }
 
-// configDisk is what crosvm has open as the config disk that is in memory; empty: no such one.
+// configDisk returns the config disk in memory that crosvm has open, or "" without one.
 func configDisk(h *phonetest.Handset) string {
 	h.T.Helper()
 	return h.Shell(fmt.Sprintf("cd /proc/%d/fd && for f in *; do case $(readlink $f) in /memfd:sov-config*) cat $f; break;; esac; done", h.Status().Crosvm))
 }
 
-// A phone whose crosvm may not use a disk in memory: the machine starts, status says where the
-// secrets were and why, and the file is gone when the guest has read it. What earlier versions left
-// is gone too.
+// TestConfigDiskInFile starts a machine on a phone whose crosvm cannot use a disk in memory. The
+// status must report where the secrets were and why. The file, and files that earlier versions
+// left, must be removed after the guest has read it.
 func TestConfigDiskInFile(t *testing.T) {
 	t.Parallel()
 	for _, release := range []crosvmcli.Release{crosvmcli.Android13, crosvmcli.Android15} {
@@ -356,7 +359,8 @@ func TestConfigDiskInFile(t *testing.T) {
 	}
 }
 
-// What an earlier life may have left where files are expected.
+// TestLeftovers checks files that an earlier run may have left where the runner expects other
+// files.
 func TestLeftovers(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{}, `{}`)
@@ -364,7 +368,7 @@ func TestLeftovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := h.Snapshot()
-	h.Put(h.VM.State(), "", 0o600) // a power cut
+	h.Put(h.VM.State(), "", 0o600) // as after a power cut
 	stale, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: h.File(h.VM.Socket()), Net: "unixpacket"})
 	if err != nil {
 		t.Fatal(err)
@@ -385,7 +389,8 @@ func TestLeftovers(t *testing.T) {
 	h.Do("down", "sql")
 }
 
-// A tailnet that wants a new key is named, and nothing on the phone is to be repaired.
+// TestDiagnoseNamesTheTailnet checks that diagnose names a tailnet that requires a new key, and
+// repairs nothing on the phone.
 func TestDiagnoseNamesTheTailnet(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{Tailnet: &guestapi.Tailnet{State: "NeedsLogin"}}, `{}`)

@@ -16,12 +16,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// hardware matches addresses of interfaces, which are others after a restart.
+// hardware matches hardware addresses of interfaces, which change at a restart.
 var hardware = regexp.MustCompile(`([0-9a-f]{2}:){5}[0-9a-f]{2}`)
 
-// The module alone makes a phone that runs the machine from boot on; sov push updates what it has
-// installed, and flashing again updates what sov push has; removed, it leaves nothing but what is
-// the user's, which the next one takes on, and not that when told so.
+// TestModule checks that the module alone makes a phone run the machine from boot. sov push updates
+// what the module has installed, and flashing updates what sov push has installed. Removing the
+// module leaves only the user's files, which the next installation uses.
 func TestModule(t *testing.T) {
 	t.Parallel()
 	p := phonetest.NewPushed(t, androidtest.NewADBServer(t))
@@ -79,7 +79,7 @@ func TestModule(t *testing.T) {
 	}
 }
 
-// The module's life under each root manager, with a guest that boots in no time.
+// TestModuleByManager runs the module under each root manager, with a guest that boots at once.
 func TestModuleByManager(t *testing.T) {
 	t.Parallel()
 	for _, manager := range []androidtest.Superuser{androidtest.Magisk, androidtest.KernelSU, androidtest.APatch} {
@@ -106,8 +106,7 @@ func TestModuleByManager(t *testing.T) {
 			h.Eventually("started by the boot", func() bool { return h.Status().Phase == runnerapi.Ready })
 			booted := h.Status()
 
-			// An update while the machine runs takes nothing from it, and is what the next boot
-			// starts.
+			// An update does not disturb the running machine. The next boot starts the new version.
 			h.MustFlash(version(lightguest.Script{Deaf: []string{"powerbtn"}}))
 			if s := h.Status(); s.Daemon != booted.Daemon || s.Crosvm != booted.Crosvm || s.Phase != runnerapi.Ready {
 				t.Errorf("while the update was installed: %+v", s)

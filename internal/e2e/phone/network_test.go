@@ -14,11 +14,11 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// backRule is what leads packets for the guest to main.
+// backRule is the rule that routes packets for the guest by the table main.
 var backRule = map[string]string{"main-first": "from all lookup main", "scoped": "to 192.168.100.0/24 lookup main"}
 
-// Without the rule that leads to main, what comes back for the guest is lost: on Android no table
-// knows its subnet.
+// TestReturnTrafficNeedsTheRule checks that responses to the guest are lost without the rule for
+// main: no other table on Android has a route to its subnet.
 func TestReturnTrafficNeedsTheRule(t *testing.T) {
 	t.Parallel()
 	for _, routing := range []string{"main-first", "scoped"} {
@@ -43,8 +43,8 @@ func TestReturnTrafficNeedsTheRule(t *testing.T) {
 					conn.Close()
 				}
 			}()
-			// The phone itself does not find the guest either without the rule: the guest asks in
-			// the background, once it sees that.
+			// Without the rule, the phone cannot reach the guest either. The guest sends its
+			// request from the background when it detects that.
 			const gone = "while nc -w 5 192.168.100.1 9 </dev/null; do sleep 0.1; done"
 			ask := func(file, when string) {
 				h.GuestBackground(when + "; echo ping | nc -u -w 2 " + androidtest.ServerIP + " 7 >" + file + "; echo done >>" + file)
@@ -66,13 +66,13 @@ func TestReturnTrafficNeedsTheRule(t *testing.T) {
 			}
 			resume := h.Suspend()
 			ask("/tmp/without", gone)
-			if routing == "main-first" { // leave the way out alone, as scoped mode's second rule does
+			if routing == "main-first" { // keep the way out, as scoped mode's second rule does
 				h.Shell("ip rule del pref 1 lookup main; ip rule add pref 1 iif vm_sql lookup main")
 			} else {
 				h.Shell("ip rule del pref 1")
 			}
 			select {
-			case <-requests: // it has got out, and its answer was lost by the time that the rule is back
+			case <-requests: // the request got out; its response is lost before the rule is restored
 			case <-time.After(time.Minute):
 				t.Fatal("without the rule back, the request does not even get out")
 			}
@@ -86,7 +86,7 @@ func TestReturnTrafficNeedsTheRule(t *testing.T) {
 	}
 }
 
-// An uplink goes down while the machine goes out by it: the machine goes out by the next one.
+// TestUplinkGoesDown checks that the machine uses the next uplink when its uplink goes down.
 func TestUplinkGoesDown(t *testing.T) {
 	t.Parallel()
 	for _, routing := range phonetest.BothRoutings {
@@ -109,9 +109,9 @@ func TestUplinkGoesDown(t *testing.T) {
 	}
 }
 
-// A VPN app's traffic stays on its VPN while the machine runs in scoped mode. In main-first mode it
-// does not: every packet of the phone looks into main first, where the uplink's default route is.
-// docs/networking.md tells of it.
+// TestVPNBesideTheMachine checks that a VPN app's traffic stays on its VPN in scoped mode. In
+// main-first mode it does not, because every packet of the phone uses main first, which contains
+// the uplink's default route. docs/networking.md describes this.
 func TestVPNBesideTheMachine(t *testing.T) {
 	t.Parallel()
 	for routing, want := range map[vmspec.Routing]string{vmspec.Scoped: androidtest.VPNIP, vmspec.MainFirst: androidtest.WLANIP} {

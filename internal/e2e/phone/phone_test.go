@@ -14,14 +14,15 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// The machine on the phone, in one of the modes from nothing: it reaches the internet by each
-// uplink, also in the midst of a download, answers SQL to the phone, and leaves nothing behind.
+// TestPhone runs the machine on the phone in both routing modes, in one of them with a new data
+// disk. The machine must reach the internet through each uplink, also when it changes during a
+// download, answer SQL to the phone, and leave nothing.
 func TestPhone(t *testing.T) {
 	t.Parallel()
 	for _, routing := range []string{"main-first", "scoped"} {
 		t.Run(routing, func(t *testing.T) {
 			h := phonetest.New(t, androidtest.Options{}, `, "vms": {"sql": {"routing": "`+routing+`"}}`)
-			if routing == "scoped" { // nothing has started before
+			if routing == "scoped" { // the machine was never started
 				if err := os.Remove(h.File(h.VM.Data())); err != nil {
 					t.Fatal(err)
 				}
@@ -64,15 +65,15 @@ func TestPhone(t *testing.T) {
 	}
 }
 
-// downloadPort is where the internet's server sends without end.
+// downloadPort is the port on which the internet's server sends an endless response.
 const downloadPort = 81
 
-// switchDuringDownload switches the uplink under a download of the guest's: its connection is told
-// at once that it has ended, and the next one flows. The phone is on wlan0 again afterwards.
+// switchDuringDownload changes the uplink during a download of the guest. The guest's connection
+// must end at once and the next one must work. The phone uses wlan0 again at the end.
 func switchDuringDownload(h *phonetest.Handset) {
 	h.T.Helper()
 	var mu sync.Mutex
-	first := map[string]time.Time{} // by the client's address: when a byte of its was acknowledged
+	first := map[string]time.Time{} // when a client's first byte was acknowledged, by its address
 	h.Serve(downloadPort, func(c net.Conn) {
 		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
 		c.SetDeadline(time.Now().Add(sovtest.WaitLimit))

@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// peers are two machines that name each other as peers, and admit each other's network to their
-// databases.
+// peers returns the artifacts of two machines. Each names the other as its peer and admits the
+// other's network to its database.
 func peers(t *testing.T) map[string]string {
 	return map[string]string{
 		"sql": sovtest.Variant(t, "arm64", "first", "network: {forward: [5432], peers: [second]}\npostgres: {networks+: [192.168.101.0/24, 192.168.1.0/24]}"),
@@ -24,8 +24,8 @@ func peers(t *testing.T) map[string]string {
 	}
 }
 
-// answers tells whether a server accepts a connection and speaks first, or when it is spoken to,
-// within a time.
+// answers connects to a server and sends a request. It returns an error unless the server responds
+// within the limit.
 func answers(dial func(context.Context, string, string) (net.Conn, error), address string, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
@@ -42,13 +42,13 @@ func answers(dial func(context.Context, string, string) (net.Conn, error), addre
 	return err
 }
 
-// From outside (another computer on the Wi-Fi), a machine is reached at the phone's own address
-// where the recipe forwards a port, and nowhere else; guests reach each other where both recipes
-// say so.
+// TestPortsAndPeers checks that another computer on the Wi-Fi reaches a machine only through the
+// ports of the phone that the recipe forwards. Guests reach each other if both recipes name the
+// other.
 func TestPortsAndPeers(t *testing.T) {
 	t.Parallel()
 	h := phonetest.New(t, androidtest.Options{}, "")
-	if err := os.RemoveAll(h.File(h.VM.Dir())); err != nil { // the data of the other network as well
+	if err := os.RemoveAll(h.File(h.VM.Dir())); err != nil { // including the data of the other network
 		t.Fatal(err)
 	}
 	for name, dir := range peers(t) {
@@ -59,19 +59,19 @@ func TestPortsAndPeers(t *testing.T) {
 	h.InternetShell("ip route add 192.168.100.0/24 via " + androidtest.WLANIP)
 	for address, open := range map[string]bool{
 		androidtest.WLANIP + ":5432": true,  // forwarded
-		"192.168.100.2:5432":         false, // published, which is for sov, peers and the tailnet
+		"192.168.100.2:5432":         false, // published, for sov, peers and the tailnet only
 		"192.168.100.2:8377":         false, // the guest's endpoint
 		androidtest.WLANIP + ":8377": false,
 	} {
 		within := time.Minute
-		if !open { // nothing will come
+		if !open { // no response will come
 			within = 3 * time.Second
 		}
 		if err := answers(h.DialFromInternet, address, within); (err == nil) != open {
 			t.Errorf("from outside, %s: %v; open should be %v", address, err, open)
 		}
 	}
-	// The other machine's secret is its own.
+	// The other machine has separate secrets.
 	vm, err := phonepath.Default.VM("second")
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +79,7 @@ func TestPortsAndPeers(t *testing.T) {
 	if err := os.MkdirAll(h.File(vm.Secrets()), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	h.Do("restart", "sql") // its network is made with its peer's in mind only now that this is installed
+	h.Do("restart", "sql") // the peer was installed after sql's network was set up
 	h.Do("up", "second")
 	const reach = "nc -w 60 %s 5432 </dev/null >/dev/null 2>&1 && echo yes || echo no"
 	if got := h.GuestShell(fmt.Sprintf(reach, "192.168.101.2")); got != "yes" {

@@ -17,7 +17,8 @@ func TestPushCut(t *testing.T) {
 	phonetest.CutPushes(t, 10)
 }
 
-// Two phones at once, and one that is full and one that cannot run it: each is told its own.
+// TestPushSeveral pushes to two phones at once, also when one is full or cannot run the machine.
+// Each gets a separate result.
 func TestPushSeveral(t *testing.T) {
 	t.Parallel()
 	server := androidtest.NewADBServer(t)
@@ -36,7 +37,7 @@ func TestPushSeveral(t *testing.T) {
 	if one.Whole() != two.Whole() {
 		t.Error("the phones have different versions")
 	}
-	// The second has no room for a bigger one; the first takes it.
+	// The second has no space for a larger version; the first accepts it.
 	two.LimitDisk(50 << 20)
 	begun := time.Now()
 	both[1] = artifacttest.Make(t, "sql", "2", artifacttest.Noise(200_000, 1), artifacttest.Noise(30<<20, 3))

@@ -15,9 +15,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
 
-// The machine's life on each release of Android: it starts, without root's rights; it answers; a
-// reboot starts it again at once, a panic and a kill after a while; it shuts down when it is asked,
-// and leaves the phone as it was.
+// TestReleases runs the machine on each release of Android. It must start without root's rights,
+// answer, restart at once after a reboot and after a pause after a panic or a kill, shut down on
+// request, and leave the phone's network as it was.
 func TestReleases(t *testing.T) {
 	t.Parallel()
 	for _, r := range crosvmcli.Releases {
@@ -55,7 +55,7 @@ func TestReleases(t *testing.T) {
 				t.Error(h.RunnerLog())
 			}
 			phonetest.SameNetwork(t, "after down", before, h.Snapshot())
-			// Its network is gone, and it is asked at its console.
+			// Its network does not respond, so the runner shuts it down at its console.
 			h.Script(h.VM, lightguest.Script{Deaf: []string{"guest"}})
 			h.Do("up", "sql")
 			h.Do("down", "sql")
@@ -67,7 +67,7 @@ func TestReleases(t *testing.T) {
 	}
 }
 
-// checkConfined looks at what the crosvm that was started last was, as it saw itself.
+// checkConfined checks the identity and the rights that the last started crosvm has recorded.
 func checkConfined(h *phonetest.Handset) {
 	h.T.Helper()
 	starts := h.CrosvmStarts()
@@ -95,7 +95,7 @@ func checkConfined(h *phonetest.Handset) {
 	if slices.Contains(c.Blocking, "/dev/tun") || !slices.Contains(c.Blocking, h.VM.Requests()) {
 		h.T.Errorf("whose readers wait: %q", c.Blocking)
 	}
-	// A copy of the disks would keep crosvm's locks.
+	// A copy of the disks' descriptors would keep crosvm's locks.
 	if open := h.Shell(fmt.Sprintf("ls -l /proc/%d/fd", s.Daemon)); strings.Contains(open, "rootfs.img") || strings.Contains(open, "/dev/tun") || strings.Contains(open, "kernel") {
 		h.T.Errorf("the daemon keeps %s", open)
 	}
@@ -104,8 +104,8 @@ func checkConfined(h *phonetest.Handset) {
 	}
 }
 
-// A phone that does not let crosvm run without root's rights: it runs with them, and status says so
-// and why.
+// TestUnconfined checks that crosvm runs with root's rights on a phone that does not allow
+// otherwise, and that the status reports it with the reason.
 func TestUnconfined(t *testing.T) {
 	t.Parallel()
 	rootOnly := androidtest.DefaultBuild(crosvmcli.Android14)
@@ -139,7 +139,7 @@ func TestUnconfined(t *testing.T) {
 	}
 }
 
-// Machines on each hypervisor: what crosvm is told, with the machine's own choices and without.
+// TestHypervisors checks crosvm's arguments on each hypervisor, with settings of the machine.
 func TestHypervisors(t *testing.T) {
 	t.Parallel()
 	elite := crosvmcli.Build{Release: crosvmcli.Android15QPR1, WithoutFirmware: true}
@@ -150,7 +150,7 @@ func TestHypervisors(t *testing.T) {
 		has      string
 		hasNot   string
 	}{
-		// The memory that Gunyah lends is locked, and a container may lock no more than 8 MiB.
+		// Gunyah locks the memory that it lends, and a container may lock at most 8 MiB.
 		"gunyah":       {androidtest.Options{Build: elite, Hypervisor: androidtest.Gunyah}, `"memory_mib": 4`, "--hypervisor gunyah --protected-vm-without-firmware --no-balloon", "--swiotlb"},
 		"gunyah, more": {androidtest.Options{Build: elite, Hypervisor: androidtest.Gunyah}, `"memory_mib": 4, "swiotlb_mib": 14, "huge_pages": true`, "--swiotlb 14 --no-balloon --hugepages", ""},
 		"geniezone":    {androidtest.Options{Hypervisor: androidtest.GenieZone}, `"memory_mib": 64`, "--hypervisor geniezone", "--protected-vm"},
@@ -160,7 +160,7 @@ func TestHypervisors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := phonetest.NewLightOn(t, tt.phone, vmspec.Scoped, lightguest.Script{}, `{"vms": {"sql": {`+tt.settings+`}}}`)
-			h.Shell("ulimit -S -l 64; " + phonepath.Default.Runner() + " up sql") // as init leaves scripts
+			h.Shell("ulimit -S -l 64; " + phonepath.Default.Runner() + " up sql") // the limit that init sets for scripts
 			starts := h.CrosvmStarts()
 			words := strings.Join(starts[len(starts)-1].Args, " ")
 			if !strings.Contains(words, tt.has) || tt.hasNot != "" && strings.Contains(words, tt.hasNot) {
@@ -174,7 +174,7 @@ func TestHypervisors(t *testing.T) {
 	}
 }
 
-// A crosvm that cannot run the machine is named as that, and it is not tried again and again.
+// TestCrosvmLacks checks that a crosvm which cannot run the machine is reported and not retried.
 func TestCrosvmLacks(t *testing.T) {
 	t.Parallel()
 	build := androidtest.DefaultBuild(crosvmcli.Android15)

@@ -13,7 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
 
-// Every system in every scene is among the tests of endurance.
+// TestScenes runs a machine in three scenes. The endurance tests run every system in every scene.
 func TestScenes(t *testing.T) {
 	t.Parallel()
 	for _, r := range []phonetest.Row{
@@ -28,8 +28,8 @@ func TestScenes(t *testing.T) {
 	}
 }
 
-// Neither the machine nor a hotspot takes the other's forwarding away, whether netd can be asked or
-// not.
+// TestHotspotBesideTheMachine checks that neither the machine nor a hotspot turns off the
+// forwarding that the other needs, with ndc and without it.
 func TestHotspotBesideTheMachine(t *testing.T) {
 	t.Parallel()
 	for _, r := range []phonetest.Row{{System: netd.AOSP, Routing: vmspec.Auto}, {System: netd.LineageOS, Routing: vmspec.MainFirst}} {
@@ -55,8 +55,8 @@ func TestNetdRestartsUnderTheMachine(t *testing.T) {
 	}
 }
 
-// Apps reach a port that the recipe opens to them, and no other; the guest reaches what the recipe
-// lets it.
+// TestReachOfTheRecipe checks that apps reach only the ports that the recipe opens to them, and
+// that the guest reaches only what the recipe allows.
 func TestReachOfTheRecipe(t *testing.T) {
 	t.Parallel()
 	const database, endpoint = lightguest.PostgresPort, guestspec.EndpointPort
@@ -93,14 +93,14 @@ func TestReachOfTheRecipe(t *testing.T) {
 	}
 }
 
-// Where only main-first carries, a machine that leaves the choice to the phone runs in that mode,
-// and its status says so and what it takes from a VPN.
+// TestOnlyMainFirstCarries checks that a machine with routing auto runs in main-first mode if no
+// other mode works. Its status must report that and what the mode takes from a VPN.
 func TestOnlyMainFirstCarries(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.Auto, lightguest.Script{}, `{}`)
 	h.ServeAddress()
 	h.Net.ToScene(netd.FullVPN)
-	h.Shell("ip rule add pref 2 iif vm_sql prohibit") // a vendor's
+	h.Shell("ip rule add pref 2 iif vm_sql prohibit") // as a vendor may add
 	before := h.Snapshot()
 	if o := h.Do("up", "sql"); !strings.Contains(o.Stderr, "warning: routing main-first takes the traffic of the VPN on tun0") {
 		t.Errorf("up does not warn: %s", o.Stderr)

@@ -15,8 +15,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// TestBackupOfServices: the data of services of a machine without PostgreSQL go into an archive and
-// come back, all of them or one. What the guest does with them is the guest's tests'.
+// TestBackupOfServices backs up and restores the data of services of a machine without PostgreSQL,
+// all services or one. The guest's tests cover what happens in the guest.
 func TestBackupOfServices(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.Scoped, lightguest.Script{Data: map[string]string{"forge": "one", "vault": "two"}}, "{}")

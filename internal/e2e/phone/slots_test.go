@@ -13,8 +13,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// Versions that do not work: each is gone back from by itself, the data is what it was, and the
-// reason is kept. One that works is kept, and rolled back at the user's request.
+// TestRollBack installs versions that do not work. Each is rolled back automatically, with the data
+// unchanged and the reason recorded. A version that works is kept, and rolled back on request.
 func TestRollBack(t *testing.T) {
 	t.Parallel()
 	h := phonetest.New(t, androidtest.Options{}, "")
@@ -41,7 +41,7 @@ func TestRollBack(t *testing.T) {
 	}{
 		{"a kernel that panics", good, replace("root=/dev/dm-0", "root=/dev/nowhere"), "Unable to mount root"},
 		{"an init that exits", good, replace("init=/sbin/sov-init", "init=/bin/false"), "Attempted to kill init"},
-		// Nothing is waited for where a service has failed for good.
+		// The start does not wait for the timeout after a service has failed permanently.
 		{"a firewall that cannot be loaded", good, func(s *vmspec.Spec) {
 			s.Parameters = append(s.Parameters, guesttest.NoFirewall)
 			s.Ready.TimeoutSeconds = 3600

@@ -12,10 +12,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/phonetest"
 )
 
-// These tests are of what must go on after mistakes and failures of others, with a guest that boots
-// in no time.
+// The tests in this file check commands after mistakes and failures elsewhere, with a guest that
+// boots at once.
 
-// A mistake in settings.json blocks neither stop nor remove.
+// TestMistakeInTheSettings checks that an error in settings.json blocks neither stop nor remove.
 func TestMistakeInTheSettings(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{}, `{}`)
@@ -40,8 +40,8 @@ func TestMistakeInTheSettings(t *testing.T) {
 	phonetest.Left(t, h, "removed", "./settings.json")
 }
 
-// What cannot be undone keeps remove from removing anything; with --force, everything else goes,
-// and it says what is left.
+// TestRemoveForce checks that remove removes nothing if one part cannot be undone. With --force, it
+// removes everything else and reports what is left.
 func TestRemoveForce(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{}, `{"shutdown_timeout": 1}`)
@@ -63,8 +63,8 @@ func TestRemoveForce(t *testing.T) {
 	h.Do("remove", "sql")
 }
 
-// A start that takes too long is given up by its caller; the machine goes on starting, and a second
-// start leaves it alone.
+// TestStartTimesOut checks that up returns when its timeout expires. The machine continues to
+// start, and a second up does not restart it.
 func TestStartTimesOut(t *testing.T) {
 	t.Parallel()
 	h := phonetest.NewLight(t, vmspec.MainFirst, lightguest.Script{Deaf: []string{"endpoint"}}, `{"shutdown_timeout": 1}`)
@@ -93,8 +93,8 @@ func TestStartTimesOut(t *testing.T) {
 	h.Do("down", "sql")
 }
 
-// A guest that dies before its console is there leaves its last words in a log of their own, and in
-// the status.
+// TestDiesBeforeItsConsole checks that the last messages of a guest that dies before its console
+// works are in a separate log and in the status.
 func TestDiesBeforeItsConsole(t *testing.T) {
 	t.Parallel()
 	const panic = "Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)"

@@ -20,9 +20,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// A phone that trusts a key takes versions that are signed with it and none that is older than one
-// before, by push and by module, also after the machine was removed; it goes back to what it has by
-// itself and by hand.
+// TestForwardOnly checks that a phone with a trusted key accepts only versions signed with it that
+// are not older than an earlier version. This holds for push and module, and after the machine was
+// removed. The phone rolls back automatically and on request to versions that it has accepted.
 func TestForwardOnly(t *testing.T) {
 	t.Parallel()
 	p := phonetest.NewPushed(t, androidtest.NewADBServer(t))
@@ -73,7 +73,7 @@ func TestForwardOnly(t *testing.T) {
 	one, eight := version(lightguest.Script{Deaf: []string{"two"}}, ours, 1), version(lightguest.Script{Deaf: []string{"three"}}, ours, 8)
 	nine, foreign := version(lightguest.Script{Deaf: []string{"four"}}, ours, 9), version(lightguest.Script{Deaf: []string{"five"}}, other, 99)
 
-	push(0, "into slot a", unsigned) // a phone without keys takes what it always took
+	push(0, "into slot a", unsigned) // a phone without keys accepts any version
 	sov(0, "key "+ours.Public().ID(), "phone", "trust", public)
 	sov(0, "key "+ours.Public().ID(), "phone", "trust", "--list")
 	push(3, "it is not signed", version(lightguest.Script{}, nil, 0))
@@ -90,7 +90,7 @@ func TestForwardOnly(t *testing.T) {
 	sov(0, "serial 9", "status", "sql")
 	push(3, "its serial 1 is lower than 9", one)
 
-	// Another computer remembers nothing: it is the phone that refuses.
+	// Another computer has not recorded the last serial, but the phone has.
 	forget := func() {
 		t.Helper()
 		for _, e := range p.Environ() {
@@ -104,7 +104,7 @@ func TestForwardOnly(t *testing.T) {
 	forget()
 	push(3, "its serial 1 is lower than 9", one)
 
-	// The module takes the same way in.
+	// The same checks apply to the module.
 	for says, dir := range map[string]string{"it is not signed": version(lightguest.Script{}, nil, 0), "is lower than 9": one, "does not trust": foreign} {
 		if said, err := p.Flash(dir); err == nil || !strings.Contains(said+err.Error(), says) {
 			t.Errorf("flashed %s: %s, %v", says, said, err)
@@ -112,7 +112,7 @@ func TestForwardOnly(t *testing.T) {
 	}
 	p.MustFlash(nine)
 
-	// Back to what the phone has accepted.
+	// Roll back to versions that the phone has accepted.
 	sov(0, "", "rollback", "sql")
 	if s := p.Status(); s.Slot != "b" || s.Phase != runnerapi.Ready || s.Slots[1].Serial != 8 {
 		t.Errorf("rolled back: %+v", s)
@@ -124,7 +124,7 @@ func TestForwardOnly(t *testing.T) {
 		t.Errorf("rolled back automatically: %+v", s)
 	}
 
-	// Removed with its data, it does not come back as an older one.
+	// After the machine and its data were removed, the phone still refuses an older version.
 	sov(0, "is removed", "remove", "sql", "--data", "--yes")
 	phonetest.Left(t, p.Handset, "removed", "./settings.json ./trust/keys.json ./trust/serials.json")
 	forget()
@@ -132,7 +132,7 @@ func TestForwardOnly(t *testing.T) {
 	push(3, "it is not signed", unsigned)
 	push(0, "serial 9", nine, "--allow-downgrade")
 
-	// The list of keys changes with the signature of one of them only.
+	// A change of the trusted keys must be signed with one of them.
 	sov(3, "must be signed", "phone", "trust", otherPublic)
 	sov(1, "no key that this phone trusts has signed the change", "phone", "trust", otherPublic, "--sign", otherPrivate)
 	sov(1, "no key that this phone trusts", "phone", "trust", "--remove", public, "--sign", otherPrivate)

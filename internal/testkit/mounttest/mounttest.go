@@ -18,9 +18,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/await"
 )
 
-// Loop mounts an ext4 image by a loop device, with options as of Device, for the rest of the test or
-// until the returned function is called, which may be called again. It skips the test where it runs
-// without root or where there are no loop devices.
+// Loop mounts an ext4 image by a loop device, with options as of Device, for the rest of the test
+// or until the returned function is called, which may be called again. It skips the test if it runs
+// without root or if there are no loop devices.
 func Loop(t testing.TB, image, options string) (dir string, unmount func()) {
 	t.Helper()
 	device, detach := Attach(t, image, options == "ro")
@@ -38,9 +38,9 @@ var attached = struct {
 	devices map[string][]string
 }{devices: make(map[string][]string)}
 
-// awaitUnused waits until the earlier devices of an image are not mounted. When the processes of a
-// mount namespace have ended, the kernel unmounts its file systems a moment later, and an image that
-// is mounted twice gets damaged.
+// awaitUnused waits until the earlier devices of an image are not mounted. The kernel unmounts the
+// file systems of a mount namespace a moment after its processes have ended, and an image that is
+// mounted twice gets damaged.
 func awaitUnused(t testing.TB, image string) {
 	t.Helper()
 	attached.Lock()
@@ -54,9 +54,8 @@ func awaitUnused(t testing.TB, image string) {
 }
 
 // Attach gives an image a loop device for the rest of the test or until the returned function is
-// called, when nothing may use the device any more. Earlier devices of the image may stay attached,
-// but not mounted. Attach skips the test where it runs without root or where there are no loop
-// devices.
+// called. Nothing may use the device then. Earlier devices of the image may stay attached, but not
+// mounted. Attach skips the test if it runs without root or if there are no loop devices.
 func Attach(t testing.TB, image string, readOnly bool) (device string, detach func()) {
 	t.Helper()
 	if os.Geteuid() != 0 {

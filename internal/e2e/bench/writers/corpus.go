@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// A Corpus is a tar that images are made of.
+// A Corpus is a tar from which images are made.
 type Corpus struct {
 	Path    string // of the tar
 	Bytes   int64  // of file contents
 	Files   int
 	Dirs    int
-	Entries int // all of them
+	Entries int // all kinds
 }
 
-// Shape of the tree that scale 1 gives: that of a root file system with a
-// database server in it, 131 MB in some 6,300 entries.
+// The shape of the tree at scale 1. It resembles a root file system with a database server: 131 MB
+// in about 6,300 entries.
 const (
 	corpusDirs     = 700
 	corpusFiles    = 5230
@@ -29,7 +29,7 @@ const (
 	fileLargest    = 24 << 20
 )
 
-// WriteCorpus writes a tar of the usual tree. It has what all writers can do:
+// WriteCorpus writes a tar of the tree at scale 1. It contains what all writers support:
 // directories, files and symbolic links.
 func WriteCorpus(path string) (Corpus, error) {
 	f, err := os.Create(path)
@@ -59,8 +59,7 @@ func WriteCorpus(path string) (Corpus, error) {
 	return corpus, nil
 }
 
-// eachEntry calls fn with the entries of scale times the usual tree, and what
-// a file's bytes are to be drawn from.
+// eachEntry calls fn with the entries of scale trees. A file's bytes are generated from seed.
 func eachEntry(scale int, fn func(h *tar.Header, seed [32]byte) error) (Corpus, error) {
 	g := generator{fn: fn, random: rand.New(rand.NewPCG(1, 2))}
 	for i := range scale {
@@ -69,7 +68,7 @@ func eachEntry(scale int, fn func(h *tar.Header, seed [32]byte) error) (Corpus, 
 	return g.corpus, g.err
 }
 
-// A generator makes entries until the first error.
+// A generator creates entries until the first error.
 type generator struct {
 	fn     func(h *tar.Header, seed [32]byte) error
 	random *rand.Rand
@@ -101,7 +100,7 @@ func (g *generator) tree(root string) {
 	}
 }
 
-// size draws a file's size: mostly small, a few that make up half of all.
+// size returns the size of file n. Most files are small; a few make up half of the bytes.
 func (g *generator) size(n int) int {
 	switch {
 	case n == 100:

@@ -17,11 +17,11 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// growthScale says to this program, started again by itself, how many times
-// the usual tree to make an image of; its peak memory is then that of one image.
+// growthScale is the variable by which this program starts itself to make one image of that many
+// trees. The peak memory of the child is then the peak of one image.
 const growthScale = "BENCH_GROWTH_SCALE"
 
-// A growth is what making one image took.
+// A growth is the cost of making one image.
 type growth struct {
 	Entries  int
 	Seconds  float64
@@ -29,13 +29,13 @@ type growth struct {
 	ImageLen int64
 }
 
-// nowhere is a target that keeps nothing, so that the disk does not count.
+// nowhere is a target that discards its input, to exclude the disk from the measurement.
 type nowhere struct{}
 
 func (nowhere) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 func (nowhere) Truncate(int64) error                   { return nil }
 
-// zeros is a source of as many zeros as are wanted.
+// zeros is an endless source of zeros.
 type zeros struct{}
 
 func (zeros) ReadAt(p []byte, _ int64) (int, error) {
@@ -43,7 +43,7 @@ func (zeros) ReadAt(p []byte, _ int64) (int, error) {
 	return len(p), nil
 }
 
-// growOnce makes an image of the scale in the environment and prints a growth.
+// growOnce makes an image at the scale in the environment and prints a growth.
 func growOnce() {
 	scale, err := strconv.Atoi(os.Getenv(growthScale))
 	var g growth
@@ -90,9 +90,8 @@ func measureGrowth(scale int) (growth, error) {
 	return growth{corpus.Entries, elapsed.Seconds(), usage.Maxrss << 10, stats.Size}, nil
 }
 
-// BenchmarkGrowth makes images of trees of 1, 10, 25 and 100 times the usual
-// size, 25 being a 4 GB image, and reports time and peak memory. Nothing is
-// read from the disk or written to it.
+// BenchmarkGrowth makes images at scales 1, 10, 25 and 100, and reports time and peak memory. Scale
+// 25 is a 4 GB image. The disk is neither read nor written.
 func BenchmarkGrowth(b *testing.B) {
 	fmt.Fprintf(&report, "\next4 image of ever larger trees, from memory to nowhere\n")
 	table := tabwriter.NewWriter(&report, 0, 0, 2, ' ', tabwriter.AlignRight)

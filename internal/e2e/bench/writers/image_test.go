@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// report is what TestMain prints when the benchmarks are done.
+// report is printed by TestMain after the benchmarks.
 var report strings.Builder
 
 func TestMain(m *testing.M) {
@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// BenchmarkImage makes an image of the same tar by each maker in turn, b.N
-// times, and reports the medians as multiples of the copy's.
+// BenchmarkImage makes an image of the same tar with each maker in turn, b.N times. It reports the
+// medians as multiples of the copy's.
 func BenchmarkImage(b *testing.B) {
 	corpus, err := WriteCorpus(filepath.Join(b.TempDir(), "corpus.tar"))
 	if err != nil {
@@ -51,7 +51,7 @@ func BenchmarkImage(b *testing.B) {
 	table.Flush()
 }
 
-// makeOnce makes one image and returns how long that took.
+// makeOnce makes one image and returns the time that it took.
 func makeOnce(b *testing.B, m Maker, c Corpus) time.Duration {
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
@@ -69,7 +69,7 @@ func makeOnce(b *testing.B, m Maker, c Corpus) time.Duration {
 	return time.Since(start)
 }
 
-// verdict says what e2fsck finds in a maker's image.
+// verdict returns e2fsck's result for a maker's image.
 func verdict(b *testing.B, m Maker, c Corpus) string {
 	if m.Name == "copy" {
 		return "-"

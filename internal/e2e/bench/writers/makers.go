@@ -20,18 +20,16 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// A Maker makes a file of a corpus.
+// A Maker makes a file from a corpus.
 type Maker struct {
 	Name string
-	// Programs it runs; without them it is left out.
+	// Programs that it runs. If one is missing, the maker is omitted.
 	Programs []string
-	// Make writes the image at out, which is not there. scratch is a
-	// directory of its own, empty.
+	// Make writes the image to out, which does not exist. scratch is an empty directory.
 	Make func(c Corpus, out, scratch string) error
 }
 
-// Makers are all that are compared. The first is the plain copy, the second
-// is ours.
+// Makers returns all makers. The first is the plain copy, the second is ours.
 func Makers() []Maker {
 	return []Maker{
 		{Name: "copy", Make: copyTar},
@@ -43,7 +41,7 @@ func Makers() []Maker {
 	}
 }
 
-// Available reports whether the programs the maker runs are installed.
+// Available reports whether the maker's programs are installed.
 func (m Maker) Available() bool {
 	for _, program := range m.Programs {
 		if _, err := exec.LookPath(program); err != nil {
@@ -79,8 +77,7 @@ func makeTar2ext4(c Corpus, out, _ string) error {
 	return withFiles(c, out, func(src, dst *os.File) error { return tar2ext4.Convert(src, dst) })
 }
 
-// makeDiskfs does with go-diskfs what it can: no owners and no times, which
-// would only make it slower.
+// makeDiskfs uses go-diskfs without owners and times, which would only make it slower.
 func makeDiskfs(c Corpus, out, _ string) error {
 	size := imageSize(c)
 	backend, err := file.CreateFromPath(out, size)
@@ -142,7 +139,7 @@ func makeGenext2fs(c Corpus, out, scratch string) error {
 		"-a", c.Path, filepath.Clean(out))
 }
 
-// imageSize is enough for the corpus in any writer's layout.
+// imageSize returns a size that is sufficient for the corpus with any writer.
 func imageSize(c Corpus) int64 {
 	return (c.Bytes + int64(c.Entries)*6144 + 32<<20) &^ (1<<20 - 1)
 }
