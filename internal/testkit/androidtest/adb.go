@@ -93,7 +93,7 @@ type transport struct {
 	running sync.WaitGroup        // services
 }
 
-// serve serves one adb server until that or the test closes the connection.
+// serve serves one adb server until the server or the test closes the connection.
 func (a *ADB) serve(ctx context.Context, conn net.Conn) {
 	conn = a.faults.wrap(conn)
 	ctx, cancel := context.WithCancel(ctx)
@@ -136,8 +136,7 @@ func (t *transport) loop() error {
 	}
 }
 
-// authToken requests a signature of 20 random bytes (protocol.txt, AUTH(TOKEN)); here they are
-// zero.
+// authToken requests a signature of 20 bytes, here zeros (protocol.txt, AUTH(TOKEN)).
 var authToken = adbMessage{command: adbAuth, arg0: 1, data: make([]byte, 20)}
 
 const authPublicKey = 3 // a public key, for which the phone shows a dialog

@@ -126,7 +126,7 @@ func (c *faultyConn) pass(n int) (int, error) {
 	return n, nil
 }
 
-// Read implements net.Conn. It holds received data until that may pass.
+// Read implements net.Conn. It delays received data until the faults let it pass.
 func (c *faultyConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p[:min(len(p), 16<<10)])
 	for passed := 0; passed < n; {

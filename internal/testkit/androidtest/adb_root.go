@@ -5,7 +5,7 @@ import "os"
 // A Superuser is the way in which a phone grants root.
 type Superuser string
 
-// Superusers.
+// Values of Superuser.
 const (
 	Magisk    Superuser = "magisk"
 	KernelSU  Superuser = "kernelsu"

@@ -152,8 +152,7 @@ func (t *transport) shellV2(s *adbStream, script string) {
 	send(packetExit, []byte{byte(p.command.ProcessState.ExitCode())})
 }
 
-// feed copies the stream's packets to the command's standard input until that or the stream is
-// closed.
+// feed copies the stream's packets to the command's standard input until either is closed.
 func (p *shellProcess) feed(s *adbStream) {
 	var refused bool // the command no longer reads; further input is dropped
 	for {

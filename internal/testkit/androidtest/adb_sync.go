@@ -130,7 +130,8 @@ func (f *syncService) statV1(path string) []byte {
 	return b
 }
 
-// statV2 is error, device, inode, mode, links, owner, group, size and three times.
+// statV2 returns a reply with error, device, inode, mode, links, owner, group, size and three
+// times.
 func (f *syncService) statV2(id, command, path string) []byte {
 	const noEntry = 2 // ENOENT, the same on every Linux
 	n := f.stat(command, path)

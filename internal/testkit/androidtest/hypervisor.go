@@ -14,7 +14,7 @@ import (
 // A Hypervisor is the name of a phone's hypervisor device in /dev.
 type Hypervisor string
 
-// Hypervisors.
+// Values of Hypervisor.
 const (
 	KVM          Hypervisor = "kvm"
 	Gunyah       Hypervisor = "gunyah" // Qualcomm's

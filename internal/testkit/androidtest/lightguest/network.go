@@ -23,8 +23,8 @@ import (
 // Ports of the guest besides its endpoint's.
 const (
 	PostgresPort = 5432
-	// RelayPort takes a line with a port and an IPv4 address or a peer's name, and then relays the
-	// connection there: tests use it to connect from the guest.
+	// RelayPort takes a line ADDRESS:PORT, where ADDRESS is an IPv4 address or a peer's name, and
+	// relays the connection there. Tests use it to connect from the guest.
 	RelayPort = 7
 	// LifePort takes a line with an End, and ends the guest in this way.
 	LifePort = 8
