@@ -13,20 +13,20 @@ import (
 	"sync"
 )
 
-// ADBOptions shape a phone's adb daemon.
+// ADBOptions configure a phone's adb daemon.
 type ADBOptions struct {
-	Unauthorized bool // USB debugging is not allowed for any computer
-	Silent       bool // it takes connections and says nothing
+	Unauthorized bool // every computer's key is unauthorized
+	Silent       bool // it accepts connections and never answers
 
-	Listen net.Listener // on the computer's loopback, which the daemon closes; nil: at a free port
+	Listen net.Listener // on the computer's loopback; the daemon closes it; nil: a free port
 }
 
-// shellUser is Android's user "shell", AID_SHELL.
+// shellUser is the ID of Android's user "shell", AID_SHELL.
 const shellUser = 2000
 
-// An ADB is a phone's adb daemon, on a port of the computer's loopback, as Android's own with
-// debugging over the network: Debian's adb program connects to it. Its faults are those of cables,
-// networks and phones.
+// An ADB is a phone's adb daemon on a port of the computer's loopback, like Android's with
+// debugging over the network. Debian's adb program connects to it. It can simulate faults of
+// cables, networks and phones.
 type ADB struct {
 	p      *Phone
 	o      ADBOptions
@@ -34,7 +34,7 @@ type ADB struct {
 	faults faults
 
 	mu    sync.Mutex
-	group *group // of its children
+	group *group // of the processes that it started
 }
 
 // ServeADB starts the phone's adb daemon, which ends with the test.
@@ -70,17 +70,17 @@ func (p *Phone) ServeADB(o ADBOptions) *ADB {
 	return a
 }
 
-// Serial is what adb calls the phone: where `adb connect` finds it.
+// Serial returns the phone's serial number in adb: the address for `adb connect`.
 func (a *ADB) Serial() string { return a.listen.Addr().String() }
 
-// banner introduces a device: its properties, and what of the protocol it speaks beyond the first
-// version.
+// banner returns the device's introduction: its properties, and the protocol features that it
+// supports beyond the first version.
 func (a *ADB) banner() []byte {
 	return []byte("device::ro.product.name=simulated;ro.product.model=Simulated_Phone;ro.product.device=" + strings.ReplaceAll(a.Serial(), ":", "_") +
 		";features=shell_v2,cmd,stat_v2,ls_v2")
 }
 
-// A transport is a connection of an adb server.
+// A transport is the connection of one adb server.
 type transport struct {
 	a    *ADB
 	ctx  context.Context
@@ -89,11 +89,11 @@ type transport struct {
 	writing sync.Mutex
 	mu      sync.Mutex
 	next    uint32
-	streams map[uint32]*adbStream // by this end's number
+	streams map[uint32]*adbStream // by this end's stream ID
 	running sync.WaitGroup        // services
 }
 
-// serve speaks with one adb server until it or the test hangs up.
+// serve serves one adb server until the server or the test closes the connection.
 func (a *ADB) serve(ctx context.Context, conn net.Conn) {
 	conn = a.faults.wrap(conn)
 	ctx, cancel := context.WithCancel(ctx)
@@ -122,7 +122,7 @@ func (t *transport) send(m adbMessage) error {
 	return err
 }
 
-// loop handles messages until one cannot be read or is none; the error is never nil.
+// loop handles messages until one cannot be read or is invalid. The error is never nil.
 func (t *transport) loop() error {
 	in := bufio.NewReader(t.conn)
 	for {
@@ -136,10 +136,10 @@ func (t *transport) loop() error {
 	}
 }
 
-// authToken asks for a signature of 20 bytes (protocol.txt, AUTH(TOKEN)).
+// authToken requests a signature of 20 bytes, here zeros (protocol.txt, AUTH(TOKEN)).
 var authToken = adbMessage{command: adbAuth, arg0: 1, data: make([]byte, 20)}
 
-const authPublicKey = 3 // a key that the person at the phone is asked about
+const authPublicKey = 3 // a public key, for which the phone shows a dialog
 
 func (t *transport) handle(m adbMessage) error {
 	t.mu.Lock()
@@ -156,7 +156,7 @@ func (t *transport) handle(m adbMessage) error {
 		return t.send(adbMessage{command: adbConnect, arg0: adbVersion, arg1: adbMaxPayload, data: t.a.banner()})
 	case adbAuth:
 		if m.arg0 == authPublicKey {
-			return nil // the question on the screen stays unanswered
+			return nil // the dialog on the phone's screen is not answered
 		}
 		return t.send(authToken)
 	case adbOpen:
@@ -205,8 +205,7 @@ func (t *transport) open(remote uint32, service string) error {
 	return nil
 }
 
-// service returns what serves a stream that was opened for a service's name, nil where there is
-// none.
+// service returns the function that serves a service's name, or nil if the service is unsupported.
 func (t *transport) service(name string) func(*adbStream) {
 	kind, argument, _ := strings.Cut(name, ":")
 	switch kind, _, _ := strings.Cut(kind, ","); {
@@ -220,9 +219,9 @@ func (t *transport) service(name string) func(*adbStream) {
 	return nil
 }
 
-// RestartDaemon ends adbd and starts another, as `adb root`, `adb tcpip`, and a change of what USB
-// is for do: init kills all that adbd has started (system/core/init/service.cpp). Connect connects
-// again.
+// RestartDaemon replaces adbd, as `adb root`, `adb tcpip` and a change of the USB mode do: init
+// kills all processes that adbd started (system/core/init/service.cpp). ADBServer.Connect
+// reconnects.
 func (a *ADB) RestartDaemon() {
 	a.p.t.Helper()
 	a.mu.Lock()
@@ -235,7 +234,7 @@ func (a *ADB) RestartDaemon() {
 	a.Cut()
 }
 
-// asShell returns a command that runs in the phone as what adbd starts does.
+// asShell returns a command that runs in the phone as a child of adbd.
 func (t *transport) asShell(argv ...string) *exec.Cmd {
 	command := t.a.p.Command(t.ctx, argv...)
 	if t.a.p.superuser != RootShell {
@@ -248,7 +247,7 @@ func (t *transport) asShell(argv ...string) *exec.Cmd {
 	return command
 }
 
-// An adbStream is one stream of a transport: bytes in both directions, each message of which is
+// An adbStream is one stream of a transport. It carries bytes in both directions. Each message is
 // acknowledged before the next is sent.
 type adbStream struct {
 	t             *transport
@@ -260,7 +259,8 @@ type adbStream struct {
 	rest          []byte
 }
 
-// deliver takes what the other end wrote; that is at most one message that was not acknowledged.
+// deliver queues data from the other end. The other end may send one message before it is
+// acknowledged; a second one is an error.
 func (s *adbStream) deliver(data []byte) error {
 	select {
 	case s.in <- data:

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// faults are what may go wrong between an adb server and the phone.
+// faults simulates faults of the link between an adb server and the phone.
 type faults struct {
 	mu      sync.Mutex
 	changed *sync.Cond
 	conns   map[*faultyConn]bool
-	left    int64 // bytes until the cable is cut; below 0: it is not
+	left    int64 // bytes until the link is cut; negative: unlimited
 	stalled bool
-	rate    int64 // bytes a second; 0: as fast as it goes
+	rate    int64 // bytes a second; 0: unlimited
 	passed  int64 // bytes in both directions
 }
 
@@ -23,31 +23,31 @@ func (f *faults) init() {
 	f.left = -1
 }
 
-// CutAfter cuts the connections once n more bytes have passed, in either direction. The next
-// connection is sound.
+// CutAfter cuts the connections after n more bytes in either direction. The next connection is not
+// affected.
 func (a *ADB) CutAfter(n int64) {
 	a.faults.mu.Lock()
 	defer a.faults.mu.Unlock()
 	a.faults.left = n
 }
 
-// Cut cuts the connections now, as pulling the cable does.
+// Cut cuts the connections immediately, like an unplugged cable.
 func (a *ADB) Cut() { a.faults.cut() }
 
-// Stall stops everything that passes, and leaves the connections open, until Resume.
+// Stall blocks all traffic until Resume. The connections stay open.
 func (a *ADB) Stall() { a.faults.stall(true) }
 
 // Resume ends a stall.
 func (a *ADB) Resume() { a.faults.stall(false) }
 
-// SlowDown makes the link pass that many bytes a second; 0: as fast as it goes.
+// SlowDown limits the link's rate in bytes per second; 0: unlimited.
 func (a *ADB) SlowDown(bytesPerSecond int64) {
 	a.faults.mu.Lock()
 	defer a.faults.mu.Unlock()
 	a.faults.rate = bytesPerSecond
 }
 
-// Passed is how many bytes have passed in both directions.
+// Passed returns the number of bytes transferred in both directions.
 func (a *ADB) Passed() int64 {
 	a.faults.mu.Lock()
 	defer a.faults.mu.Unlock()
@@ -77,7 +77,7 @@ func (f *faults) cutLocked() {
 	f.changed.Broadcast()
 }
 
-// A faultyConn passes bytes through the faults.
+// A faultyConn is a connection with faults.
 type faultyConn struct {
 	net.Conn
 	f      *faults
@@ -86,7 +86,7 @@ type faultyConn struct {
 
 func (f *faults) wrap(conn net.Conn) net.Conn {
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		tcp.SetLinger(0) // what was not sent is lost with the cable
+		tcp.SetLinger(0) // a cut cable loses unsent data
 	}
 	c := &faultyConn{Conn: conn, f: f}
 	f.mu.Lock()
@@ -95,7 +95,7 @@ func (f *faults) wrap(conn net.Conn) net.Conn {
 	return c
 }
 
-// pass lets at most n bytes through, when it is time, and returns how many.
+// pass waits until bytes may pass, and returns how many of n may.
 func (c *faultyConn) pass(n int) (int, error) {
 	f := c.f
 	f.mu.Lock()
@@ -116,7 +116,7 @@ func (c *faultyConn) pass(n int) (int, error) {
 	if f.rate > 0 {
 		n = min(n, max(1, int(f.rate/20)))
 		f.mu.Unlock()
-		time.Sleep(time.Duration(n) * time.Second / time.Duration(f.rate)) // this is the fault itself, no waiting for something
+		time.Sleep(time.Duration(n) * time.Second / time.Duration(f.rate)) // the simulated delay, not a wait for an event
 		f.mu.Lock()
 	}
 	if f.left >= 0 {
@@ -126,7 +126,7 @@ func (c *faultyConn) pass(n int) (int, error) {
 	return n, nil
 }
 
-// Read implements net.Conn. What has come is held until it may pass.
+// Read implements net.Conn. It delays received data until the faults let it pass.
 func (c *faultyConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p[:min(len(p), 16<<10)])
 	for passed := 0; passed < n; {

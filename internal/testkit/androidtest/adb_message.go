@@ -18,8 +18,8 @@ const (
 )
 
 const (
-	adbVersion    = 0x01000001 // from which on checksums are not looked at
-	adbMaxPayload = 256 << 10  // bytes, what this end takes in a message
+	adbVersion    = 0x01000001 // first version without checksum verification
+	adbMaxPayload = 256 << 10  // bytes in a message that this end accepts
 	adbHeaderSize = 24
 )
 
@@ -29,7 +29,7 @@ type adbMessage struct {
 	data                []byte
 }
 
-// readADB reads a message. What is no message, or is longer than this end takes, is an error.
+// readADB reads a message. It returns an error if the message is invalid or exceeds adbMaxPayload.
 func readADB(r io.Reader) (adbMessage, error) {
 	var header [adbHeaderSize]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
@@ -49,7 +49,7 @@ func readADB(r io.Reader) (adbMessage, error) {
 	return m, err
 }
 
-// append adds the message to b as it travels.
+// append appends the encoded message to b.
 func (m adbMessage) append(b []byte) []byte {
 	var sum uint32 // protocol.txt calls it a CRC; it is a sum of bytes
 	for _, c := range m.data {

@@ -2,25 +2,25 @@ package androidtest
 
 import "os"
 
-// A Superuser is how a phone gives root rights.
+// A Superuser is the way in which a phone grants root.
 type Superuser string
 
-// Superusers.
+// Values of Superuser.
 const (
 	Magisk    Superuser = "magisk"
 	KernelSU  Superuser = "kernelsu"
 	APatch    Superuser = "apatch"
-	AOSP      Superuser = "aosp"   // the su of Android's own userdebug builds: `su 0 PROGRAM ARGUMENTS`
+	AOSP      Superuser = "aosp"   // the su of Android's userdebug builds: `su 0 PROGRAM ARGUMENTS`
 	RootShell Superuser = "shell"  // adbd's shell is root, as after `adb root`
-	Denied    Superuser = "denied" // Magisk's, whose user has said no
-	Unrooted  Superuser = "none"   // there is no su
+	Denied    Superuser = "denied" // Magisk's, after the user has denied root
+	Unrooted  Superuser = "none"   // the phone has no su
 )
 
-// Superusers are all of them.
+// Superusers lists all superusers.
 var Superusers = []Superuser{Magisk, KernelSU, APatch, AOSP, RootShell, Denied, Unrooted}
 
-// installSu gives the phone its su. One that KernelSU or APatch does not grant is not there for the
-// caller either.
+// installSu installs the phone's su. KernelSU and APatch hide su from callers without root:
+// Unrooted simulates that too.
 func (p *Phone) installSu(kind Superuser) {
 	p.t.Helper()
 	if kind == Unrooted || kind == RootShell {

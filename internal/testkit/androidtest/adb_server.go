@@ -16,20 +16,20 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/session"
 )
 
-// adbPatience bounds what a test asks of the adb program.
+// adbPatience bounds one call of the adb program.
 const adbPatience = 5 * time.Minute
 
-// An ADBServer is an adb server of the test's own, on a port and with keys of its own, which ends
-// with the test: the computer's is left alone.
+// An ADBServer is an adb server for one test, with a separate port and keys. It does not affect the
+// computer's adb server. It ends with the test.
 type ADBServer struct {
 	t       session.T
-	dir     string // holds the program, and the keys
+	dir     string // holds the program and the keys
 	port    string
 	command *exec.Cmd
 	ended   chan struct{} // closed when command has ended
 }
 
-// NewADBServer starts a server. It skips the test where there is no adb.
+// NewADBServer starts a server. It skips the test if the program adb is not installed.
 func NewADBServer(t session.T) *ADBServer {
 	t.Helper()
 	real, err := exec.LookPath("adb")
@@ -43,8 +43,8 @@ func NewADBServer(t session.T) *ADBServer {
 	_, port, _ := net.SplitHostPort(listen.Addr().String())
 	listen.Close()
 	s := &ADBServer{t: t, dir: t.TempDir(), port: port}
-	// The server looks for emulators on ports from 5555 up to this one; and no phone of the
-	// computer's is the test's.
+	// ADB_LOCAL_TRANSPORT_MAX_PORT limits the ports on which the server searches for emulators,
+	// which start at 5555: the test does not see the computer's phones.
 	script := fmt.Sprintf("#!/bin/sh\nHOME=%[1]s ANDROID_ADB_SERVER_PORT=%[2]s ADB_LOCAL_TRANSPORT_MAX_PORT=5553 exec %[3]s \"$@\"\n", s.dir, port, real)
 	if err := childtest.WriteScript(s.Program(), script); err != nil {
 		t.Fatal(err)
@@ -52,13 +52,13 @@ func NewADBServer(t session.T) *ADBServer {
 	s.start()
 	t.Cleanup(func() {
 		s.stop()
-		s.run("kill-server") // one that a client has started in the meantime
+		s.run("kill-server") // a client may have started another server
 	})
 	return s
 }
 
-// Program is an adb program that talks to this server. It is called adb, so that its folder can
-// stand in $PATH.
+// Program returns the path of an adb program that uses this server. The file is named adb, so that
+// its folder can be in $PATH.
 func (s *ADBServer) Program() string { return filepath.Join(s.dir, "adb") }
 
 func (s *ADBServer) start() {
@@ -92,15 +92,14 @@ func (s *ADBServer) stop() {
 	<-s.ended
 }
 
-// Restart ends the server at once and starts another: what it was connected to is connected no
-// more.
+// Restart kills the server and starts another. All connections to phones are lost.
 func (s *ADBServer) Restart() {
 	s.t.Helper()
 	s.stop()
 	s.start()
 }
 
-// exec runs adb, with a bound.
+// exec runs adb, for adbPatience at most.
 func (s *ADBServer) exec(stdout, stderr io.Writer, args ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), adbPatience)
 	defer cancel()
@@ -116,7 +115,7 @@ func (s *ADBServer) run(args ...string) (string, error) {
 	return out.String(), err
 }
 
-// Run runs adb and returns what it says; it fails the test where adb fails.
+// Run runs adb and returns its output. It fails the test if adb fails.
 func (s *ADBServer) Run(args ...string) string {
 	s.t.Helper()
 	out, err := s.run(args...)
@@ -126,11 +125,11 @@ func (s *ADBServer) Run(args ...string) string {
 	return out
 }
 
-// Connect connects phones, anew where they were connected, and waits until they are there.
+// Connect connects phones, again if they were connected, and waits until adb lists them.
 func (s *ADBServer) Connect(phones ...*ADB) {
 	s.t.Helper()
 	for _, a := range phones {
-		s.run("disconnect", a.Serial()) // fails where it is not connected
+		s.run("disconnect", a.Serial()) // fails if it is not connected
 		deadline := time.Now().Add(adbPatience)
 		for {
 			out, _ := s.run("connect", a.Serial())

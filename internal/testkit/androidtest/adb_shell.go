@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Packets of the shell protocol (packages/modules/adb/shell_protocol.h): a byte that says what it
-// is, a length in 32 bits, little-endian, and that many bytes.
+// Packet types of the shell protocol (packages/modules/adb/shell_protocol.h). A packet is a byte
+// with its type, a 32-bit little-endian length, and that many bytes.
 const (
 	packetStdin      = 0
 	packetStdout     = 1
@@ -46,7 +46,7 @@ func appendPacket(b []byte, kind byte, data []byte) []byte {
 	return append(binary.LittleEndian.AppendUint32(append(b, kind), uint32(len(data))), data...)
 }
 
-// A shellProcess is a command of the shell user's and the computer's ends of its pipes.
+// A shellProcess is a command that runs as the user shell, with the computer's ends of its pipes.
 type shellProcess struct {
 	command        *exec.Cmd
 	stdin          io.WriteCloser
@@ -54,8 +54,8 @@ type shellProcess struct {
 	stop           func() // closes the computer's ends
 }
 
-// startShell starts a shell command. Its pipes are files, so that the process's end does not close
-// what a child of its still holds.
+// startShell starts a shell command; together sends its standard error to its standard output. The
+// pipes are files: they stay open after the process exits, until its children close them.
 func (t *transport) startShell(script string, together bool) (*shellProcess, error) {
 	p := &shellProcess{command: t.asShell(shell, "-c", script)}
 	var theirs, ours []*os.File
@@ -87,7 +87,7 @@ func (t *transport) startShell(script string, together bool) (*shellProcess, err
 	if !together {
 		p.stderr = ours[2]
 	}
-	// What still holds a pipe when the stream is gone must not hold up the test's end.
+	// Processes that still hold a pipe after the stream is closed must not delay the test's end.
 	p.stop = func() {
 		for _, f := range ours {
 			f.Close()
@@ -101,11 +101,11 @@ func (t *transport) startShell(script string, together bool) (*shellProcess, err
 	return p, nil
 }
 
-// hangUp closes the pipes and tells the shell that its terminal is gone, as adbd does: only the
-// shell, for adbd may not signal root's processes.
+// hangUp closes the pipes and sends the shell SIGHUP, as adbd does. It signals the shell only: adbd
+// may not signal processes of root.
 func (p *shellProcess) hangUp() {
 	p.stop()
-	pid := strconv.Itoa(p.command.Process.Pid) // of nsenter, whose child is the shell
+	pid := strconv.Itoa(p.command.Process.Pid) // of nsenter, the shell's parent
 	children, _ := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
 	for _, child := range strings.Fields(string(children)) {
 		if n, err := strconv.Atoi(child); err == nil {
@@ -114,7 +114,7 @@ func (p *shellProcess) hangUp() {
 	}
 }
 
-// shellV2 serves a command with standard error apart and an exit status. As adbd does, it waits
+// shellV2 serves a command with a separate standard error and an exit status. Like adbd, it waits
 // until no process holds the command's pipes.
 func (t *transport) shellV2(s *adbStream, script string) {
 	var writing sync.Mutex
@@ -152,10 +152,9 @@ func (t *transport) shellV2(s *adbStream, script string) {
 	send(packetExit, []byte{byte(p.command.ProcessState.ExitCode())})
 }
 
-// feed passes the stream's packets to the command's standard input, until that is closed or the
-// stream is.
+// feed copies the stream's packets to the command's standard input until either is closed.
 func (p *shellProcess) feed(s *adbStream) {
-	var refused bool // the command no longer reads: what comes is dropped
+	var refused bool // the command no longer reads; further input is dropped
 	for {
 		kind, data, err := readPacket(s)
 		switch {
@@ -171,7 +170,8 @@ func (p *shellProcess) feed(s *adbStream) {
 	}
 }
 
-// shellV1 serves a command of which all output goes one way and the exit status is lost.
+// shellV1 serves a command with standard output and standard error combined and without an exit
+// status.
 func (t *transport) shellV1(s *adbStream, script string) {
 	p, err := t.startShell(script, true)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// A syncService serves file transfers (packages/modules/adb/SYNC.TXT and file_sync_protocol.h) by
-// commands of the shell user's: it may do what that one may.
+// A syncService serves file transfers (packages/modules/adb/SYNC.TXT and file_sync_protocol.h). It
+// uses commands of the user shell, and has that user's permissions.
 type syncService struct {
 	t *transport
 	s *adbStream
@@ -21,7 +21,7 @@ const (
 	maxSyncData = 64 << 10 // bytes in one DATA
 )
 
-// readRequest reads four letters and a number, which most often is the length of what follows.
+// readRequest reads an ID of four letters and a number, usually the length of the following data.
 func readRequest(r io.Reader) (id string, n uint32, err error) {
 	var header [8]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
@@ -30,7 +30,7 @@ func readRequest(r io.Reader) (id string, n uint32, err error) {
 	return string(header[:4]), binary.LittleEndian.Uint32(header[4:]), nil
 }
 
-// readPath reads a request's path.
+// readPath reads a request's path of n bytes.
 func readPath(r io.Reader, n uint32) (string, error) {
 	if n > maxSyncPath {
 		return "", fmt.Errorf("a path of %d bytes", n)
@@ -85,7 +85,7 @@ func (f *syncService) fail(err error) {
 	f.reply(append(binary.LittleEndian.AppendUint32([]byte("FAIL"), uint32(len(text))), text...))
 }
 
-// output runs a command with a path as its last argument.
+// output runs a command with a path as its last argument, and returns its standard output.
 func (f *syncService) output(command, path string) (string, error) {
 	var out, said bytes.Buffer
 	run := f.t.asShell("/usr/bin/env", "PATH=/usr/bin", "sh", "-c", command+` -- "$1"`, "sh", path)
@@ -96,11 +96,11 @@ func (f *syncService) output(command, path string) (string, error) {
 	return out.String(), nil
 }
 
-// statFormat is what the numbers of a stat are in, for GNU's stat: mode, size, times, and the rest
-// of them.
+// statFormat is GNU stat's option for the numbers that stat returns: mode, size, three times,
+// device, inode, links, user and group.
 const statFormat = ` --printf '%f %s %X %Y %Z %d %i %h %u %g'`
 
-// stat returns the numbers of statFormat, nil where there is no such file.
+// stat returns the numbers of statFormat, or nil if the file does not exist.
 func (f *syncService) stat(command, path string) []uint64 {
 	text, err := f.output(command+statFormat, path)
 	if err != nil {
@@ -117,7 +117,7 @@ func (f *syncService) stat(command, path string) []uint64 {
 	return numbers
 }
 
-// statV1 is mode, size and time of change, all 0 where there is no such file.
+// statV1 returns a STAT reply: mode, size and modification time, all 0 if the file does not exist.
 func (f *syncService) statV1(path string) []byte {
 	b := []byte("STAT")
 	n := f.stat("stat", path)
@@ -130,7 +130,8 @@ func (f *syncService) statV1(path string) []byte {
 	return b
 }
 
-// statV2 is error, device, inode, mode, links, owner, group, size and three times.
+// statV2 returns a reply with error, device, inode, mode, links, owner, group, size and three
+// times.
 func (f *syncService) statV2(id, command, path string) []byte {
 	const noEntry = 2 // ENOENT, the same on every Linux
 	n := f.stat(command, path)
@@ -150,7 +151,7 @@ func (f *syncService) statV2(id, command, path string) []byte {
 	return b
 }
 
-// list sends an entry for each name in a folder, then one that is none.
+// list sends an entry for each name in a folder, then DONE.
 func (f *syncService) list(id, path string) error {
 	v2 := id == "LIS2"
 	entry := func(name string) []byte {
@@ -170,14 +171,14 @@ func (f *syncService) list(id, path string) error {
 			}
 		}
 	}
-	size := 4 * 4 // after the four letters
+	size := 4 * 4 // without the ID
 	if v2 {
 		size = 4 + 2*8 + 4*4 + 4*8 + 4
 	}
 	return f.reply(append([]byte("DONE"), make([]byte, size)...))
 }
 
-// receive sends a file.
+// receive sends a file to the client.
 func (f *syncService) receive(path string) error {
 	run := f.t.asShell("/usr/bin/cat", "--", path)
 	var said bytes.Buffer
@@ -207,7 +208,7 @@ func (f *syncService) receive(path string) error {
 	return f.reply(append([]byte("DONE"), 0, 0, 0, 0))
 }
 
-// store takes a file: path and mode, then DATA until DONE with its time.
+// store receives a file: path and mode, then DATA until DONE with the file's time.
 func (f *syncService) store(request string) error {
 	comma := strings.LastIndexByte(request, ',')
 	if comma < 0 {
@@ -239,8 +240,8 @@ func (f *syncService) store(request string) error {
 	return f.reply(append([]byte("OKAY"), 0, 0, 0, 0))
 }
 
-// content copies DATA to w until DONE. What w no longer takes is read all the same: the client
-// hears of it at the end.
+// content copies DATA to w until DONE. After a failed write it reads and discards the rest: the
+// client gets the error at the end.
 func (f *syncService) content(w io.Writer) error {
 	var fault error
 	for {

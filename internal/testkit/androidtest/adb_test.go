@@ -15,7 +15,7 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// Debian's adb and this daemon understand each other.
+// TestADB checks that Debian's adb works with this daemon.
 func TestADB(t *testing.T) {
 	p := New(t, Options{})
 	a := p.ServeADB(ADBOptions{})
@@ -53,7 +53,7 @@ func TestADB(t *testing.T) {
 	}
 }
 
-// FuzzADBMessage: what is read is what it would be written as.
+// FuzzADBMessage checks that an encoded message decodes to the same message.
 func FuzzADBMessage(f *testing.F) {
 	f.Add(adbMessage{command: adbConnect, arg0: adbVersion, arg1: adbMaxPayload, data: []byte("host::")}.append(nil))
 	f.Add(adbMessage{command: adbWrite, arg0: 1, arg1: 2, data: make([]byte, 300)}.append(nil)[:100])
@@ -69,7 +69,7 @@ func FuzzADBMessage(f *testing.F) {
 	})
 }
 
-// FuzzShellPacket: likewise for the shell protocol.
+// FuzzShellPacket checks that an encoded packet equals the bytes that it was read from.
 func FuzzShellPacket(f *testing.F) {
 	f.Add(appendPacket(nil, packetStdin, []byte("input")))
 	f.Add(appendPacket(nil, packetExit, []byte{7}))

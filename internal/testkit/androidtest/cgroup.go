@@ -16,22 +16,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The phone's control groups are real ones of version 2: a group of the computer's is the root of
-// the phone's hierarchy at /sys/fs/cgroup. Services and apps have a group each, uid_N/pid_N
-// (system/core/libprocessgroup), which init kills whole when its first process ends
-// (system/core/init/service.cpp, Service::Reap).
+// The phone's control groups are real ones of version 2: a group of the computer is the root of the
+// phone's hierarchy at /sys/fs/cgroup. Each service and app has a group uid_N/pid_N
+// (system/core/libprocessgroup). Init kills the whole group when the first process of a service
+// ends (system/core/init/service.cpp, Service::Reap).
 
-// groups counts groups of this process, to name them.
+// groups counts this process's groups, for unique names.
 var groups atomic.Int64
 
-// makeCgroup makes the phone's group, which goes with the test.
+// makeCgroup creates the phone's group, which is removed after the test.
 func (p *Phone) makeCgroup() {
 	p.t.Helper()
 	mount, err := cgroupMount()
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	if mount == "" { // a computer that has none mounted
+	if mount == "" { // the computer has not mounted any
 		mount = p.path("cgroup2")
 		if err := errors.Join(os.Mkdir(mount, 0o755), unix.Mount("cgroup2", mount, "cgroup2", 0, "")); err != nil {
 			p.t.Fatalf("mount control groups of version 2: %v", err)
@@ -43,7 +43,8 @@ func (p *Phone) makeCgroup() {
 	p.cgroup = p.openGroup(dir)
 }
 
-// cgroupMount is where the computer has its version 2 hierarchy as a whole, "" where nowhere.
+// cgroupMount returns the mount point of the computer's whole version 2 hierarchy, or "" if it is
+// not mounted.
 func cgroupMount() (string, error) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -62,8 +63,8 @@ func cgroupMount() (string, error) {
 	return "", lines.Err()
 }
 
-// removeGroups removes a group and those below it, from which the last processes may be on their
-// way out.
+// removeGroups removes a group and its subgroups. It retries for 10 seconds, because killed
+// processes may still be exiting.
 func removeGroups(dir string) {
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		var dirs []string
@@ -82,7 +83,7 @@ func removeGroups(dir string) {
 	}
 }
 
-// A group is one of the phone's control groups, opened for processes to be started in.
+// A group is a control group of the phone, opened so that processes can be started in it.
 type group struct{ dir *os.File }
 
 func (p *Phone) openGroup(dir string) *group {
@@ -98,24 +99,24 @@ func (p *Phone) openGroup(dir string) *group {
 	return &group{f}
 }
 
-// newGroup makes the group of a service or an app.
+// newGroup creates the group of a service or an app.
 func (p *Phone) newGroup(uid int) *group {
 	p.t.Helper()
 	return p.openGroup(filepath.Join(p.cgroup.dir.Name(), fmt.Sprintf("uid_%d/pid_%d", uid, groups.Add(1))))
 }
 
-// kill ends all that is in the group, as init does when a service has ended.
+// kill kills all processes in the group, as init does when a service ends.
 func (g *group) kill() error {
 	return os.WriteFile(filepath.Join(g.dir.Name(), "cgroup.kill"), []byte("1"), 0)
 }
 
-// attributes are those of a command that starts in the group.
+// attributes returns the attributes of a command that starts in the group.
 func (g *group) attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(g.dir.Fd())}
 }
 
-// RunService runs a command to its end as a service of init's that belongs to root: what is left in
-// its group is killed then.
+// RunService runs a command as a service of init that belongs to root, and waits for its end. Then
+// it kills the rest of the service's group.
 func (p *Phone) RunService(ctx context.Context, argv ...string) error {
 	p.t.Helper()
 	g := p.newGroup(0)

@@ -19,7 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 )
 
-// A bench is a phone with what a machine needs, to try the stand-in for crosvm on.
+// A bench is a phone with the files of a machine, for tests of the stand-in for crosvm.
 type bench struct {
 	*Phone
 	t       *testing.T
@@ -54,8 +54,8 @@ func (b *bench) script(s lightguest.Script) {
 	b.put("/data/kernel", text)
 }
 
-// crosvm runs the stand-in to its end, and returns its exit status, -1 where a signal ended it, and
-// all that it said.
+// crosvm runs the stand-in to its end. It returns the exit status, -1 if a signal ended it, and the
+// combined output.
 func (b *bench) crosvm(words string) (int, string) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
@@ -71,13 +71,13 @@ func (b *bench) crosvm(words string) (int, string) {
 	return command.ProcessState.ExitCode(), string(out)
 }
 
-// A background is a crosvm that runs a machine.
+// A background is a running crosvm with a machine.
 type background struct {
 	command *exec.Cmd
 	pid     int
 }
 
-// start starts a machine and waits until it has a guest.
+// start starts a machine and waits until its control socket exists.
 func (b *bench) start(words string) *background {
 	b.t.Helper()
 	before := len(b.CrosvmStarts())
@@ -91,7 +91,7 @@ func (b *bench) start(words string) *background {
 	return g
 }
 
-// run is the words of a machine that every release takes.
+// run returns the arguments of a machine that every release accepts.
 func (b *bench) run(more string) string {
 	return "run --disable-sandbox --socket /data/s --rwdisk /data/disk --disk /data/config " + more + " /data/kernel"
 }
@@ -113,7 +113,7 @@ func onEachRelease(t *testing.T, test func(t *testing.T, b *bench, old bool)) {
 	}
 }
 
-// What a crosvm does not take, and how it says that.
+// TestCrosvmRefuses checks which arguments each release rejects, and with which message.
 func TestCrosvmRefuses(t *testing.T) {
 	onEachRelease(t, func(t *testing.T, b *bench, old bool) {
 		either := func(on13, later int) int {
@@ -149,7 +149,7 @@ func TestCrosvmRefuses(t *testing.T) {
 	})
 }
 
-// How a guest ends, and what crosvm makes of it.
+// TestCrosvmEnds checks crosvm's exit status for each end of a guest.
 func TestCrosvmEnds(t *testing.T) {
 	onEachRelease(t, func(t *testing.T, b *bench, old bool) {
 		for end, want := range map[lightguest.End]int{lightguest.Off: 0, lightguest.Reset: 32, lightguest.Crash: 33, lightguest.Panic: 34,
@@ -167,11 +167,11 @@ func TestCrosvmEnds(t *testing.T) {
 	})
 }
 
-// What clients are answered, which ends remove the socket, and who may have a disk.
+// TestCrosvmRuns checks the answers to clients, which ends remove the socket, and disk locks.
 func TestCrosvmRuns(t *testing.T) {
 	onEachRelease(t, func(t *testing.T, b *bench, old bool) {
 		g := b.start("--extended-status " + b.run("--tap-name nobody0"))
-		b.Eventually("with an interface", func() bool { return strings.Contains(b.Shell("ip -brief link"), "nobody0") }) // it was made
+		b.Eventually("with an interface", func() bool { return strings.Contains(b.Shell("ip -brief link"), "nobody0") }) // crosvm made it
 		b.expect("suspend /data/s", 0, "")
 		b.expect("resume /data/s", 0, "")
 		if old {
@@ -184,7 +184,7 @@ func TestCrosvmRuns(t *testing.T) {
 		b.expect("run --rwdisk /data/disk /data/kernel", 1, "lock")
 		b.expect("run --disk /data/disk /data/kernel", 1, "lock")
 		b.script(lightguest.Script{End: lightguest.Off})
-		b.expect("run --disk /data/config /data/kernel", 0, "") // shared with others that read
+		b.expect("run --disk /data/config /data/kernel", 0, "") // readers share the lock
 		if b.release.AtLeast(crosvmcli.Android15QPR1) {
 			b.expect("run --block path=/data/disk,lock=false /data/kernel", 0, "")
 		}
@@ -212,8 +212,8 @@ func TestCrosvmRuns(t *testing.T) {
 	})
 }
 
-// A light guest on an interface as QEMU leaves it, with longer headers of frames: a phone keeps it
-// when it goes from one version of a machine to another.
+// TestLightAfterQEMU checks a light guest on an interface that QEMU left with longer frame headers:
+// a phone keeps the interface when it replaces a version of a machine.
 func TestLightAfterQEMU(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, Options{})
@@ -229,7 +229,7 @@ func TestLightAfterQEMU(t *testing.T) {
 			return err
 		}
 		request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-		const long = 12 // with the number of buffers
+		const long = 12 // includes the number of buffers
 		return errors.Join(unix.IoctlIfreq(fd, unix.TUNSETIFF, request), unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, long))
 	})
 	if err != nil {
@@ -257,25 +257,25 @@ func TestLightAfterQEMU(t *testing.T) {
 	})
 }
 
-// Which hypervisor runs what.
+// TestCrosvmHypervisors checks which machines each hypervisor runs.
 func TestCrosvmHypervisors(t *testing.T) {
 	t.Parallel()
 	gunyah := crosvmcli.Build{Release: crosvmcli.Android15, WithoutFirmware: true}
 	b := newBench(t, Options{Build: gunyah, Hypervisor: Gunyah})
 	b.script(lightguest.Script{End: lightguest.Off})
 	b.expect(b.run(""), 1, "failed to initialize virtual machine")
-	b.expect(b.run("--protected-vm-without-firmware --mem 2"), 0, "") // a container may lock no more than 8 MiB
+	b.expect(b.run("--protected-vm-without-firmware --mem 2"), 0, "") // containers may lock 8 MiB at most
 	limited := b.Command(t.Context(), "/bin/sh", "-c", "ulimit -l 64; exec "+program+" "+b.run("--protected-vm-without-firmware --mem 2"))
 	if out, err := limited.CombinedOutput(); err == nil || !strings.Contains(string(out), "Out of memory (os error 12)") {
 		t.Errorf("with little memory that may be locked: %v: %s", err, out)
 	}
 	none := newBench(t, Options{Build: DefaultBuild(crosvmcli.Android15), Hypervisor: NoHypervisor})
 	none.expect(none.run(""), 1, "no enabled hypervisor")
-	old := newBench(t, Options{Build: DefaultBuild(crosvmcli.Android13), Hypervisor: Gunyah}) // which 13 does not know
+	old := newBench(t, Options{Build: DefaultBuild(crosvmcli.Android13), Hypervisor: Gunyah}) // release 13 supports only KVM
 	old.expect(old.run(""), 1, "/dev/kvm")
 }
 
-// The modes of the phone's nodes.
+// TestNodes checks the modes and owners of the phone's device nodes.
 func TestNodes(t *testing.T) {
 	onEachRelease(t, func(t *testing.T, b *bench, old bool) {
 		want := "666 0 0\n666 0 0\n660 1000 1016\n../tun\n"

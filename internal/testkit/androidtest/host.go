@@ -11,17 +11,17 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
 )
 
-// HostIP is the address of the internet's other machine, once there is one.
+// HostIP is the address of the host that AddHost adds to the internet.
 const HostIP = "203.0.113.20"
 
-// A Host is another machine on the internet: a network of its own, with the computer's own files.
+// A Host is another machine on the internet. It has a separate network, and the computer's files.
 type Host struct {
 	p       *Phone
 	process *exec.Cmd
 }
 
-// AddHost adds a machine to the internet, at HostIP. The internet's server forwards what the phone
-// and it send each other.
+// AddHost adds a machine to the internet, at HostIP. The internet's server forwards packets between
+// the phone and the host.
 func (p *Phone) AddHost() *Host {
 	p.t.Helper()
 	h := &Host{p, p.keeper(syscall.CLONE_NEWNET|syscall.CLONE_NEWNS, "", nil)}
@@ -37,12 +37,13 @@ func (p *Phone) AddHost() *Host {
 	return h
 }
 
-// Command returns a command that runs on the host, as root. Its mounts are the host's alone.
+// Command returns a command that runs on the host, as root. The host has a separate mount
+// namespace.
 func (h *Host) Command(ctx context.Context, argv ...string) *exec.Cmd {
 	return enter(ctx, h.process.Process.Pid, []string{"--net", "--mount"}, argv)
 }
 
-// Dial connects from the host; it fits pgconn.Config.DialFunc.
+// Dial connects from the host. It fits pgconn.Config.DialFunc.
 func (h *Host) Dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	err = netd.InNetwork(h.process.Process.Pid, func() error {
 		conn, err = new(net.Dialer).DialContext(ctx, network, address)

@@ -11,10 +11,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
 )
 
-// A Hypervisor is a phone's, by its device in /dev.
+// A Hypervisor is the name of a phone's hypervisor device in /dev.
 type Hypervisor string
 
-// Hypervisors.
+// Values of Hypervisor.
 const (
 	KVM          Hypervisor = "kvm"
 	Gunyah       Hypervisor = "gunyah" // Qualcomm's
@@ -22,8 +22,8 @@ const (
 	NoHypervisor Hypervisor = "none"
 )
 
-// DefaultRelease is the release of phones for which a test names none: 15 QPR2, or the one in the
-// environment.
+// DefaultRelease returns the release for tests that name none: ANDROIDTEST_RELEASE's value, or 15
+// QPR2.
 func DefaultRelease() crosvmcli.Release {
 	if r, err := crosvmcli.ParseRelease(os.Getenv("ANDROIDTEST_RELEASE")); err == nil {
 		return r
@@ -31,21 +31,21 @@ func DefaultRelease() crosvmcli.Release {
 	return crosvmcli.Android15QPR2
 }
 
-// DefaultBuild is a release's crosvm, with a hypervisor that runs every kind of machine.
+// DefaultBuild returns a release's crosvm with a hypervisor that runs every kind of machine.
 func DefaultBuild(r crosvmcli.Release) crosvmcli.Build {
 	return crosvmcli.Build{Release: r, Unprotected: true, Protected: true, WithoutFirmware: true}
 }
 
-// on is a build on a phone with a hypervisor.
+// on returns the build as limited by a hypervisor.
 func on(b crosvmcli.Build, h Hypervisor) crosvmcli.Build {
-	if h == Gunyah { // of which no phone is known that runs others (gunyah-geniezone.md)
+	if h == Gunyah { // no known phone with Gunyah runs other machines (gunyah-geniezone.md)
 		b.Unprotected, b.Protected = false, false
 	}
 	return b
 }
 
-// OptionsOf returns the options of a phone by its release, its hypervisor, and its system's name:
-// "AOSP", "LineageOS" or "CalyxOS". The error is that of a phone that does not exist.
+// OptionsOf returns the options of a phone by its release, its hypervisor, and its system: "AOSP",
+// "LineageOS" or "CalyxOS". It returns an error if such a phone does not exist.
 func OptionsOf(r crosvmcli.Release, h Hypervisor, system string) (Options, error) {
 	if r == crosvmcli.Android13 && (h == Gunyah || h == GenieZone) {
 		return Options{}, fmt.Errorf("release 13 with %s: its crosvm knows KVM alone: take a release from 14 on", h)
@@ -67,7 +67,7 @@ func OptionsOf(r crosvmcli.Release, h Hypervisor, system string) (Options, error
 	return Options{}, fmt.Errorf("%s of Android %s: it is known of Android %s alone: take one of these releases", system, r.Version(), strings.Join(released, ", "))
 }
 
-// hypervisorProps are the properties by which Android's boot loader tells of the hypervisor.
+// hypervisorProps returns the properties in which Android's boot loader reports the hypervisor.
 func (o Options) hypervisorProps() map[string]string {
 	props := map[string]string{"ro.boot.hypervisor.vm.supported": strconv.FormatBool(o.Build.Unprotected),
 		"ro.boot.hypervisor.protected_vm.supported": strconv.FormatBool(o.Build.Protected || o.Build.WithoutFirmware)}
@@ -84,7 +84,7 @@ func (o Options) hypervisorProps() map[string]string {
 	return props
 }
 
-// CrosvmStarts are what each crosvm that ran a machine was, the last one last.
+// CrosvmStarts returns the records of all crosvm processes that started a machine, in order.
 func (p *Phone) CrosvmStarts() []crosvmcli.Record {
 	p.t.Helper()
 	var out []crosvmcli.Record

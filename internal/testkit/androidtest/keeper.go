@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 )
 
-// keeperName is the name under which the program is started again as a phone's first process.
+// keeperName is the argument 0 under which the program is re-executed as a phone's first process.
 const keeperName = "androidtest-keeper"
 
 func init() {
@@ -29,9 +29,9 @@ func init() {
 	os.Exit(0)
 }
 
-// keep is the life of a phone's first process: it makes the phone's root file system of the folder
-// given first, says so, and reaps what is left to it. It ends with the pipe that is its standard
-// input.
+// keep runs a phone's first process. It makes the phone's root file system from the folder args[0],
+// unless that is empty, prints "ready", and reaps orphaned processes. It exits when its standard
+// input is closed.
 func keep(args []string) error {
 	if args[0] != "" {
 		if err := makeRoot(args[0]); err != nil {
@@ -44,18 +44,18 @@ func keep(args []string) error {
 	}
 	fmt.Println("ready")
 	go func() {
-		os.Stdin.Read(make([]byte, 1)) // until the test closes it, or ends
+		os.Stdin.Read(make([]byte, 1)) // returns when the test closes it or ends
 		os.Exit(0)
 	}()
 	for {
 		if _, err := unix.Wait4(-1, nil, 0, nil); err == unix.ECHILD {
-			time.Sleep(10 * time.Millisecond) // no child at present
+			time.Sleep(10 * time.Millisecond) // no child currently
 		}
 	}
 }
 
-// makeRoot makes a root file system of the computer's programs, read-only, and the phone's own
-// folders, which are in dir, and makes it this mount namespace's.
+// makeRoot makes a root file system of the computer's programs, read-only, and the phone's folders
+// in dir, and pivots this mount namespace to it.
 func makeRoot(dir string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
@@ -64,8 +64,8 @@ func makeRoot(dir string) error {
 	if err := unix.Mount("tmpfs", root, "tmpfs", 0, "mode=755"); err != nil {
 		return err
 	}
-	// Debian's programs are for the tests: a phone's own $PATH does not lead to /usr. Its programs
-	// are linked with Debian's libraries.
+	// Debian's programs are for the tests: the phone's $PATH does not include /usr. The phone's
+	// programs are linked with Debian's libraries.
 	for _, name := range []string{"usr", "lib", "lib64", "etc"} {
 		if err := borrow("/"+name, filepath.Join(root, name)); err != nil {
 			return err
@@ -117,9 +117,9 @@ func makeRoot(dir string) error {
 	return os.Remove("/old")
 }
 
-// makeDev makes a /dev of the computer's devices that programs on a phone use, and of the nodes in
-// a file, a line each: name, mode, owner, group, major and minor number. What opens one of these
-// gets what this computer has.
+// makeDev makes a /dev of those devices of the computer that programs on a phone use, and of the
+// nodes in a file. Each line of the file has a name, mode, owner, group, major and minor number. A
+// node gives access to this computer's device with these numbers.
 func makeDev(dev, nodes string) error {
 	if err := os.Mkdir(dev, 0o755); err != nil {
 		return err
@@ -141,7 +141,7 @@ func makeDev(dev, nodes string) error {
 			return fmt.Errorf("bind /dev/%s: %w", name, err)
 		}
 	}
-	// The second is init's (rootdir/init.rc); ueventd makes the node itself /dev/tun.
+	// Init makes the second link (rootdir/init.rc); ueventd makes the node itself /dev/tun.
 	for name, target := range map[string]string{"fd": "/proc/self/fd", "net/tun": "../tun"} {
 		if err := os.Symlink(target, filepath.Join(dev, name)); err != nil {
 			return err
@@ -170,8 +170,8 @@ func makeDev(dev, nodes string) error {
 	return nil
 }
 
-// makeSys makes a /sys of this kernel's network interfaces, the phone's control groups, and what a
-// folder holds: power and class/power_supply are the test's to change.
+// makeSys makes a /sys of this kernel's network interfaces, the phone's control groups, and the
+// folders power, power_supply and thermal of own, which tests may change.
 func makeSys(sys, own string) error {
 	if err := os.Mkdir(sys, 0o755); err != nil {
 		return err
@@ -200,16 +200,16 @@ func makeSys(sys, own string) error {
 	if err := errors.Join(unix.Unmount(real, 0), os.Remove(real)); err != nil {
 		return err
 	}
-	// This process is in the phone's group, which becomes the root of what it sees
-	// (cgroup_namespaces(7)). Package initialization runs on the main thread, of which others take
-	// the namespace.
+	// This process is in the phone's group, which becomes the root of the new cgroup namespace
+	// (cgroup_namespaces(7)). Package initialization runs on the main thread; threads that it
+	// creates inherit its namespace.
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 		return fmt.Errorf("unshare the control groups: %w", err)
 	}
 	return unix.Mount("cgroup2", filepath.Join(sys, "fs/cgroup"), "cgroup2", 0, "")
 }
 
-// borrow makes a folder of the computer's visible, read-only, or its symbolic link.
+// borrow bind-mounts a folder of the computer read-only, or copies it if it is a symbolic link.
 func borrow(from, to string) error {
 	info, err := os.Lstat(from)
 	if os.IsNotExist(err) {
@@ -241,17 +241,17 @@ func bind(from, to string, flags uintptr) error {
 	return nil
 }
 
-// keepWakeLocks plays kernel/power/wakelock.c: a name written to wake_lock is held until it is
-// written to wake_unlock. The two are pipes here; the names that are held stand in a file, a line
-// each.
+// keepWakeLocks simulates kernel/power/wakelock.c: a name written to wake_lock is held until it is
+// written to wake_unlock. Both files are pipes here. The held names are in the file held, one a
+// line.
 func keepWakeLocks(power, held string) {
 	names := map[string]bool{}
 	var pipes []unix.PollFd
 	for _, file := range []string{"wake_lock", "wake_unlock"} {
-		// Open at both ends, so that it never comes to an end.
+		// Opened for reading and writing, a pipe never reports its end.
 		fd, err := unix.Open(filepath.Join(power, file), unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return // a phone whose kernel has none
+			return // a phone whose kernel has no wake locks
 		}
 		pipes = append(pipes, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
 	}
@@ -263,10 +263,10 @@ func keepWakeLocks(power, held string) {
 			text := make([]byte, 4096)
 			n, err := unix.Read(int(pipes[i].Fd), text)
 			if err != nil {
-				continue // nothing was written to this one
+				continue // nothing was written to this pipe
 			}
 			for line := range strings.Lines(string(text[:n])) {
-				name, _, _ := strings.Cut(strings.TrimSpace(line), " ") // from how long, in nanoseconds
+				name, _, _ := strings.Cut(strings.TrimSpace(line), " ") // without the timeout, in nanoseconds
 				delete(names, name)
 				if i == 0 && name != "" {
 					names[name] = true
@@ -277,7 +277,7 @@ func keepWakeLocks(power, held string) {
 	}
 }
 
-// writtenOrder is the order in which two pipes were written last.
+// writtenOrder returns the indexes of two pipes in the order of their last writes.
 func writtenOrder(pipes []unix.PollFd) []int {
 	var stats [2]unix.Stat_t
 	for i := range stats {

@@ -12,23 +12,22 @@ import (
 	"time"
 )
 
-// modules is where root managers keep modules; what is installed waits in a folder beside it for
-// the next boot.
+// Folders of modules. A module is installed to modulesUpdate and moved to modules at the next boot.
 const (
 	modules       = "/data/adb/modules"
 	modulesUpdate = "/data/adb/modules_update"
 )
 
-// A manager is a root manager as far as modules go.
+// A manager describes how a root manager handles modules.
 type manager struct {
-	dir           string   // its own, which holds busybox and its programs
+	dir           string   // the manager's folder, with busybox and its programs
 	path          string   // added to $PATH
 	env           []string // for every script
-	install       []string // for installation beside that
+	install       []string // additional, for installation
 	ownFolder     bool     // scripts run in their module's folder
-	moduleID      string   // variable that names the module
-	bootCompleted bool     // it has boot-completed.sh and post-mount.sh, and refuses an installation before the phone has started
-	carries       []string // what of an old version's marks the new one keeps
+	moduleID      string   // environment variable with the module's ID
+	bootCompleted bool     // it runs boot-completed.sh and post-mount.sh, and refuses to install before the phone has booted
+	carries       []string // marks of an old version that an update keeps
 	postFSData    time.Duration
 }
 
@@ -42,12 +41,12 @@ var managers = map[Superuser]manager{
 		env: []string{"APATCH=true", "APATCH_VER=11142", "APATCH_VER_CODE=11142"}},
 }
 
-// furnishModules gives the phone its root manager's programs.
+// furnishModules installs the root manager's programs.
 func (p *Phone) furnishModules() {
 	p.t.Helper()
 	m, ok := managers[p.superuser]
 	if !ok {
-		return // a phone that has none
+		return // no root manager
 	}
 	for _, dir := range []string{m.dir, modules, modulesUpdate} {
 		if err := os.MkdirAll(p.File(dir), 0o755); err != nil {
@@ -58,8 +57,8 @@ func (p *Phone) furnishModules() {
 	p.put(m.dir+"/util_functions.sh", []byte(utilFunctions))
 }
 
-// utilFunctions is the part of Magisk's util_functions.sh, and of the installers that KernelSU and
-// APatch have made of it, that installs a module's archive.
+// utilFunctions is the part of Magisk's util_functions.sh that installs a module's archive.
+// KernelSU and APatch derive their installers from it.
 const utilFunctions = `
 ui_print() { echo "$1"; }
 abort() { ui_print "$1"; rm -rf "$MODPATH"; exit 1; }
@@ -83,8 +82,8 @@ install_module() {
 }
 `
 
-// InstallModule has the root manager install an archive that is on the phone, as its app does. The
-// error says what its installer said.
+// InstallModule makes the root manager install an archive that is on the phone, as its app does. It
+// returns the installer's output, which the error includes.
 func (p *Phone) InstallModule(archive string) (said string, err error) {
 	p.t.Helper()
 	m, ok := managers[p.superuser]
@@ -98,8 +97,7 @@ func (p *Phone) InstallModule(archive string) (said string, err error) {
 			return "", err
 		}
 	}
-	// KernelSU and APatch read customize.sh by themselves; Magisk runs what the archive brings for
-	// that.
+	// KernelSU and APatch source customize.sh; Magisk runs the archive's update-binary.
 	script := `. ` + m.dir + `/util_functions.sh; OUTFD=1 ZIPFILE=` + archive + `; install_module`
 	if p.superuser == Magisk {
 		script = `unzip -p ` + archive + ` META-INF/com/google/android/update-binary >/dev/update-binary && sh /dev/update-binary dummy 1 ` + archive
@@ -112,10 +110,10 @@ func (p *Phone) InstallModule(archive string) (said string, err error) {
 	return string(out), nil
 }
 
-// architectures are installers' names of what ro.product.cpu.abi says.
+// architectures maps values of ro.product.cpu.abi to the installers' names.
 var architectures = map[string]string{"arm64-v8a": "arm64", "x86_64": "x64"}
 
-// metamoduleBlocks refuses a module while the metamodule waits for a boot or is switched off.
+// metamoduleBlocks returns an error while the metamodule waits for a boot or is disabled.
 func (p *Phone) metamoduleBlocks(archive string) error {
 	meta := p.metamodule()
 	for _, mark := range []string{"update", "disable", "remove"} {
@@ -126,7 +124,8 @@ func (p *Phone) metamoduleBlocks(archive string) error {
 	return nil
 }
 
-// metamodule is the module that mounts the folders of the others, "" where there is none.
+// metamodule returns the ID of the module that mounts the other modules' folders, or "" if none is
+// installed.
 func (p *Phone) metamodule() string {
 	p.t.Helper()
 	for _, id := range p.names(modules) {
@@ -143,9 +142,9 @@ func (p *Phone) prop(name string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// script returns a command of the manager's busybox, in standalone mode, where its own applets come
-// before every program: sh with arguments, for a module or, where that is "", for none. dir is the
-// script's folder, "" for a script that is no file.
+// script returns a command that runs the manager's busybox sh with these arguments. Busybox is in
+// standalone mode: its applets precede all other programs. module is "" for a script of no module;
+// dir is the script's folder, or "" if the script is not a file.
 func (p *Phone) script(ctx context.Context, m manager, module, dir string, env []string, args ...string) *exec.Cmd {
 	argv := append([]string{m.dir + "/busybox", "sh"}, args...)
 	if m.ownFolder && dir != "" {
@@ -159,14 +158,14 @@ func (p *Phone) script(ctx context.Context, m manager, module, dir string, env [
 	return command
 }
 
-// Ash runs a command as a script of the phone's root manager does, and returns what it prints.
+// Ash runs a script in the root manager's shell, and returns its standard output.
 func (p *Phone) Ash(script string) string {
 	p.t.Helper()
 	return p.output(p.script(p.t.Context(), managers[p.superuser], "", "", nil, "-euc", script), script)
 }
 
-// Su runs a command by the phone's su, from a shell that belongs to the user shell, as `adb shell`
-// does. What stands in words is quoted once.
+// Su runs su in the phone with these words, each quoted, from a shell of the user shell, like `adb
+// shell`.
 func (p *Phone) Su(words ...string) (stdout, stderr string, status int) {
 	p.t.Helper()
 	quoted := make([]string, len(words))
@@ -184,10 +183,10 @@ func (p *Phone) Su(words ...string) (stdout, stderr string, status int) {
 	return out.String(), said.String(), command.ProcessState.ExitCode()
 }
 
-// Reboot switches the phone off and on: every process ends at once, the network is made anew, the
-// root manager takes on what was installed and runs the scripts of its modules, and Android has
-// started. In safe mode, every module is switched off instead. What was connected to the phone or
-// listened in its internet is gone.
+// Reboot restarts the phone. It kills every process, re-creates the network, makes the root manager
+// apply installed updates and run the modules' scripts, and completes Android's boot. In safe mode
+// it disables every module instead. Connections to the phone and listeners in its internet are
+// lost.
 func (p *Phone) Reboot(safeMode bool) {
 	p.t.Helper()
 	p.powerOff()
@@ -215,7 +214,7 @@ func (p *Phone) boot(safeMode bool) {
 	}
 }
 
-// update takes on what was installed: an old version's folder goes whole.
+// update moves installed modules to modules. It replaces the whole folder of an old version.
 func (p *Phone) update(m manager) {
 	p.t.Helper()
 	for _, id := range p.names(modulesUpdate) {
@@ -231,7 +230,7 @@ func (p *Phone) update(m manager) {
 	}
 }
 
-// names are what is in a folder, in its own order.
+// names returns the names in a folder of /data, in directory order.
 func (p *Phone) names(dir string) []string {
 	p.t.Helper()
 	f, err := os.Open(p.File(dir))
@@ -246,7 +245,7 @@ func (p *Phone) names(dir string) []string {
 	return names
 }
 
-// uninstall runs uninstall.sh of modules that were removed, and removes them.
+// uninstall runs uninstall.sh of each module that is marked for removal, and removes the module.
 func (p *Phone) uninstall(m manager) {
 	p.t.Helper()
 	for _, id := range p.names(modules) {
@@ -271,7 +270,7 @@ func (p *Phone) exists(path string) bool {
 	return err == nil
 }
 
-// stages are what comes before Android has started.
+// stages runs the scripts that precede the end of Android's boot.
 func (p *Phone) stages(m manager) {
 	p.t.Helper()
 	p.stage(m, "post-fs-data", true)
@@ -284,8 +283,8 @@ func (p *Phone) stages(m manager) {
 	p.stage(m, "service", false)
 }
 
-// stage runs the scripts in NAME.d that may be executed, then NAME.sh of every module that is on;
-// blocking: one after the other, each for as long as the manager waits.
+// stage runs the executable scripts in NAME.d, then NAME.sh of every enabled module. If blocking is
+// set, it waits for each script, up to the manager's time limit.
 func (p *Phone) stage(m manager, name string, blocking bool) {
 	p.t.Helper()
 	run := func(id, path string) { p.startScript(m, id, path) }
@@ -309,8 +308,7 @@ func (p *Phone) stage(m manager, name string, blocking bool) {
 	}
 }
 
-// runScript runs a script and waits for it, where the manager's patience is bounded for no longer
-// than that.
+// runScript runs a script and waits for its end, or until the manager's time limit if it has one.
 func (p *Phone) runScript(m manager, id, path string, args ...string) {
 	p.t.Helper()
 	ended := p.startScript(m, id, path, args...)
@@ -324,7 +322,7 @@ func (p *Phone) runScript(m manager, id, path string, args ...string) {
 	}
 }
 
-// startScript starts a script. The channel is closed at its end.
+// startScript starts a script. It closes the channel when the script ends.
 func (p *Phone) startScript(m manager, id, path string, args ...string) <-chan struct{} {
 	p.t.Helper()
 	command := p.script(context.Background(), m, id, filepath.Dir(path), nil, append([]string{path}, args...)...)
@@ -333,13 +331,13 @@ func (p *Phone) startScript(m manager, id, path string, args ...string) <-chan s
 	}
 	ended := make(chan struct{})
 	go func() {
-		command.Wait() // its status is not needed; it ends with the phone at the latest
+		command.Wait() // its status does not matter; it ends with the phone at the latest
 		close(ended)
 	}()
 	return ended
 }
 
-// DisableModule marks a module to be left alone from the next boot on, as its manager's app does.
+// DisableModule disables a module from the next boot on, as the root manager's app does.
 func (p *Phone) DisableModule(id string) { p.put(filepath.Join(modules, id, "disable"), nil) }
 
 // RemoveModule marks a module to be removed at the next boot.

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// archive puts a module's archive on the phone. Every script notes what it sees.
+// archive writes a module's archive to the phone. Each of its scripts logs its environment to
+// /data/adb/seen.
 func archive(t *testing.T, p *Phone, id string, more map[string]string) string {
 	t.Helper()
 	const note = `{ echo "${0##*/} cwd=$PWD $(readlink /proc/self/exe | grep -c busybox) ip=$(type ip) KSU=$KSU APATCH=$APATCH id=$KSU_MODULE$AP_MODULE` +
@@ -45,7 +46,8 @@ func archive(t *testing.T, p *Phone, id string, more map[string]string) string {
 	return path
 }
 
-// A module's life by manager: what runs when, where and with what.
+// TestModules checks, for each root manager, which scripts run when, where, and with what
+// environment.
 func TestModules(t *testing.T) {
 	for kind, c := range map[Superuser]struct{ environment, customize, scripts string }{
 		Magisk:   {"cwd=/ 1 ip=ip is ip KSU= APATCH= id= MAGISK_VER_CODE= standalone=1 0::/ booted=", "MAGISK_VER_CODE=28100 KSU= ARCH=arm64", "post-fs-data service"},
@@ -102,7 +104,7 @@ func TestModules(t *testing.T) {
 				t.Errorf("common scripts: %q, want %q", common(), want)
 			}
 
-			// An update takes the whole folder at the next boot, and nothing before.
+			// An update replaces the whole folder at the next boot, and changes nothing before.
 			p.Shell("echo precious >/data/adb/modules/m/kept")
 			if _, err := p.InstallModule(archive(t, p, "m", map[string]string{"post-fs-data.sh": ""})); err != nil {
 				t.Fatal(err)
@@ -142,8 +144,8 @@ func TestModules(t *testing.T) {
 	}
 }
 
-// KernelSU and APatch refuse to install before Android has started, and while their metamodule
-// waits for a boot.
+// TestModulesRefused checks that KernelSU and APatch refuse to install before Android has booted,
+// and while their metamodule waits for a boot.
 func TestModulesRefused(t *testing.T) {
 	for kind, refuses := range map[Superuser]bool{Magisk: false, KernelSU: true, APatch: true} {
 		p := New(t, Options{Superuser: kind, StillBooting: true, InMemory: true})

@@ -11,28 +11,28 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
 )
 
-// Addresses of the simulated network, and an app.
+// Addresses of the simulated network, and the ID of an app.
 const (
 	ServerIP = netd.ServerIP
 	WLANIP   = netd.WLANIP
 	MobileIP = netd.MobileIP
 	VPNIP    = netd.VPNIP
-	VPNUID   = netd.SplitUID // of the app whose traffic goes through the VPN of AddVPN
+	VPNUID   = netd.SplitUID // of the app whose traffic AddVPN's VPN carries
 )
 
 const (
-	requesters = "props/ipfwd" // who asked netd for forwarding
+	requesters = "props/ipfwd" // requesters of forwarding
 	ndcProgram = "system/bin/ndc"
 )
 
-// connect plugs the phone in, starts its netd and connects Wi-Fi and mobile data.
+// connect creates the phone's network, starts its netd, and connects Wi-Fi and mobile data.
 func (p *Phone) connect(o Options) {
 	p.t.Helper()
-	// netd keeps its requesters in memory: they go with a boot.
+	// netd keeps its requesters in memory: a boot clears them.
 	if err := errors.Join(os.RemoveAll(p.path(requesters)), os.Mkdir(p.path(requesters), 0o755)); err != nil {
 		p.t.Fatal(err)
 	}
-	os.Remove(p.path(ndcProgram)) // of the boot before
+	os.Remove(p.path(ndcProgram)) // from the previous boot
 	if !o.NoNDC {
 		if err := netd.WriteNDC(p.path(ndcProgram), "/"+requesters); err != nil {
 			p.t.Fatal(err)
@@ -52,8 +52,8 @@ func (p *Phone) connect(o Options) {
 	p.Net.ToScene(netd.Both)
 }
 
-// SwitchUplink makes another interface, "wlan0" or "rmnet0", that of the default network. An empty
-// name leaves the phone without.
+// SwitchUplink makes the network of "wlan0" or "rmnet0" the default network. An empty name leaves
+// the phone without a default network.
 func (p *Phone) SwitchUplink(name string) {
 	p.t.Helper()
 	if name == "" {
@@ -63,13 +63,13 @@ func (p *Phone) SwitchUplink(name string) {
 	p.Net.SetDefault(name)
 }
 
-// UplinkDown switches an interface off: its routes go with it.
+// UplinkDown takes an interface down. The kernel removes its routes.
 func (p *Phone) UplinkDown(name string) {
 	p.t.Helper()
 	p.Shell("ip link set " + name + " down")
 }
 
-// AddVPN connects a VPN for one app, VPNUID. The VPN's other end is the internet's server.
+// AddVPN connects a VPN for one app, VPNUID. The internet's server is the VPN's other end.
 func (p *Phone) AddVPN() {
 	p.t.Helper()
 	p.Net.StartVPN(netd.VPN{Name: "tun0", App: VPNUID})
@@ -77,10 +77,10 @@ func (p *Phone) AddVPN() {
 
 var volatile = regexp.MustCompile(`\[\d+:\d+\]|(?m)^#.*\n|@\w+|qlen \d+| linkdown|NO-CARRIER,|\b(UP|DOWN|UNKNOWN) +`)
 
-// Snapshot is the whole of the phone's network that a machine may touch, as text to be compared
-// line by line: rules, routes, interfaces, addresses, iptables, sysctls. What counts packets is
-// left out, and what the kernel makes of a change of the carrier in its own time
-// (net/core/link_watch.c): the operational state and what follows from it.
+// Snapshot returns the part of the phone's network configuration that a machine may change: rules,
+// routes, interfaces, addresses, iptables and sysctls. Compare it line by line. It omits packet
+// counters, and the operational state of interfaces with its consequences, which the kernel updates
+// with a delay (net/core/link_watch.c).
 func (p *Phone) Snapshot() string {
 	p.t.Helper()
 	return volatile.ReplaceAllString(p.Shell(`ip -4 rule; ip -6 rule; ip -4 route show table all | sort; ip -brief link | sort; ip -brief -4 addr | sort
@@ -88,8 +88,8 @@ func (p *Phone) Snapshot() string {
 		cd /proc/sys/net/ipv4; grep -s . ip_forward conf/*/rp_filter || true # an interface may go meanwhile`), "")
 }
 
-// Differences are the lines of which one of two texts has none: "gone: …" of the first's, "new: …"
-// of the second's.
+// Differences returns the lines that are in only one of two texts: "gone: …" for lines of before,
+// "new: …" for lines of after.
 func Differences(before, after string) []string {
 	was, is := strings.Split(before, "\n"), strings.Split(after, "\n")
 	var out []string

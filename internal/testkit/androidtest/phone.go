@@ -38,25 +38,25 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/session"
 )
 
-// Options shape a phone. The zero value is a phone that has started, of Android's usual make.
+// Options configure a phone. The zero value is a phone that has booted, with Android's defaults.
 type Options struct {
-	IPTables     string          // "iptables-legacy", as Android's (the default), or "iptables-nft"
+	IPTables     string          // "iptables-legacy" (the default, as on Android) or "iptables-nft"
 	Superuser    Superuser       // empty: Magisk
-	StillBooting bool            // sys.boot_completed is not set: SetProp does that
-	Build        crosvmcli.Build // its crosvm, and with that its release; without one, that of DefaultRelease, whose hypervisor runs what it can
-	InMemory     bool            // its files are in memory where there is room: small ones that are synced all the time
+	StillBooting bool            // sys.boot_completed is not set until SetProp sets it
+	Build        crosvmcli.Build // its crosvm, which determines the release; zero: DefaultRelease's, for Hypervisor
+	InMemory     bool            // its files are in memory if there is enough space: for many small synced writes
 	Hypervisor   Hypervisor      // empty: KVM
-	System       netd.System     // whose netd it has; zero: AOSP's
-	NoNDC        bool            // the program ndc is not on its image
+	System       netd.System     // which system's netd it runs; zero: AOSP's
+	NoNDC        bool            // its image lacks the program ndc
 
-	Program string // sov-simulator; empty: one is compiled, and Runner with it
-	Runner  string // the sov-runner that is on the phone; empty: none
-	Data    string // a folder that is the phone's /data and outlives it; empty: one that goes with the phone
+	Program string // path of sov-simulator; empty: it is compiled, and so is Runner
+	Runner  string // path of the sov-runner to copy to the phone; empty: none
+	Data    string // a folder for the phone's /data, which is kept; empty: a temporary one
 
-	Report *phonereport.Report // of a phone that this one is like, in place of Build, Superuser and Hypervisor; nil: none
+	Report *phonereport.Report // of the phone to imitate, instead of Build, Superuser and Hypervisor; nil: none
 }
 
-// A Phone is a simulated phone. Its methods fail the test when they cannot do what they are for.
+// A Phone is a simulated phone. Its methods fail the test on errors.
 type Phone struct {
 	t         session.T
 	dir       string // the phone's folders, on the computer
@@ -71,7 +71,7 @@ type Phone struct {
 	limited   bool // /data/sovereign is a file system that the computer does not see
 }
 
-// New starts a phone, which ends with the test. It skips the test where it is not root's.
+// New starts a phone, which ends with the test. It skips the test if the user is not root.
 func New(t session.T, o Options) *Phone {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -105,7 +105,7 @@ func New(t session.T, o Options) *Phone {
 	return p
 }
 
-// powerOn starts the phone's first process, and the network around it.
+// powerOn starts the phone's first process and its network.
 func (p *Phone) powerOn() {
 	p.t.Helper()
 	p.write("boot_id", uuid()+"\n", 0o444)
@@ -118,11 +118,11 @@ func (p *Phone) powerOn() {
 	}
 }
 
-// powerOff ends every process at once.
+// powerOff kills every process of the phone.
 func (p *Phone) powerOff() {
 	p.t.Helper()
 	for _, process := range []*exec.Cmd{p.phone, p.internet} {
-		process.Process.Kill() // and with the first process of a namespace, all of it
+		process.Process.Kill() // killing a namespace's first process kills the whole namespace
 		process.Wait()
 	}
 	for _, a := range p.daemons {
@@ -131,14 +131,15 @@ func (p *Phone) powerOff() {
 	p.limited = false
 }
 
-// uuid is a name for a boot, as the kernel makes them (drivers/char/random.c).
+// uuid returns a random boot ID in the kernel's format (drivers/char/random.c).
 func uuid() string {
 	b := make([]byte, 16)
 	rand.Read(b)
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// folder is where a phone's folders are.
+// folder creates a folder for the phone's files. With inMemory it is in /dev/shm if that has enough
+// space.
 func folder(t session.T, inMemory bool) string {
 	const memory, enough = "/dev/shm", 1 << 30 // bytes; containers may have far less
 	var room unix.Statfs_t
@@ -153,8 +154,8 @@ func folder(t session.T, inMemory bool) string {
 	return dir
 }
 
-// keeper starts a process of the test binary's in new namespaces. It ends with the test, and with
-// the test binary.
+// keeper starts a copy of this program in new namespaces, and in the control group in unless that
+// is nil. The process ends with the test, and with this program.
 func (p *Phone) keeper(spaces uintptr, dir string, in *group) *exec.Cmd {
 	p.t.Helper()
 	command := &exec.Cmd{Path: "/proc/self/exe", Args: []string{keeperName, dir}, Stderr: os.Stderr, SysProcAttr: &syscall.SysProcAttr{}}
@@ -175,7 +176,7 @@ func (p *Phone) keeper(spaces uintptr, dir string, in *group) *exec.Cmd {
 	}
 	p.t.Cleanup(func() {
 		hold.Close()
-		command.Process.Kill() // and with the first process of a namespace, all of it
+		command.Process.Kill() // killing a namespace's first process kills the whole namespace
 		command.Wait()
 	})
 	line, err := bufio.NewReader(said).ReadString('\n')
@@ -216,13 +217,13 @@ func (p *Phone) copy(from, to string) {
 	}
 }
 
-// SetProp sets one of Android's properties.
+// SetProp sets an Android property.
 func (p *Phone) SetProp(name, value string) {
 	p.t.Helper()
 	p.write("props/"+name, value+"\n", 0o644)
 }
 
-// Calls returns the calls of one of Android's programs, a line of arguments each.
+// Calls returns the recorded calls of an Android program, each as a line of arguments.
 func (p *Phone) Calls(program string) []string {
 	p.t.Helper()
 	text, err := os.ReadFile(p.path("calls/" + program))
@@ -235,7 +236,7 @@ func (p *Phone) Calls(program string) []string {
 	return strings.Split(strings.TrimSpace(string(text)), "\n")
 }
 
-// File returns where a file of the phone's /data is on the computer.
+// File returns the computer's path of a file in the phone's /data.
 func (p *Phone) File(path string) string {
 	p.t.Helper()
 	below, ok := strings.CutPrefix(path, "/data/")
@@ -248,8 +249,8 @@ func (p *Phone) File(path string) string {
 	return p.path("data/" + below)
 }
 
-// LimitDisk gives /data/sovereign, with what is there, a file system of its own of that many bytes.
-// What File returned before is no longer the phone's.
+// LimitDisk moves /data/sovereign to a new file system of that many bytes. Paths that File returned
+// before are then stale.
 func (p *Phone) LimitDisk(bytes int64) {
 	p.t.Helper()
 	p.Shell(fmt.Sprintf(`mkdir /tmp/disk; mount -t tmpfs -o size=%d,mode=755 tmpfs /tmp/disk
@@ -257,7 +258,7 @@ func (p *Phone) LimitDisk(bytes int64) {
 	p.limited = true
 }
 
-// Install makes an artifact's folder the slot a of a machine, and the current one.
+// Install copies an artifact's folder to slot a of a machine, and makes that slot the current one.
 func (p *Phone) Install(artifact, name string) phonepath.VM {
 	p.t.Helper()
 	vm, err := phonepath.Default.VM(name)
@@ -277,8 +278,8 @@ func (p *Phone) Install(artifact, name string) phonepath.VM {
 	return vm
 }
 
-// InstallLight makes a machine with a light guest the slot a of the machine name, and the current
-// one. Its network is that of the sql recipe, in the routing mode given, unless it is changed.
+// InstallLight installs a machine with a light guest as Install does. Its network is the sql
+// recipe's, in the given routing mode, with the given changes.
 func (p *Phone) InstallLight(name string, routing vmspec.Routing, s lightguest.Script, change ...func(*vmspec.Network)) phonepath.VM {
 	p.t.Helper()
 	dir := p.t.TempDir()
@@ -286,7 +287,7 @@ func (p *Phone) InstallLight(name string, routing vmspec.Routing, s lightguest.S
 	return p.Install(dir, name)
 }
 
-// LightArtifact makes a folder an artifact of a machine with a light guest.
+// LightArtifact writes the artifact of a machine with a light guest to the folder dir.
 func LightArtifact(t session.T, dir, name string, routing vmspec.Routing, s lightguest.Script, change ...func(*vmspec.Network)) {
 	t.Helper()
 	spec := &vmspec.Spec{Format: vmspec.Format, Name: name, Arch: runtime.GOARCH, Kernel: artifact.KernelFile, MemoryMiB: 64, CPUs: 1,
@@ -326,7 +327,7 @@ func LightArtifact(t session.T, dir, name string, routing vmspec.Routing, s ligh
 	}
 }
 
-// Script gives a light machine's guest another life from its next start on.
+// Script replaces the script of a light machine's guest, from the guest's next start on.
 func (p *Phone) Script(vm phonepath.VM, s lightguest.Script) {
 	p.t.Helper()
 	text, err := json.Marshal(s)
@@ -336,7 +337,8 @@ func (p *Phone) Script(vm phonepath.VM, s lightguest.Script) {
 	p.Alter(vm, artifact.KernelFile, text)
 }
 
-// Alter replaces a file of the version in slot a as if that had been installed with it.
+// Alter replaces a file of the version in slot a and updates its manifest, as if the version had
+// been installed with this file.
 func (p *Phone) Alter(vm phonepath.VM, name string, content []byte) {
 	p.t.Helper()
 	slot := vm.Slot("a")
@@ -357,7 +359,7 @@ func (p *Phone) Alter(vm phonepath.VM, name string, content []byte) {
 	p.put(slot+"/"+artifact.ManifestFile, text)
 }
 
-// put writes a file of the phone's /data.
+// put writes a file in the phone's /data.
 func (p *Phone) put(path string, content []byte) {
 	p.t.Helper()
 	if err := os.WriteFile(p.File(path), content, 0o644); err != nil {
@@ -365,7 +367,7 @@ func (p *Phone) put(path string, content []byte) {
 	}
 }
 
-// Command returns a command that runs as root in the phone, as one of a root shell's that is in no
+// Command returns a command that runs as root in the phone, like a root shell's: it is in no
 // service's control group.
 func (p *Phone) Command(ctx context.Context, argv ...string) *exec.Cmd {
 	command := enter(ctx, p.phone.Process.Pid, []string{"--mount", "--net", "--uts", "--pid", "--cgroup", "--root", "--wd"}, argv)
@@ -374,9 +376,9 @@ func (p *Phone) Command(ctx context.Context, argv ...string) *exec.Cmd {
 	return command
 }
 
-// Shell runs a script with Debian's programs in the phone and returns what it prints; it fails the
-// test when the script fails. It is for what a test does to a phone; what a phone's shells do, Su
-// and Ash tell.
+// Shell runs a script in the phone with Debian's programs, and returns its standard output. It
+// fails the test if the script fails. It serves tests that change a phone; Su and Ash run scripts
+// as a phone's own shells do.
 func (p *Phone) Shell(script string) string {
 	p.t.Helper()
 	command := p.Command(p.t.Context(), "/usr/bin/sh", "-euc", script)
@@ -384,7 +386,7 @@ func (p *Phone) Shell(script string) string {
 	return p.output(command, script)
 }
 
-// InternetShell runs a script in the internet's network, with the computer's own files.
+// InternetShell runs a script in the internet's network, with the computer's files.
 func (p *Phone) InternetShell(script string) string {
 	p.t.Helper()
 	return p.output(p.ServerCommand(p.t.Context(), "/bin/sh", "-euc", script), script)
@@ -400,16 +402,16 @@ func (p *Phone) output(command *exec.Cmd, what string) string {
 	return out.String()
 }
 
-// PID is the phone's first process, as the computer numbers it.
+// PID returns the process ID of the phone's first process, in the computer's numbering.
 func (p *Phone) PID() int { return p.phone.Process.Pid }
 
-// InNetwork runs do in the phone's network, on a thread of its own.
+// InNetwork runs do in the phone's network, on a separate thread.
 func (p *Phone) InNetwork(do func() error) error { return netd.InNetwork(p.phone.Process.Pid, do) }
 
 // EnterNetwork moves the calling thread into the phone's network.
 func (p *Phone) EnterNetwork() error { return netd.EnterNetwork(p.phone.Process.Pid) }
 
-// Dial connects from the phone's network; it fits pgconn.Config.DialFunc.
+// Dial connects from the phone's network. It fits pgconn.Config.DialFunc.
 func (p *Phone) Dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	err = p.InNetwork(func() error {
 		conn, err = new(net.Dialer).DialContext(ctx, network, address)
@@ -427,8 +429,8 @@ func (p *Phone) DialFromInternet(ctx context.Context, network, address string) (
 	return conn, err
 }
 
-// ServeUDP answers every datagram to a UDP port of the internet's server with the sender's address;
-// got is told each, afterwards.
+// ServeUDP answers every datagram to a UDP port of the internet's server with the sender's address,
+// and then calls got.
 func (p *Phone) ServeUDP(port int, got func(from net.Addr)) {
 	p.t.Helper()
 	var conn net.PacketConn
@@ -453,8 +455,8 @@ func (p *Phone) ServeUDP(port int, got func(from net.Addr)) {
 	}()
 }
 
-// Serve listens on a TCP port of the internet's server, and calls handle for each connection, which
-// it closes.
+// Serve listens on a TCP port of the internet's server. It calls handle for each connection, and
+// then closes the connection.
 func (p *Phone) Serve(port int, handle func(net.Conn)) {
 	p.t.Helper()
 	var listener net.Listener
@@ -480,10 +482,10 @@ func (p *Phone) Serve(port int, handle func(net.Conn)) {
 	}()
 }
 
-// eventualLimit bounds a wait for what takes seconds, on a computer that has a lot to do.
+// eventualLimit bounds a wait for an event that takes seconds, on a busy computer.
 const eventualLimit = 10 * time.Minute
 
-// Eventually waits until a condition holds.
+// Eventually waits until a condition holds. It fails the test after eventualLimit.
 func (p *Phone) Eventually(what string, holds func() bool) {
 	p.t.Helper()
 	if !await.Until(eventualLimit, 20*time.Millisecond, holds) {

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// furnishPower makes the parts of /sys that tell of the battery and its temperatures, and the files
-// that take wake locks (Documentation/ABI/testing/sysfs-class-power, sysfs-power): 80 % and not
-// plugged in.
+// furnishPower creates the parts of /sys that report the battery and its temperature, and the files
+// that take wake locks (Documentation/ABI/testing/sysfs-class-power, sysfs-power). The battery is
+// at 80 % and is not charging.
 func (p *Phone) furnishPower() {
 	p.t.Helper()
 	const radio, wakelock = 1001, 3010 // android_filesystem_config.h, and rootdir/init.rc for the files' owners
@@ -35,13 +35,13 @@ func (p *Phone) furnishPower() {
 	p.SetBattery(80, "Discharging")
 }
 
-// SetBattery says how full the battery is, in percent, and its status: "Charging", "Discharging",
-// "Not charging" or "Full".
+// SetBattery sets the battery's level, in percent, and its status: "Charging", "Discharging", "Not
+// charging" or "Full".
 func (p *Phone) SetBattery(percent int, status string) {
 	p.t.Helper()
 	p.write("sys/power_supply/battery/status", status+"\n", 0o644)
 	p.write("sys/power_supply/battery/capacity", strconv.Itoa(percent)+"\n", 0o644)
 }
 
-// WakeLocks are the names of the wake locks that are held.
+// WakeLocks returns the sorted names of the held wake locks.
 func (p *Phone) WakeLocks() []string { return strings.Fields(strings.Join(p.Calls("wake_locks"), " ")) }

@@ -12,12 +12,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/session"
 )
 
-// simulator is the program that plays the phone's crosvm and su, where a copy of it has one of
-// these names.
+// simulator is the name of the program that plays the phone's crosvm and su. Copies of it with one
+// of these names play that program.
 const simulator = "sov-simulator"
 
-// Play makes the process crosvm or su if its program has that name, and does not return then. It is
-// the first call of sov-simulator's main.
+// Play runs crosvm or su, and does not return, if the program's file has that name. It is the first
+// call of sov-simulator's main.
 func Play() {
 	program, err := os.Executable()
 	if err != nil {
@@ -31,7 +31,7 @@ func Play() {
 	}
 }
 
-// programs are what the tests of a process need compiled, once: sov-simulator and sov-runner.
+// programs compiles sov-simulator and sov-runner, once for each process, and returns their folder.
 var programs = sync.OnceValues(func() (string, error) {
 	compiled = true
 	dir, err := os.MkdirTemp("", "androidtest-")
@@ -48,7 +48,8 @@ var programs = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
-// RemovePrograms removes what was compiled for phones. A TestMain calls it after all tests.
+// RemovePrograms removes the programs that were compiled for phones. A TestMain calls it after all
+// tests.
 func RemovePrograms() {
 	if !compiled {
 		return
@@ -60,7 +61,7 @@ func RemovePrograms() {
 
 var compiled bool
 
-// builtProgram is where this computer has a program that was compiled for its tests.
+// builtProgram returns the path of a program that was compiled for tests.
 func builtProgram(t session.T, name string) string {
 	t.Helper()
 	built, err := programs()
@@ -70,7 +71,8 @@ func builtProgram(t session.T, name string) string {
 	return filepath.Join(built, name)
 }
 
-// Runner is where this computer has the sov-runner of phones that are simulated here.
+// Runner returns the path of the sov-runner for simulated phones. It compiles sov-runner if
+// necessary.
 func Runner(t session.T) string {
 	t.Helper()
 	return builtProgram(t, "sov-runner")

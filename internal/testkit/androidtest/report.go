@@ -12,14 +12,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 )
 
-// A report of a phone (package phonereport) makes the simulated phone another make: its properties,
-// device nodes, applets, root manager, what its crosvm says of itself, sysctls, and the rules and
-// chains of its network, over the simulated interfaces and routes.
+// A report of a real phone (package phonereport) replaces these defaults of the simulated phone:
+// properties, device nodes, applets, root manager, crosvm's version and help, sysctls, and the
+// rules and chains of its network. Interfaces and routes stay simulated.
 
-// rootManagers are superusers by the names in reports.
+// rootManagers maps the names in reports to superusers.
 var rootManagers = map[string]Superuser{"Magisk": Magisk, "KernelSU": KernelSU, "APatch": APatch}
 
-// withReport fills in the options that a report decides.
+// withReport returns the options with the values that the report determines.
 func (o Options) withReport() Options {
 	if o.Report == nil {
 		return o
@@ -34,8 +34,8 @@ func (o Options) withReport() Options {
 	return o
 }
 
-// reportedRelease is the release whose crosvm says the same of itself as the report's or, without
-// one, the newest of the report's Android.
+// reportedRelease returns the release whose crosvm help equals the report's. If none does, it
+// returns the newest release of the report's Android version, or else DefaultRelease.
 func reportedRelease(r *phonereport.Report) crosvmcli.Release {
 	version := reportedProperties(r)["ro.build.version.release"]
 	best := DefaultRelease()
@@ -50,7 +50,7 @@ func reportedRelease(r *phonereport.Report) crosvmcli.Release {
 	return best
 }
 
-// reportedProperties are the report's properties by name.
+// reportedProperties returns the report's properties by name.
 func reportedProperties(r *phonereport.Report) map[string]string {
 	out := map[string]string{}
 	for _, line := range r.Lines(phonereport.Properties) {
@@ -62,7 +62,7 @@ func reportedProperties(r *phonereport.Report) map[string]string {
 	return out
 }
 
-// reportedNodes are the report's nodes as makeDev reads them.
+// reportedNodes returns the report's device nodes in the format that makeDev reads.
 func reportedNodes(r *phonereport.Report) (string, error) {
 	var out strings.Builder
 	for _, line := range r.Lines(phonereport.Nodes) {
@@ -84,7 +84,7 @@ func reportedNodes(r *phonereport.Report) (string, error) {
 	return out.String(), nil
 }
 
-// furnishReport makes the phone's files as the report has them.
+// furnishReport creates the phone's files from the report.
 func (p *Phone) furnishReport(r *phonereport.Report) {
 	p.t.Helper()
 	has := strings.Fields(r.Section(phonereport.Applets))
@@ -104,7 +104,7 @@ func (p *Phone) furnishReport(r *phonereport.Report) {
 		p.SetProp(name, value)
 	}
 	const virt, program = "apex/com.android.virt", "apex/com.android.virt/bin/crosvm"
-	if len(r.Lines(phonereport.Crosvm)) != 1 { // it says that there is none
+	if len(r.Lines(phonereport.Crosvm)) != 1 { // the report says that crosvm is missing
 		if err := os.Remove(p.path(program)); err != nil {
 			p.t.Fatal(err)
 		}
@@ -128,7 +128,7 @@ esac
 `, 0o755)
 }
 
-// applyReport makes the phone's network as the report has it, once the interfaces are there.
+// applyReport configures the phone's network from the report, after the interfaces are created.
 func (p *Phone) applyReport(r *phonereport.Report) {
 	p.t.Helper()
 	var script strings.Builder

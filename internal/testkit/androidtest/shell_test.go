@@ -7,12 +7,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 )
 
-// What su makes of its words, and how it ends, by whose it is.
+// TestSu checks how each su parses its arguments, and its exit statuses.
 func TestSu(t *testing.T) {
 	type row struct {
 		words  []string
 		out    string
-		said   string // a part of standard error
+		said   string // a substring of standard error
 		status int
 	}
 	common := []row{
@@ -28,7 +28,7 @@ func TestSu(t *testing.T) {
 	}
 	for kind, rows := range map[Superuser][]row{
 		Magisk: append([]row{
-			{words: []string{"0", "id", "-u"}}, // a shell that reads nothing
+			{words: []string{"0", "id", "-u"}}, // starts a shell with empty input
 			{words: []string{"--nope"}, said: "unrecognized option", status: 2},
 			{words: []string{"-mm", "-c", "id -u"}, out: "0\n"},
 		}, common...),
@@ -65,7 +65,7 @@ func TestSu(t *testing.T) {
 	}
 }
 
-// The programs of the phone's shells, and of its module scripts, are those that a phone has.
+// TestShells checks that shells and module scripts have the programs of a real phone.
 func TestShells(t *testing.T) {
 	p := New(t, Options{InMemory: true})
 	for script, want := range map[string]string{
@@ -96,7 +96,7 @@ func TestShells(t *testing.T) {
 	}
 }
 
-// The properties by release, and who may take a wake lock.
+// TestProperties checks the properties by release, and the owner of wake_lock.
 func TestProperties(t *testing.T) {
 	for _, release := range []crosvmcli.Release{crosvmcli.Android13, crosvmcli.Android15QPR2} {
 		p := New(t, Options{Build: DefaultBuild(release), InMemory: true})
@@ -109,8 +109,8 @@ func TestProperties(t *testing.T) {
 	}
 }
 
-// What a service or adbd has started dies with it, however far it went, unless it left the control
-// group.
+// TestControlGroups checks that all processes of a service or of adbd are killed with it, except
+// those that left its control group.
 func TestControlGroups(t *testing.T) {
 	s := NewADBServer(t)
 	alive := func(p *Phone, name string) bool { return p.Shell("pgrep -f '"+name+"$' || true") != "" }
@@ -149,7 +149,7 @@ func TestControlGroups(t *testing.T) {
 	}
 }
 
-// Wake locks are held by name until they are given back.
+// TestWakeLocks checks that a wake lock is held until it is released.
 func TestWakeLocks(t *testing.T) {
 	p := New(t, Options{InMemory: true})
 	p.Su("-c", "echo one >/sys/power/wake_lock; echo two >/sys/power/wake_lock")

@@ -15,15 +15,17 @@ import (
 
 const (
 	shell = "/system/bin/sh"
-	// shellPath is $PATH of a shell and of what root managers run (bionic's _PATH_DEFPATH).
+	// shellPath is the $PATH of shells and of the programs that root managers run (bionic's
+	// _PATH_DEFPATH).
 	shellPath = "/product/bin:/apex/com.android.runtime/bin:/apex/com.android.art/bin:/system_ext/bin:/system/bin:/system/xbin:/odm/bin:/vendor/bin:/vendor/xbin"
 )
 
-// environment is that of init's children.
+// environment is the environment of init's children.
 var environment = []string{"PATH=" + shellPath, "ANDROID_ROOT=/system", "ANDROID_DATA=/data", "TMPDIR=/data/local/tmp"}
 
-// applets are those that Android links to toybox (external/toybox/Android.bp) and Debian's toybox
-// has: Android's dd, diff, expr, gzip, lsof, modprobe, more, stty and tr are not among Debian's.
+// applets lists the programs that Android links to toybox (external/toybox/Android.bp) and that
+// Debian's toybox includes. Debian's toybox lacks Android's dd, diff, expr, gzip, lsof, modprobe,
+// more, stty and tr.
 const applets = `[ acpi base64 basename blockdev cal cat chgrp chmod chown chroot chrt cksum clear comm cmp cp cpio cut date devmem df
 	dirname dmesg dos2unix du echo egrep env expand fallocate false fgrep file find flock fmt free fsync getconf grep groups gunzip
 	head hostname hwclock iconv id ifconfig inotifyd insmod install ionice iorenice kill killall ln logname losetup ls lsmod lspci
@@ -33,8 +35,8 @@ const applets = `[ acpi base64 basename blockdev cal cat chgrp chmod chown chroo
 	time timeout top touch true truncate tty ulimit umount uname uniq unix2dos unlink unshare uptime usleep uudecode uuencode uuidgen
 	vmstat watch wc which whoami xargs xxd yes zcat`
 
-// stub is a program of Android's that keeps values in files of /props. Calls that change something
-// are noted.
+// stub is the script of an Android program that keeps its values in files below /props. It appends
+// calls that change a value to /calls.
 const stub = `#!/system/bin/sh
 case "%[1]s $1" in
 "getprop ") cd /props; for f in *.*; do [ "$f" = "*.*" ] || echo "[$f]: [$(cat "$f")]"; done ;;
@@ -47,11 +49,13 @@ case "%[1]s $1" in
 esac
 `
 
-// needed are Debian's programs that the phone's own are played by, and the packages that have them.
+// needed maps the programs of Debian that play the phone's programs to the packages that contain
+// them.
 var needed = map[string]string{"mksh": "mksh", "toybox": "toybox", "busybox": "busybox-static", "ip": "iproute2", "iptables-legacy": "iptables",
 	"nsenter": "util-linux", "qemu-system-aarch64": "qemu-system-arm", "adb": "adb"}
 
-// Missing are Debian's packages that a phone needs and that are not installed.
+// Missing returns the sorted names of the Debian packages that a phone needs and that are not
+// installed.
 func Missing() []string {
 	var packages []string
 	for program, name := range needed {
@@ -63,7 +67,7 @@ func Missing() []string {
 	return packages
 }
 
-// find returns where the computer has a program.
+// find returns the path of a program of the computer, with symbolic links resolved.
 func find(t session.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -76,10 +80,11 @@ func find(t session.T, name string) string {
 	return path
 }
 
-// users are those of Android that programs here ask for by number (android_filesystem_config.h).
+// users maps those users of Android that programs here need to their IDs
+// (android_filesystem_config.h).
 var users = map[string]int{"root": 0, "system": 1000, "radio": 1001, "vpn": 1016, "shell": shellUser, "wakelock": 3010}
 
-// furnish makes the phone's folders.
+// furnish creates the phone's folders and files.
 func (p *Phone) furnish(o Options) {
 	p.t.Helper()
 	if o.Data != "" {
@@ -133,7 +138,7 @@ func (p *Phone) furnish(o Options) {
 		p.t.Fatal(err)
 	}
 	p.write(crosvm+".json", string(build), 0o644)
-	p.write("calls/crosvm", "", 0o666) // which crosvm writes as any user
+	p.write("calls/crosvm", "", 0o666) // crosvm appends to it as any user
 	if err := os.Chmod(p.path("calls/crosvm"), 0o666); err != nil {
 		p.t.Fatal(err)
 	}
@@ -149,10 +154,10 @@ func (p *Phone) furnish(o Options) {
 	p.furnishModules()
 }
 
-// sdk is the level of the API by release.
+// sdk maps a release to its API level.
 var sdk = map[string]string{"13": "33", "14": "34", "15": "35", "16": "36"}
 
-// furnishRelease sets properties and makes nodes as a release does.
+// furnishRelease sets the properties and the device nodes of a release.
 func (p *Phone) furnishRelease(o Options) {
 	p.t.Helper()
 	release := o.Build.Release.Version()
@@ -169,12 +174,12 @@ func (p *Phone) furnishRelease(o Options) {
 	}
 }
 
-// nodes are the phone's device nodes by release (rootdir/ueventd.rc), as makeDev reads them. The
-// modes of a vendor's hypervisor are the vendor's, which no source here says. What opens one of
-// them but tun gets what /dev/null is.
+// nodes returns the phone's device nodes by release (rootdir/ueventd.rc), in the format that
+// makeDev reads. The mode of a vendor's hypervisor is assumed: the vendors do not publish it. Every
+// node except tun has the device numbers of /dev/null.
 func (o Options) nodes() string {
 	const root, system, vpn = 0, 1000, 1016 // android_filesystem_config.h
-	mode, owner := 0o666, root              // of kvm and vhost-vsock, from 14 on
+	mode, owner := 0o666, root              // of kvm and vhost-vsock, since 14
 	if o.Build.Release == crosvmcli.Android13 {
 		mode, owner = 0o600, system
 	}

@@ -16,11 +16,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 )
 
-// requests are the names of VmRequest (vm_control/src/lib.rs) by the verb that sends them; suspend
-// and resume are below.
+// requests maps verbs to the names of their VmRequest (vm_control/src/lib.rs). requestOf handles
+// suspend, resume and the balloon.
 var requests = map[string]string{"stop": "Exit", "powerbtn": "Powerbtn", "sleepbtn": "Sleepbtn", "gpe": "Gpe", "make_rt": "MakeRT"}
 
-// requestOf is what a verb's client sends.
+// requestOf returns the request that a verb's client sends, and the socket's path. The request is
+// nil if the arguments are invalid.
 func requestOf(r crosvmcli.Release, verb string, args []string) (request any, socket string) {
 	if len(args) > 0 {
 		socket = args[len(args)-1]
@@ -54,8 +55,7 @@ func requestOf(r crosvmcli.Release, verb string, args []string) (request any, so
 	return nil, ""
 }
 
-// client asks the machine behind a socket, as each of crosvm's verbs does, and returns the exit
-// status.
+// client sends a verb's request to the machine at a socket, and returns the exit status.
 func client(r crosvmcli.Release, l *logger, verb string, args []string) int {
 	old := r == crosvmcli.Android13
 	request, socket := requestOf(r, verb, args)
@@ -79,7 +79,7 @@ func client(r crosvmcli.Release, l *logger, verb string, args []string) int {
 	complaint := describe(answer)
 	if verb == "balloon_stats" {
 		var pretty any
-		json.Unmarshal(answer, &pretty) // it was read as JSON before
+		json.Unmarshal(answer, &pretty) // ask has validated it
 		text, _ := json.MarshalIndent(pretty, "", "  ")
 		fmt.Println(string(text))
 		if _, stats := pretty.(map[string]any)["BalloonStats"]; stats {
@@ -98,7 +98,7 @@ func client(r crosvmcli.Release, l *logger, verb string, args []string) int {
 	return 1
 }
 
-// describe says what an answer is other than Ok; "" for Ok.
+// describe returns the text of an answer, or "" for Ok.
 func describe(answer json.RawMessage) string {
 	var e struct {
 		Err       *int
@@ -115,7 +115,7 @@ func describe(answer json.RawMessage) string {
 	return string(answer)
 }
 
-// ask sends a request and waits, as long as it takes.
+// ask sends a request and waits for the answer without a time limit.
 func ask(path string, request any) (json.RawMessage, error) {
 	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
 	if err != nil {
@@ -137,15 +137,15 @@ func ask(path string, request any) (json.RawMessage, error) {
 	return reply[:n], nil
 }
 
-// A control is the socket at which a machine takes requests: packets of JSON.
+// A control is the socket at which a machine receives requests: packets of JSON.
 type control struct {
-	listener *net.UnixListener // nil: the machine has none
+	listener *net.UnixListener // nil: the machine has no socket
 }
 
 var inherited = regexp.MustCompile(`^/proc/self/fd/(\d+)$`)
 
-// listen makes the control socket. A folder gets one in it; a socket that listens already is taken
-// over.
+// listen creates the control socket. If path is a folder, listen chooses a name in it. If path
+// names an inherited descriptor, listen uses that listening socket.
 func listen(path string) (*control, error) {
 	if path == "" {
 		return &control{}, nil
@@ -172,14 +172,14 @@ func listen(path string) (*control, error) {
 	return &control{l}, nil
 }
 
-// Close removes the socket, as crosvm does when it ends by itself.
+// Close removes the socket, as crosvm does when it is not killed.
 func (c *control) Close() {
 	if c.listener != nil {
 		c.listener.Close()
 	}
 }
 
-// A controlled is a machine that takes requests.
+// A controlled is a machine that handles requests.
 type controlled interface {
 	quit(context.Context)
 	pause(context.Context) error
@@ -208,7 +208,7 @@ func answer(conn *net.UnixConn, vm controlled, balloon bool, inflated *uint64) {
 	packet := make([]byte, 4096)
 	n, err := conn.Read(packet)
 	if err != nil {
-		return // a client looked whether the socket is held
+		return // a client tested whether a process listens
 	}
 	var request any
 	if err := json.Unmarshal(packet[:n], &request); err != nil {
@@ -217,7 +217,7 @@ func answer(conn *net.UnixConn, vm controlled, balloon bool, inflated *uint64) {
 	ctx, cancel := context.WithTimeout(context.Background(), controlTimeout)
 	defer cancel()
 	reply := func(v any) {
-		text, _ := json.Marshal(v) // of strings and numbers
+		text, _ := json.Marshal(v) // strings and numbers always encode
 		conn.Write(text)
 	}
 	result := func(err error) {
@@ -232,7 +232,7 @@ func answer(conn *net.UnixConn, vm controlled, balloon bool, inflated *uint64) {
 	case string:
 		switch r {
 		case "Exit":
-			reply("Ok") // before the deed: the machine is gone after it
+			reply("Ok") // before the exit: the machine cannot answer after it
 			vm.quit(ctx)
 		case "Suspend", "SuspendVcpus", "SuspendVm":
 			result(vm.pause(ctx))
@@ -240,7 +240,7 @@ func answer(conn *net.UnixConn, vm controlled, balloon bool, inflated *uint64) {
 			result(vm.resume(ctx))
 		case "MakeRT":
 			reply("Ok")
-		default: // buttons are ACPI's, which arm64 does not have: the device is None in aarch64/src/lib.rs
+		default: // buttons need ACPI, which arm64 lacks: the device is None in aarch64/src/lib.rs
 			reply(unsupported)
 		}
 	case map[string]any:

@@ -1,12 +1,12 @@
-// Package crosvm simulates Android's program of that name. It behaves like the crosvm of one
-// release of Android on an arm64 phone, on any computer: it accepts that release's flags (package
-// crosvmcli), gives the machine the same devices with QEMU, has the same control socket, log format
-// and exit statuses. The machine ends with it, even if it is killed.
+// Package crosvm simulates Android's program crosvm. It behaves like the crosvm of one release of
+// Android on an arm64 phone, on any computer: it accepts that release's flags (package crosvmcli),
+// gives the machine the same devices with QEMU, and has the same control socket, log format and
+// exit statuses. The machine ends with it, even if it is killed.
 //
-// The release and the features of the phone's hypervisor are in a file beside it, PROGRAM.json; see
-// crosvmcli.Build.
+// The file PROGRAM.json beside the program selects the release and the features of the phone's
+// hypervisor; see crosvmcli.Build.
 //
-// If KERNEL is a script of package lightguest, the machine is that guest, without QEMU.
+// If KERNEL is a script of package lightguest, the machine is a light guest, without QEMU.
 package crosvm
 
 import (
@@ -19,10 +19,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 )
 
-// Main is the program, called with these words. It returns the exit status.
+// Main runs crosvm with these arguments and returns the exit status.
 func Main(words []string) int {
 	signal.Ignore(syscall.SIGPIPE) // as Rust's runtime does
-	// A phone's $PATH does not lead to /usr, where QEMU is.
+	// A phone's $PATH does not include /usr/bin, which contains QEMU.
 	os.Setenv("PATH", os.Getenv("PATH")+":/usr/bin")
 	build, err := crosvmcli.OwnBuild()
 	if err != nil {

@@ -9,23 +9,23 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 )
 
-// outcomes are crosvm's for the ends of a light guest.
+// outcomes maps the ends of a light guest to crosvm's outcomes.
 var outcomes = map[lightguest.End]outcome{
 	lightguest.Off: stop, lightguest.Reset: reset, lightguest.Crash: crash, lightguest.Panic: guestPanic, lightguest.BarePanic: reset,
 	lightguest.Watchdog: watchdog, lightguest.SystemCrash: stop, lightguest.Failed: failure, lightguest.Refused: refused,
 }
 
-// says is what crosvm logs of an end.
+// says maps ends to crosvm's log messages.
 var says = map[lightguest.End]string{
 	lightguest.Off: "vcpu requested shutdown", lightguest.Reset: "vcpu requested reset", lightguest.BarePanic: "vcpu requested reset",
 	lightguest.Crash: "vcpu crashed", lightguest.Panic: "Guest reported panic [Code: 1]", lightguest.Watchdog: "vcpu stall detected",
 	lightguest.SystemCrash: "system crash event on vcpu 0",
 }
 
-// A light is a light guest that takes crosvm's requests.
+// A light is a light guest that handles crosvm's requests.
 type light struct {
 	*lightguest.Guest
-	deaf bool // it ignores that it is to stop
+	deaf bool // it ignores the request to stop
 }
 
 func (l light) quit(context.Context) {
@@ -52,7 +52,7 @@ func (r *running) runLight(s lightguest.Script, t terminals) (outcome, error) {
 		}
 	}
 	end := guest.Wait()
-	if s.Early == "" { // else it ended before it had a console
+	if s.Early == "" { // otherwise it ended before it had a console
 		io.WriteString(t.console(), lightguest.LastWords(end))
 	}
 	if text := says[end]; text != "" {
@@ -64,7 +64,7 @@ func (r *running) runLight(s lightguest.Script, t terminals) (outcome, error) {
 	return outcomes[end], nil
 }
 
-// listenTo passes on what is said at a port of the guest, line by line.
+// listenTo forwards the input of a port to the guest, line by line.
 func listenTo(guest *lightguest.Guest, port io.Reader) {
 	for lines := bufio.NewScanner(port); lines.Scan(); {
 		guest.Said(lines.Text())

@@ -9,7 +9,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 )
 
-// A logger says on standard error what crosvm does, in the form of its release.
+// A logger writes crosvm's log to standard error in the format of its release.
 type logger struct {
 	release crosvmcli.Release
 	level   string // of --log-level
@@ -29,7 +29,7 @@ func (l *logger) say(level, module, text string) {
 	fmt.Fprintf(os.Stderr, "[%s %-5s %s] %s\n", time.Now().UTC().Format("2006-01-02T15:04:05.000000000+00:00"), level, module, text)
 }
 
-// refuse says why words were not taken.
+// refuse writes why arguments were rejected.
 func (l *logger) refuse(r *crosvmcli.Refusal) {
 	switch {
 	case l.release == crosvmcli.Android13:
@@ -37,7 +37,7 @@ func (l *logger) refuse(r *crosvmcli.Refusal) {
 	case r.Status == crosvmcli.StatusInvalidArguments:
 		l.say("ERROR", "crosvm", "arg parsing failed: "+r.Text)
 		l.say("INFO", "crosvm", "invalid argument")
-	default: // a configuration that contradicts itself is said twice
+	default: // crosvm reports a contradictory configuration twice
 		fmt.Fprintln(os.Stderr, r.Text)
 		l.say("ERROR", "crosvm", "exiting with error 1: "+r.Text)
 	}
@@ -47,17 +47,17 @@ func (l *logger) refuse(r *crosvmcli.Refusal) {
 type outcome int
 
 const (
-	stop outcome = iota // also what a hypervisor's crash of the whole system is taken for
+	stop outcome = iota // also after a system crash event of the hypervisor
 	reset
 	crash
 	guestPanic
 	watchdog
 	failure
-	refused // as if the words were not understood
+	refused // as if the arguments were invalid
 )
 
-// statuses are crosvm's with --extended-status (src/main.rs, CommandStatus), and its last words of
-// 14 and of 13.
+// statuses maps outcomes to crosvm's exit statuses with --extended-status (src/main.rs,
+// CommandStatus), and to the last messages of 14 and of 13.
 var statuses = map[outcome]struct {
 	code         int
 	text, text13 string
@@ -69,7 +69,7 @@ var statuses = map[outcome]struct {
 	watchdog:   {36, "exiting with watchdog reset", ""},
 }
 
-// end says how a run ended, and returns the exit status for it.
+// end logs how a run ended, and returns its exit status.
 func (l *logger) end(o outcome, err error, extended bool) int {
 	old := l.release == crosvmcli.Android13
 	switch {
@@ -83,7 +83,7 @@ func (l *logger) end(o outcome, err error, extended bool) int {
 	case o == failure:
 		l.say("ERROR", "crosvm", "exiting with error 1: "+anyhow(err))
 		return crosvmcli.StatusFailed
-	case o == watchdog && old: // 13 knows no watchdog: the guest hangs on, until its process is ended
+	case o == watchdog && old: // 13 has no watchdog: the guest hangs until its process is killed
 		o = stop
 	}
 	s := statuses[o]
@@ -100,7 +100,7 @@ func (l *logger) end(o outcome, err error, extended bool) int {
 	return s.code
 }
 
-// A cause is an error with what crosvm was about when it came.
+// A cause is an error and crosvm's operation that it interrupted.
 type cause struct {
 	about string
 	err   error
@@ -109,12 +109,12 @@ type cause struct {
 func (c *cause) Error() string { return c.about + ": " + c.err.Error() }
 func (c *cause) Unwrap() error { return c.err }
 
-// because wraps an error with what crosvm was about.
+// because wraps an error with crosvm's operation.
 func because(err error, format string, args ...any) error {
 	return &cause{fmt.Sprintf(format, args...), err}
 }
 
-// chain are an error's causes, the outermost first.
+// chain returns the texts of an error's causes, the outermost first.
 func chain(err error) []string {
 	var out []string
 	for err != nil {
@@ -128,7 +128,7 @@ func chain(err error) []string {
 	return out
 }
 
-// anyhow is an error as the library of that name prints it for people.
+// anyhow formats an error like the Rust library anyhow.
 func anyhow(err error) string {
 	causes := chain(err)
 	text := causes[0]

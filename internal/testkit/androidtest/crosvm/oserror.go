@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// osError is an error as Rust prints it: the C library's text with the number.
+// osError formats an error like Rust: the C library's text with the number.
 func osError(err error) string {
 	var number syscall.Errno
 	if !errors.As(err, &number) {

@@ -12,14 +12,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
-// An emulated is a machine in QEMU that takes crosvm's requests.
+// An emulated is a machine in QEMU that handles crosvm's requests.
 type emulated struct{ *qemu.VM }
 
 func (e emulated) quit(ctx context.Context)         { e.Quit(ctx) }
 func (e emulated) pause(ctx context.Context) error  { return e.Pause(ctx) }
 func (e emulated) resume(ctx context.Context) error { return e.Resume(ctx) }
 
-// onBoard is a command line for QEMU's board, whose serial port is another one than crosvm's.
+// onBoard adapts a kernel command line to QEMU's board, whose serial port differs from crosvm's.
 var onBoard = strings.NewReplacer("console=ttyS0", "console=ttyAMA0", "earlycon=uart8250,mmio,0x3f8", "earlycon=pl011,"+firstUART)
 
 func (r *running) runQEMU(kernel *os.File, t terminals) (outcome, error) {
@@ -27,7 +27,7 @@ func (r *running) runQEMU(kernel *os.File, t terminals) (outcome, error) {
 	if err != nil {
 		return failure, err
 	}
-	// QEMU opens its kernel by name, which this process may not have the right to do again.
+	// QEMU opens its kernel by name, for which this process may lack the permission.
 	image, err := inMemory(kernel)
 	if err != nil {
 		return failure, err
@@ -66,7 +66,7 @@ func (r *running) runQEMU(kernel *os.File, t terminals) (outcome, error) {
 	return crash, nil
 }
 
-// inMemory copies a file into one that has no name.
+// inMemory copies a file to an unnamed file in memory.
 func inMemory(f *os.File) (*os.File, error) {
 	fd, err := unix.MemfdCreate(f.Name(), unix.MFD_CLOEXEC)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/lightguest"
 )
 
-// A running is a machine and what it holds open.
+// A running is a machine and its open files.
 type running struct {
 	*crosvmcli.Machine
 	build   crosvmcli.Build
@@ -32,7 +32,7 @@ type running struct {
 // run runs the machine to its end.
 func (r *running) run() (outcome, error) {
 	if r.Name != "" {
-		// The main thread's, which is the process's; it keeps 15 bytes.
+		// The name of the main thread is the process's; the kernel keeps 15 bytes.
 		if err := os.WriteFile("/proc/self/comm", []byte(r.Name), 0); err != nil {
 			return failure, err
 		}
@@ -68,8 +68,8 @@ func (r *running) run() (outcome, error) {
 
 var descriptor = regexp.MustCompile(`^/proc/self/fd/(\d+)$`)
 
-// open opens a file, or copies the descriptor that its path names: the file is then open as the
-// process that passed it on had opened it.
+// open opens a file, or duplicates the descriptor that its path names. A duplicate has the access
+// mode with which the other process opened it.
 func open(path string, flags int) (*os.File, error) {
 	fd := descriptor.FindStringSubmatch(path)
 	if fd == nil {
@@ -86,7 +86,7 @@ func open(path string, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(n), path), nil
 }
 
-// cutPath leaves the system's error, as Rust's std::io::Error does.
+// cutPath returns the system's error without the path, like Rust's std::io::Error.
 func cutPath(err error) error {
 	var e *os.PathError
 	if errors.As(err, &e) {
@@ -95,9 +95,9 @@ func cutPath(err error) error {
 	return err
 }
 
-// openKernel opens the kernel and looks whether it is one for arm64
-// (Documentation/arch/arm64/booting.rst). Android 13 does not look: the kernel is nil then, and the
-// guest never says a word.
+// openKernel opens the kernel and checks that it is one for arm64
+// (Documentation/arch/arm64/booting.rst). Android 13 does not check: the file is then nil, and the
+// guest never produces output.
 func (r *running) openKernel() (*os.File, *lightguest.Script, error) {
 	f, err := open(r.Kernel, os.O_RDONLY)
 	if err != nil {
@@ -121,14 +121,15 @@ func (r *running) openKernel() (*os.File, *lightguest.Script, error) {
 	return nil, nil, because(because(errors.New("invalid magic number"), "kernel could not be loaded"), "the architecture failed to build the vm")
 }
 
-// nodes are the hypervisors in the order in which crosvm looks for one.
+// nodes lists the hypervisors in the order in which crosvm searches for one.
 var nodes = []struct{ kind, device, failure string }{
 	{"kvm", "/dev/kvm", "failed to open KVM device /dev/kvm"},
 	{"geniezone", "/dev/gzvm", "failed to open GenieZone device"},
 	{"gunyah", "/dev/gunyah", "failed to open gunyah device"},
 }
 
-// openHypervisor opens the hypervisor's device and asks for a machine with this protection.
+// openHypervisor opens the hypervisor's device, and checks that it supports the machine's
+// protection.
 func (r *running) openHypervisor() error {
 	chosen := -1
 	for i, n := range nodes {
@@ -158,7 +159,7 @@ func (r *running) openHypervisor() error {
 		f.Close()
 		return because(syscall.ENODEV, "failed to initialize virtual machine")
 	}
-	if n.kind == "gunyah" { // it lends the guest its memory, which counts as locked
+	if n.kind == "gunyah" { // Gunyah lends the guest memory, which counts as locked
 		var limit unix.Rlimit
 		if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil {
 			return err
@@ -212,8 +213,9 @@ func (r *running) openDisks() error {
 	return nil
 }
 
-// openTAP opens the machine's TAP interface. One that does not exist is made, where the caller may:
-// without an address, and gone with the process (net_util/src/sys/linux/tap.rs).
+// openTAP opens the machine's TAP interface. If the interface does not exist, crosvm creates it
+// where permitted, without an address. The interface disappears with the process
+// (net_util/src/sys/linux/tap.rs).
 func (r *running) openTAP() error {
 	if len(r.Nets) == 0 {
 		return nil
@@ -255,7 +257,7 @@ func (r *running) openTAP() error {
 	return nil
 }
 
-// hang is the life of a guest whose kernel is none: it does nothing until it is told to stop.
+// hang runs a guest with an invalid kernel: it does nothing until it is stopped.
 func (r *running) hang() (outcome, error) {
 	h := make(hanging)
 	go r.control.serve(h, r.Balloon)
@@ -269,10 +271,11 @@ func (h hanging) quit(context.Context)         { close(h) }
 func (h hanging) pause(context.Context) error  { return nil }
 func (h hanging) resume(context.Context) error { return nil }
 
-// recordFile takes a line of JSON for each machine that is started, where a phone has it.
+// recordFile receives a line of JSON for each machine that starts. It exists on simulated phones
+// only.
 const recordFile = "/calls/crosvm"
 
-// record notes what this process is and can do.
+// record logs the attributes and permissions of this process.
 func (r *running) record() {
 	f, err := os.OpenFile(recordFile, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
@@ -282,10 +285,11 @@ func (r *running) record() {
 	f.Write(append(crosvmcli.NewRecord(r.Cmdline(r.build.Release)).Encode(), '\n'))
 }
 
-// terminal's files are made with the modes of crosvm's own.
+// terminalMode is the mode of files that crosvm creates for ports.
 const terminalMode = 0o644
 
-// appendTo opens a file to which a port appends: it is made where there is none, and never emptied.
+// appendTo opens a file for a port's output. It creates the file if it does not exist, and never
+// truncates it.
 func appendTo(path string) (*os.File, error) {
 	if descriptor.MatchString(path) {
 		return open(path, os.O_WRONLY)

@@ -13,18 +13,18 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 )
 
-// A terminal is what is behind a port of the guest.
+// A terminal is a port of the guest with its input and output.
 type terminal struct {
 	crosvmcli.Serial
-	output io.Writer // nil: what the guest writes is lost
-	input  io.Reader // nil: nothing ever comes
+	output io.Writer // nil: the guest's output is lost
+	input  io.Reader // nil: no input
 }
 
 type terminals []terminal
 
-// terminals opens what is behind the machine's ports: consoles in order of their numbers, then
-// serial ports. A machine of which no port is the console has serial port 1 at crosvm's own
-// standard input and output (arch/src/serial.rs).
+// terminals opens the inputs and outputs of the machine's ports: consoles in order of their
+// numbers, then serial ports. If no port is the console, serial port 1 is at crosvm's standard
+// input and output (arch/src/serial.rs).
 func (r *running) terminals() (terminals, error) {
 	serials := slices.Clone(r.Serials)
 	if !slices.ContainsFunc(serials, func(s crosvmcli.Serial) bool { return s.Console || s.Hardware == "serial" && s.Num == 1 }) {
@@ -79,7 +79,7 @@ func (t terminals) Close() {
 	}
 }
 
-// console is where hvc0 writes to.
+// console returns the output of hvc0.
 func (t terminals) console() io.Writer {
 	for _, x := range t {
 		if x.Hardware == "virtio-console" && x.output != nil {
@@ -89,8 +89,8 @@ func (t terminals) console() io.Writer {
 	return io.Discard
 }
 
-// ports joins the terminals with QEMU. What it returns waits until all that the guest wrote has
-// been passed on.
+// ports connects the terminals with QEMU. The returned wait waits until all output of the guest has
+// been copied.
 func (t terminals) ports() (ports []qemu.Port, wait func(), err error) {
 	var passing sync.WaitGroup
 	serial := false

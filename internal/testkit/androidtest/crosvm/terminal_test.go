@@ -8,8 +8,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 )
 
-// A machine of which no port is the console has serial port 1 at crosvm's own standard input and
-// output; a file is appended to.
+// TestTerminals checks that serial port 1 is at crosvm's standard input and output if no port is
+// the console, and that files are appended to.
 func TestTerminals(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	if err := os.WriteFile(path, []byte("before "), 0o644); err != nil {

@@ -7,31 +7,31 @@ import (
 	"slices"
 )
 
-// A Build is a phone's crosvm and what its hypervisor can do.
+// A Build is a phone's crosvm and the features of its hypervisor.
 type Build struct {
 	Release Release  `json:"release"`
-	Without []string `json:"without,omitempty"` // flags that the phone's vendor has left out, such as --net
-	// What the hypervisor runs: machines that are not protected, protected ones behind the phone's
-	// own firmware, protected ones without.
+	Without []string `json:"without,omitempty"` // flags that the phone's vendor removed, such as --net
+	// Machines that the hypervisor runs: unprotected ones, protected ones with the phone's
+	// firmware, and protected ones without firmware.
 	Unprotected     bool `json:"unprotected"`
 	Protected       bool `json:"protected"`
 	WithoutFirmware bool `json:"without_firmware"`
 
-	RootOnly bool `json:"root_only,omitempty"` // the phone's kernel lets root alone make machines
-	// The phone's SELinux policy lets crosvm lock no file that is in memory (memfd): such a one is
-	// labelled as its maker's tmpfs.
+	RootOnly bool `json:"root_only,omitempty"` // the phone's kernel allows only root to create machines
+	// The phone's SELinux policy forbids crosvm to lock files in memory (memfd), which have the
+	// tmpfs label of their creator.
 	NoMemoryLocks bool `json:"no_memory_locks,omitempty"`
 
-	Light bool `json:"light,omitempty"` // every machine's guest is a light one that is ready at once, whatever its kernel
+	Light bool `json:"light,omitempty"` // every machine runs a light guest that is ready at once, whatever its kernel
 }
 
-// Table is the flags of this build.
+// Table returns the flags of this build.
 func (b Build) Table() Table {
 	return slices.DeleteFunc(Facts(), func(f Flag) bool { return slices.Contains(b.Without, f.Name) })
 }
 
-// Supports tells whether the hypervisor runs a machine with one of the protection flags, or with
-// none.
+// Supports reports whether the hypervisor runs a machine with a protection flag, or with "",
+// without one.
 func (b Build) Supports(protection string) bool {
 	switch protection {
 	case "":
@@ -44,7 +44,7 @@ func (b Build) Supports(protection string) bool {
 	return b.Unprotected
 }
 
-// OwnBuild reads the description beside the program that runs.
+// OwnBuild reads the build from the file beside the running program, PROGRAM.json.
 func OwnBuild() (Build, error) {
 	var b Build
 	program, err := os.Executable()

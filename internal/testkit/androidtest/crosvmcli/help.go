@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Help is what --help prints: of crosvm itself where verb is empty.
+// Help returns the text of --help for a verb, or for crosvm if verb is empty.
 func (t Table) Help(r Release, verb string) string {
 	var b strings.Builder
 	switch {

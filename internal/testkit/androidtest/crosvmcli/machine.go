@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// A Machine is what the flags of "run" describe.
+// A Machine is the machine that the flags of "run" describe.
 type Machine struct {
 	Kernel     string
-	Params     []string // of the kernel's command line, besides what crosvm makes itself
+	Params     []string // of the kernel's command line, besides crosvm's own
 	MemoryMiB  int
 	CPUs       int
 	Disks      []Disk // vda, vdb, … in this order
@@ -18,13 +18,13 @@ type Machine struct {
 	Serials    []Serial
 	Socket     string
 	Name       string
-	Hypervisor string // "kvm", "gunyah" or "geniezone"; empty: the first that there is
+	Hypervisor string // "kvm", "gunyah" or "geniezone"; empty: the first available one
 	Device     string // of the hypervisor
 	Protection string // the flag; empty: none
 	Swiotlb    int    // MiB; 0: none
 	Balloon    bool
 	VsockCID   uint64
-	Deprecated []string // flags that crosvm warns of
+	Deprecated []string // flags for which crosvm prints a warning
 }
 
 // A Disk is a disk of the machine.
@@ -34,8 +34,7 @@ type Disk struct {
 	Root           bool
 }
 
-// A Net is a network card of the machine, behind a TAP interface that has a name or is open
-// already.
+// A Net is a network card of the machine, on a TAP interface with a name or an open descriptor.
 type Net struct {
 	TAP string
 	FD  int // -1: none
@@ -56,11 +55,11 @@ const (
 	defaultSwiotlb = 64  // MiB, of a protected machine
 )
 
-// protections are the flags of which a machine may have one.
+// protections lists the flags of which a machine may have one.
 var protections = []string{"--protected-vm", "--protected-vm-with-firmware", "--protected-vm-without-firmware", "--unprotected-vm-with-firmware"}
 
-// machine makes a machine of flags whose values are well formed. What contradicts itself is refused
-// with status 1.
+// machine builds a machine from flags with well-formed values. It rejects contradictions with
+// status 1.
 func (r Release) machine(used []use, exists Exists) (*Machine, error) {
 	m := &Machine{MemoryMiB: defaultMemory, CPUs: 1, Balloon: true}
 	given := map[string]bool{}
@@ -80,7 +79,7 @@ func (r Release) machine(used []use, exists Exists) (*Machine, error) {
 }
 
 func (r Release) apply(m *Machine, u use, exists Exists) error {
-	number := func() int { n, _ := strconv.Atoi(u.value); return n } // checked before
+	number := func() int { n, _ := strconv.Atoi(u.value); return n } // already checked
 	must := func(name string) error {
 		if r == Android13 && !exists(name) {
 			return failed("invalid value %q: this path does not exist", name)
@@ -139,7 +138,7 @@ func (r Release) apply(m *Machine, u use, exists Exists) error {
 	return nil
 }
 
-// size is a number that may stand alone or under a key.
+// size returns a number that is given directly or as a key's value.
 func (r Release) size(u use, name string) int {
 	if r != Android13 {
 		k, _ := r.record(u.Value, u.value)
@@ -230,7 +229,7 @@ func (r Release) serial(m *Machine, u use) error {
 	return nil
 }
 
-// validate refuses what contradicts itself.
+// validate rejects contradictory flags.
 func (r Release) validate(m *Machine, given map[string]bool) error {
 	hostNet := 0
 	for _, name := range []string{"--host-ip", "--netmask", "--mac"} {
@@ -261,7 +260,7 @@ func (r Release) validate(m *Machine, given map[string]bool) error {
 	return nil
 }
 
-// Cmdline is the kernel's command line as crosvm makes it on arm64 (aarch64/src/lib.rs,
+// Cmdline returns the kernel's command line that crosvm generates on arm64 (aarch64/src/lib.rs,
 // arch/src/serial.rs).
 func (m *Machine) Cmdline(r Release) string {
 	words := []string{"panic=-1"}

@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// Exit statuses of words that are refused.
+// Exit statuses for rejected arguments.
 const (
 	StatusFailed           = 1
 	StatusInvalidArguments = 35
 )
 
-// A Refusal is a command line that crosvm does not take, and its exit status for that.
+// A Refusal is the error for a command line that crosvm rejects, with the exit status.
 type Refusal struct {
 	Status int
 	Text   string
@@ -20,17 +20,17 @@ type Refusal struct {
 
 func (e *Refusal) Error() string { return e.Text }
 
-// A Command is a command line that was understood.
+// A Command is a parsed command line.
 type Command struct {
 	Extended bool   // --extended-status
 	Log      string // --log-level; empty: info
 	Verb     string // "run", "stop", …
-	Help     bool   // the verb's, or crosvm's where there is no verb
+	Help     bool   // of the verb, or of crosvm if there is no verb
 	Args     []string
 	Machine  *Machine // of "run"
 }
 
-// verbs that take a control socket, or nothing.
+// verbs maps the releases in which verbs changed to their verbs.
 var verbs = map[Release][]string{
 	Android13: {"balloon", "balloon_stats", "battery", "disk", "make_rt", "powerbtn", "resume", "run", "stop", "suspend", "usb", "version", "vfio"},
 	Android14: {"balloon", "balloon_stats", "battery", "disk", "gpe", "make_rt", "powerbtn", "resume", "run", "sleepbtn", "snapshot", "stop", "suspend", "usb", "version", "vfio"},
@@ -43,10 +43,10 @@ func (r Release) verbs() []string {
 	return verbs[Android14]
 }
 
-// An Exists tells whether there is a file: Android 13 looks while it reads its arguments.
+// An Exists reports whether a file exists. Android 13 checks files while it parses its arguments.
 type Exists func(path string) bool
 
-// Parse reads the words after the program's name.
+// Parse parses the arguments after the program's name. A rejected command line returns a *Refusal.
 func (t Table) Parse(r Release, words []string, exists Exists) (*Command, error) {
 	if r == Android13 {
 		return t.parse13(words, exists)
@@ -81,7 +81,7 @@ func (t Table) Parse(r Release, words []string, exists Exists) (*Command, error)
 	return nil, invalid("One of the following subcommands must be present: %s", strings.Join(r.verbs(), " "))
 }
 
-// cut cuts every word that begins with a dash and has an equals sign in two, values too
+// cut splits every argument that begins with a dash and contains an equals sign, including values
 // (prepare_argh_args).
 func cut(words []string) []string {
 	var out []string
@@ -108,8 +108,8 @@ func invalid(format string, args ...any) error {
 	return &Refusal{StatusInvalidArguments, fmt.Sprintf(format, args...)}
 }
 
-// parse13 reads the words of Android 13's crosvm: --extended-status is known as the first word
-// alone.
+// parse13 parses the arguments of Android 13's crosvm, which accepts --extended-status only as the
+// first argument.
 func (t Table) parse13(words []string, exists Exists) (*Command, error) {
 	c := &Command{Log: "info"}
 	if len(words) > 0 && words[0] == "--extended-status" {
@@ -131,14 +131,14 @@ func failed(format string, args ...any) error {
 	return &Refusal{StatusFailed, fmt.Sprintf(format, args...)}
 }
 
-// parseVerb reads the words after a verb.
+// parseVerb parses the arguments after a verb.
 func (t Table) parseVerb(r Release, c *Command, exists Exists) error {
 	if slices.Contains(c.Args, "--help") || r == Android13 && slices.Contains(c.Args, "-h") {
 		c.Help = true
 		return nil
 	}
 	if c.Verb != "run" {
-		return nil // its words are the verb's business
+		return nil // the verb parses its arguments
 	}
 	used, err := t.options(r, c.Args)
 	if err != nil {
@@ -154,7 +154,7 @@ type use struct {
 	value string
 }
 
-// options reads the flags of "run", and the kernel as the flag KERNEL.
+// options parses the flags of "run", and the kernel as the flag KERNEL.
 func (t Table) options(r Release, words []string) ([]use, error) {
 	refuse := invalid
 	if r == Android13 {
@@ -172,7 +172,7 @@ func (t Table) options(r Release, words []string) ([]use, error) {
 			continue
 		}
 		name, value, inline := word, "", false
-		if r == Android13 && strings.HasPrefix(word, "--") { // later ones were cut before
+		if r == Android13 && strings.HasPrefix(word, "--") { // cut has split those of later releases
 			name, value, inline = strings.Cut(word, "=")
 		}
 		lookup := name

@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-// What each release makes of words, by exit status; 0 is taken.
+// TestParse checks each release's exit status for command lines; 0 means accepted.
 func TestParse(t *testing.T) {
 	const all, since14 = "13 14 14Q2 14Q3 15 15Q1 15Q2", "14 14Q2 14Q3 15 15Q1 15Q2"
 	for _, tt := range []struct {
 		words     string
 		taken     string // releases
-		on13      int    // else, on Android 13
-		otherwise int    // else, on others
+		on13      int    // exit status on Android 13 otherwise
+		otherwise int    // exit status on the other releases
 	}{
 		{"run /k", all, 0, 0},
 		{"--extended-status run /k", all, 0, 0},
@@ -38,7 +38,7 @@ func TestParse(t *testing.T) {
 		{"run --no-rng --no-rng /k", all, 0, 0},
 		{"run --name n /k", "15Q2", 1, 35},
 		{"run --no-pmu /k", "15Q2", 1, 35},
-		{"run --no-i8042 /k", "", 1, 35}, // x86-64 alone
+		{"run --no-i8042 /k", "", 1, 35}, // x86-64 only
 		{"run --split-irqchip /k", "13", 0, 35},
 		{"run --gdb 1 /k", since14, 1, 0},
 		{"run --gdb 1 --cpus 2 /k", "", 1, 1},
@@ -50,7 +50,7 @@ func TestParse(t *testing.T) {
 		{"run --block path='/a,b' /k", since14, 1, 0},
 		{`run --block path="/a,b",ro /k`, since14, 1, 0},
 		{"run --block path='/a /k", "", 1, 35},
-		{"run --block ro /k", since14, 1, 0}, // the first may stand without its key: a disk called ro
+		{"run --block ro /k", since14, 1, 0}, // the first key may be omitted: a disk named ro
 		{"run --block path=/d,ro,ro /k", "", 1, 35},
 		{"run --block path=/d,ro=yes /k", "", 1, 35},
 		{"run --block path=/d,colour=red /k", "", 1, 35},
@@ -69,7 +69,7 @@ func TestParse(t *testing.T) {
 		{"run --host_ip 1.2.3.4 --netmask 255.0.0.0 --mac 02:00:00:00:00:01 /k", all, 0, 0},
 		{"run --mac 02:00:00:00:00:01 /k", "", 1, 1},
 		{"run --serial type=file,path=/c,hardware=virtio-console,num=1,console=true /k", all, 0, 0},
-		{"run --serial type=sink --serial type=stdout /k", "", 1, 1}, // both are serial 1
+		{"run --serial type=sink --serial type=stdout /k", "", 1, 1}, // both are serial port 1
 		{"run --serial type=sink,console=true --serial type=sink,num=2,console=true /k", since14, 1, 0},
 		{"run --serial type=sink,hardware=virtio-console,earlycon=true /k", "", 1, 1},
 		{"run --serial type=carrier-pigeon /k", "", 1, 35},
@@ -81,7 +81,7 @@ func TestParse(t *testing.T) {
 		{"run --hypervisor gunyah[device=/dev/gunyah] /k", since14, 1, 0},
 		{"run --hypervisor halla /k", "", 1, 35},
 		{"run --protected-vm --protected-vm-without-firmware /k", "", 1, 1},
-		{"run --params -foo=bar /k", "13", 0, 35}, // cut in two: the second word is the kernel
+		{"run --params -foo=bar /k", "13", 0, 35}, // split in two: the second part is the kernel
 		{"run -p init=/sbin/init /k", all, 0, 0},
 		{"run --pci mem=[start=1,size=2],cam=[start=3,size=4] /k", "15Q2", 1, 35},
 		{"run --help", all, 0, 0},
@@ -136,7 +136,7 @@ func TestCmdline(t *testing.T) {
 	}
 }
 
-// Help lists each flag on a line of its own.
+// TestHelp checks that help lists the flags of each release.
 func TestHelp(t *testing.T) {
 	for _, r := range Releases {
 		help := Facts().Help(r, "run")

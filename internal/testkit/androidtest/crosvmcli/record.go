@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Record is what a crosvm was and could do when it started.
+// A Record describes a crosvm process at its start.
 type Record struct {
 	PID, ProcessGroup int
 	UID, GID          int
@@ -20,18 +20,18 @@ type Record struct {
 	Args              []string
 	Cmdline           string // the kernel's
 	Capabilities      string // effective, as in /proc/self/status
-	Bounding          string // the most that it could ever have
+	Bounding          string // the bounding set of capabilities
 	NoNewPrivs        bool
 	MemoryLock        uint64   // RLIMIT_MEMLOCK, in bytes
-	Dev               []string // paths below /dev of all that is there
-	Files             []string // what its descriptors are, after the standard ones
-	Blocking          []string // those of Files whose reader waits
+	Dev               []string // paths of all files in /dev, relative to it
+	Files             []string // targets of its descriptors, except the standard ones
+	Blocking          []string // those of Files without O_NONBLOCK
 }
 
-// recordFile is where this is written to, on a simulated phone.
+// recordFile is the file for records on a simulated phone.
 const recordFile = "/calls/crosvm"
 
-// NewRecord looks at this process.
+// NewRecord returns a record of this process.
 func NewRecord(cmdline string) Record {
 	r := Record{PID: os.Getpid(), ProcessGroup: unix.Getpgrp(), UID: os.Geteuid(), GID: os.Getegid(), Args: os.Args, Cmdline: cmdline}
 	r.Groups, _ = os.Getgroups()
@@ -75,7 +75,7 @@ func NewRecord(cmdline string) Record {
 func (r Record) Encode() []byte {
 	text, err := json.Marshal(r)
 	if err != nil {
-		panic(err) // of strings and numbers
+		panic(err) // strings and numbers always encode
 	}
 	return text
 }

@@ -10,7 +10,7 @@ import (
 // Android 14.
 type Release string
 
-// Releases of Android with a crosvm of their own.
+// Releases of Android with a distinct crosvm.
 const (
 	Android13     Release = "13"
 	Android14     Release = "14"
@@ -18,13 +18,13 @@ const (
 	Android14QPR3 Release = "14Q3"
 	Android15     Release = "15"
 	Android15QPR1 Release = "15Q1"
-	Android15QPR2 Release = "15Q2" // the nearest to Android 16 that was published
+	Android15QPR2 Release = "15Q2" // the published release nearest to Android 16
 )
 
-// Releases are all of them, the oldest first.
+// Releases lists all releases, the oldest first.
 var Releases = []Release{Android13, Android14, Android14QPR2, Android14QPR3, Android15, Android15QPR1, Android15QPR2}
 
-// ParseRelease returns the release of a name, such as "14Q2".
+// ParseRelease returns the release with a name, such as "14Q2".
 func ParseRelease(name string) (Release, error) {
 	if i := slices.Index(Releases, Release(name)); i >= 0 {
 		return Releases[i], nil
@@ -32,21 +32,22 @@ func ParseRelease(name string) (Release, error) {
 	return "", fmt.Errorf("release %q: must be one of %v", name, Releases)
 }
 
-// Version is the release's ro.build.version.release.
+// Version returns the release's ro.build.version.release.
 func (r Release) Version() string { return string(r[:2]) }
 
-// AtLeast tells whether r is as new as other.
+// AtLeast reports whether r is as new as other.
 func (r Release) AtLeast(other Release) bool {
 	return slices.Index(Releases, r) >= slices.Index(Releases, other)
 }
 
-// upstream is the day of the newest commit of crosvm's own repository in each release: keys of
-// values that came later are not known.
+// upstream maps a release to the day of its newest commit from crosvm's upstream repository. The
+// release lacks keys of values that were added later.
 var upstream = map[Release]string{Android13: "2022-04-11", Android14: "2023-04-10", Android14QPR2: "2023-10-23", Android14QPR3: "2024-02-05",
 	Android15: "2024-04-12", Android15QPR1: "2024-09-23", Android15QPR2: "2024-11-22"}
 
-// features are those with which Android builds each release's crosvm (Android.bp, rust_binary
-// crosvm). Android 13 has balloon and net without features of these names, Android 14 net.
+// features maps a release to the features with which Android builds its crosvm (Android.bp,
+// rust_binary crosvm). Android 13 has balloon and net without features of these names, Android 14
+// net.
 var features = map[Release]string{
 	Android13:     "audio usb balloon net",
 	Android14:     "android-sparse audio balloon gdb geniezone gunyah qcow usb net",
@@ -61,7 +62,7 @@ func (r Release) hasFeature(name string) bool {
 	return slices.Contains(strings.Fields(features[r]), name)
 }
 
-// deprecates tells whether a release's crosvm warns of a flag, which goes on working.
+// deprecates reports whether a release's crosvm warns about a flag, which still works.
 func (r Release) deprecates(f Flag) bool {
 	_, day, ok := strings.Cut(f.Deprecated, " ")
 	return ok && day <= upstream[r]

@@ -11,7 +11,7 @@ import (
 //go:embed crosvm-flags.tsv
 var facts []byte
 
-// A Table is the flags of all releases.
+// A Table lists the flags of all releases.
 type Table []Flag
 
 // A Flag is a row of the table.
@@ -22,19 +22,19 @@ type Flag struct {
 	Repeatable  bool
 	In          map[Release]bool
 	Condition   string // of the build
-	Deprecated  string // commit and day; the flag goes on working
+	Deprecated  string // commit and day; the flag still works
 }
 
-// Facts is the table as it was read from the sources.
+// Facts returns the table that was extracted from the sources.
 func Facts() Table {
 	t, err := ReadTable(facts)
 	if err != nil {
-		panic(err) // embedded, and read by the tests
+		panic(err) // embedded, and checked by the tests
 	}
 	return t
 }
 
-// ReadTable reads tab-separated values with a line of names.
+// ReadTable parses tab-separated values with a header line.
 func ReadTable(src []byte) (Table, error) {
 	lines := strings.Split(strings.TrimSpace(string(src)), "\n")
 	names := strings.Split(lines[0], "\t")
@@ -61,7 +61,7 @@ func ReadTable(src []byte) (Table, error) {
 	return t, nil
 }
 
-// Find returns the flag that a release's crosvm on an arm64 phone has under a long or a short name.
+// Find returns the flag with a long or a short name in a release's crosvm on an arm64 phone.
 func (t Table) Find(r Release, name string) (Flag, bool) {
 	i := slices.IndexFunc(t, func(f Flag) bool {
 		return (f.Name == name || f.Short != "" && f.Short == name) && f.Kind != "positional" && f.builtIn(r)
@@ -77,8 +77,8 @@ var (
 	archPattern    = regexp.MustCompile(`target_arch = "([^"]+)"`)
 )
 
-// builtIn tells whether the flag is in a release as Android builds it for arm64. Android 13's
-// parser has the flags of other architectures too, and refuses what they would do only later.
+// builtIn reports whether Android's arm64 build of a release has the flag. Android 13's parser also
+// accepts the flags of other architectures, which fail later.
 func (f Flag) builtIn(r Release) bool {
 	if !f.In[r] || strings.HasPrefix(f.Condition, "windows") || strings.HasPrefix(f.Condition, "all(windows") {
 		return false

@@ -10,21 +10,22 @@ import (
 	"strings"
 )
 
-// A key is one of those that a value of the form KEY=VALUE,… may have.
+// A key is a key of a value of the form KEY=VALUE,….
 type key struct {
 	name, alias string
 	kind        string // "str", "bool", "int", "any", or the variants, separated by |
-	since       string // day of the commit that brought it; empty: before Android 13
+	since       string // day of the commit that added it; empty: before Android 13
 	required    bool
 }
 
-// A record is a type whose values are lists of keys. The first key may be given as its value alone.
+// A record is a type whose values are lists of keys.
 type record struct {
-	bare bool // the first key's name may be left out
+	bare bool // the first key's name may be omitted
 	keys []key
 }
 
-// records are the types that serde_keyvalue reads, with the days on which keys came.
+// records maps the types that serde_keyvalue parses to their keys, with the days on which keys were
+// added.
 var records = map[string]record{
 	"DiskOptionWithId": {true, []key{{name: "path", kind: "str", required: true}, {name: "ro", kind: "bool"}, {name: "root", kind: "bool"}, {name: "sparse", kind: "bool"},
 		{name: "block-size", alias: "block_size", kind: "int"}, {name: "id", kind: "str"}, {name: "direct", alias: "o_direct", kind: "bool"},
@@ -49,10 +50,10 @@ var records = map[string]record{
 	"DtboOption":  {true, []key{{name: "path", kind: "str", required: true}, {name: "filter", kind: "bool"}, {name: "select-symbols", kind: "any"}}},
 }
 
-// variants that came later than their type.
+// variants maps variants that are newer than their type to the days on which they were added.
 var variants = map[string]string{"debugcon": "2022-05-26", "unix-stream": "2024-11-27"}
 
-// record reads a value of a type in records.
+// record parses a value of a type in records, and returns the values by key.
 func (r Release) record(kind, value string) (map[string]string, error) {
 	known := records[kind]
 	parts, err := split(value)
@@ -62,7 +63,7 @@ func (r Release) record(kind, value string) (map[string]string, error) {
 	out := map[string]string{}
 	for i, part := range parts {
 		name, text, hasValue := cutKey(part)
-		if known.bare && i == 0 && (!hasValue || r == Android13) { // Android 13 knows disks only as PATH[,KEY=VALUE]
+		if known.bare && i == 0 && (!hasValue || r == Android13) { // Android 13 supports disks only as PATH[,KEY=VALUE]
 			name, text, hasValue = known.keys[0].name, part, true
 		}
 		at := slices.IndexFunc(known.keys, func(k key) bool {
@@ -97,7 +98,7 @@ func (r Release) record(kind, value string) (map[string]string, error) {
 	return out, nil
 }
 
-// check looks at the value of a key.
+// check validates the value of a key.
 func (r Release) check(k key, text string) error {
 	switch k.kind {
 	case "any":
@@ -133,7 +134,7 @@ func (r Release) check(k key, text string) error {
 	return nil
 }
 
-// cutKey cuts KEY=VALUE; a value in quotes or brackets has no key before it.
+// cutKey splits KEY=VALUE. A value in quotes or brackets has no key.
 func cutKey(part string) (name, value string, ok bool) {
 	if strings.HasPrefix(part, "'") || strings.HasPrefix(part, `"`) || strings.HasPrefix(part, "[") {
 		return part, "", false
@@ -141,7 +142,7 @@ func cutKey(part string) (name, value string, ok bool) {
 	return strings.Cut(part, "=")
 }
 
-// split cuts a value at the commas that are in neither quotes nor brackets.
+// split splits a value at the commas outside quotes and brackets.
 func split(value string) ([]string, error) {
 	var parts []string
 	var quote rune
@@ -189,7 +190,7 @@ func parseBool(text string) (bool, error) {
 	return text == "true", nil
 }
 
-// parseInt reads a number as serde_keyvalue does: decimal, or with a prefix 0x, 0o or 0b.
+// parseInt parses a number as serde_keyvalue does: decimal, or with a prefix 0x, 0o or 0b.
 func parseInt(text string) (uint64, error) {
 	return strconv.ParseUint(text, 0, 64)
 }
@@ -200,8 +201,7 @@ var (
 	hypervisor = regexp.MustCompile(`^(kvm|geniezone|gunyah)(?:\[device=([^\],]+)\])?$`)
 )
 
-// checkValue looks at an option's value as the release's parser does, before anything is made of
-// it.
+// checkValue validates an option's value as the release's parser does, before the value is used.
 func (r Release) checkValue(f Flag, value string) (err error) {
 	bits := map[string]int{"u8": 8, "u16": 16, "u32": 32, "u64": 64, "usize": 64}
 	switch kind := f.Value; {

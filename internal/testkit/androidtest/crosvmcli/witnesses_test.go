@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// A witness is a command line that was written by others for certain releases.
+// A witness is a command line that others wrote for certain releases.
 type witness struct {
 	releases []string
 	source   string
@@ -28,7 +28,7 @@ func witnesses(t *testing.T) []witness {
 			continue
 		}
 		w := witness{releases: strings.Fields(strings.Trim(parts[0], "-")), source: parts[1]}
-		for _, word := range strings.Fields(parts[2]) { // none of them has a space in quotes
+		for _, word := range strings.Fields(parts[2]) { // no witness has a quoted space
 			word = strings.ReplaceAll(strings.ReplaceAll(word, "path=F", "path=/proc/self/fd/9"), "input=F", "input=/proc/self/fd/9")
 			if word == "F" || strings.HasPrefix(word, "F,") {
 				word = "/proc/self/fd/9" + word[1:]
@@ -43,8 +43,8 @@ func witnesses(t *testing.T) []witness {
 	return out
 }
 
-// contradictions are the witnesses that a table takes on other releases than those that they were
-// written for.
+// contradictions returns the witnesses that a table rejects on the releases for which they were
+// written, or accepts on others.
 func contradictions(table Table, all []witness) []string {
 	var out []string
 	for _, w := range all {
@@ -58,14 +58,14 @@ func contradictions(table Table, all []witness) []string {
 	return out
 }
 
-// The table and the grammar agree with what others have written.
+// TestWitnesses checks that the table and the grammar accept what others have written.
 func TestWitnesses(t *testing.T) {
 	for _, c := range contradictions(Facts(), witnesses(t)) {
 		t.Error(c)
 	}
 }
 
-// A table that is wrong in a row contradicts the witnesses: they would notice.
+// TestWitnessesNoticeMistakes checks that a wrong row of the table contradicts a witness.
 func TestWitnessesNoticeMistakes(t *testing.T) {
 	all := witnesses(t)
 	for name, spoil := range map[string]func(*Flag){

@@ -10,26 +10,26 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/backup"
 )
 
-// data are those of the script's services, which a restore replaces.
+// data holds the data of the script's services. A restore replaces them.
 type data struct {
 	mu sync.Mutex
 	of map[string]string
 }
 
-// save answers with the stream of a backup.
+// save answers with a backup stream.
 func (d *data) save(w http.ResponseWriter, _ *http.Request) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	stream := backup.NewWriter(w)
 	for name, content := range d.of {
-		_ = stream.Begin(backup.Part{Kind: backup.KindStream, Service: &backup.Service{Name: name}}) // an error comes back at the end
+		_ = stream.Begin(backup.Part{Kind: backup.KindStream, Service: &backup.Service{Name: name}}) // the last call returns the error
 		_, _ = io.WriteString(stream, content)
 		_ = stream.End()
 	}
 	_ = stream.Close() // the caller has disconnected
 }
 
-// restore takes such a stream, and nothing of one that is not whole.
+// restore reads a backup stream. It changes nothing unless the stream is complete.
 func (d *data) restore(w http.ResponseWriter, r *http.Request) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

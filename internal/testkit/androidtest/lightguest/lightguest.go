@@ -1,11 +1,11 @@
 // Package lightguest simulates a guest without a kernel, which boots within milliseconds, for tests
-// of the host's side. It answers ARP, serves the endpoint of package guestapi with the token from
-// its config disk, listens at PostgreSQL's port, connects to the network through the host, and ends
-// as its script, or a line received at LifePort, says.
+// of the host. The guest answers ARP, serves the endpoint of package guestapi with the token from
+// its config disk, listens on PostgreSQL's port, connects to the network through the host, and ends
+// as its script or a line received at LifePort specifies.
 //
-// The guest itself is a process in a network namespace of its own, which the simulated phone starts
-// (Serve): the stand-in for crosvm may have no right to any of that. The two are joined frame by
-// frame, and the guest ends with the stand-in (Start).
+// The guest is a process in a separate network namespace. The simulated phone starts it (Serve),
+// because the stand-in for crosvm may lack the permissions. The stand-in exchanges Ethernet frames
+// with the guest (Start), and the guest ends with the stand-in.
 package lightguest
 
 import (
@@ -20,37 +20,37 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
-// A Script says how a guest lives. As JSON, it stands in the place of a kernel.
+// A Script defines a guest's behaviour. Its JSON form replaces the kernel's file.
 type Script struct {
 	Ready   time.Duration     `json:"ready"`             // from the start until its service is ready; negative: never
-	Tailnet *guestapi.Tailnet `json:"tailnet,omitempty"` // what it tells of its tailnet
-	Deaf    []string          `json:"deaf,omitempty"`    // requests to end that it ignores: "guest", "console", "stop"; "endpoint": it never answers there
-	Early   string            `json:"early,omitempty"`   // what it writes to its early console
-	End     End               `json:"end,omitempty"`     // it ends at once like this
-	Data    map[string]string `json:"data,omitempty"`    // of services, by their names: what backups save
+	Tailnet *guestapi.Tailnet `json:"tailnet,omitempty"` // the tailnet status that it reports
+	Deaf    []string          `json:"deaf,omitempty"`    // shutdown requests that it ignores: "guest", "console", "stop"; "endpoint": its endpoint does not listen
+	Early   string            `json:"early,omitempty"`   // output on its early console
+	End     End               `json:"end,omitempty"`     // the guest ends immediately in this way
+	Data    map[string]string `json:"data,omitempty"`    // data by service name, for backups
 }
 
-// IsDeaf tells whether the guest ignores a request to end.
+// IsDeaf reports whether the guest ignores a shutdown request.
 func (s Script) IsDeaf(request string) bool { return slices.Contains(s.Deaf, request) }
 
-// An End is how a guest ends.
+// An End is the way in which a guest ends.
 type End string
 
 // Ends of guests.
 const (
 	Off         End = "off"          // it powers off
 	Reset       End = "reset"        // it reboots
-	Panic       End = "panic"        // its kernel panics, and has a driver for crosvm's pvpanic device
+	Panic       End = "panic"        // its kernel panics and has a driver for crosvm's pvpanic device
 	BarePanic   End = "bare-panic"   // its kernel panics, without that driver: crosvm sees a reboot
 	Crash       End = "crash"        // its processor cannot continue
-	Watchdog    End = "watchdog"     // its processors stand still
-	SystemCrash End = "system-crash" // the hypervisor gives it up: crosvm takes that for a power-off
+	Watchdog    End = "watchdog"     // its processors hang
+	SystemCrash End = "system-crash" // the hypervisor terminates it: crosvm handles this as a power-off
 	Cut         End = "cut"          // crosvm was told to stop
 	Failed      End = "failed"       // crosvm cannot start it
-	Refused     End = "refused"      // crosvm does not understand what it is told
+	Refused     End = "refused"      // crosvm rejects its arguments
 )
 
-// LastWords is what a guest's kernel writes to its console at an end (kernel/reboot.c,
+// LastWords returns what a guest's kernel writes to its console at an end (kernel/reboot.c,
 // kernel/panic.c).
 func LastWords(e End) string {
 	switch e {
@@ -67,7 +67,7 @@ func LastWords(e End) string {
 // maxScript bounds a script, in bytes.
 const maxScript = 64 << 10
 
-// Load reads the script from a kernel's file. It returns nil when that holds a real kernel.
+// Load reads the script from a kernel's file. It returns nil if the file is not a script.
 func Load(f *os.File) (*Script, error) {
 	info, err := f.Stat()
 	if err != nil || info.Size() > maxScript {

@@ -23,10 +23,10 @@ import (
 // Ports of the guest besides its endpoint's.
 const (
 	PostgresPort = 5432
-	// RelayPort takes a line with an IPv4 address, or the name of a peer, and port, and passes on
-	// what is said to and from there: the way in which a test sends the guest out.
+	// RelayPort takes a line ADDRESS:PORT, where ADDRESS is an IPv4 address or a peer's name, and
+	// relays the connection there. Tests use it to connect from the guest.
 	RelayPort = 7
-	// LifePort takes a line with an End, and the guest ends so.
+	// LifePort takes a line with an End, and ends the guest in this way.
 	LifePort = 8
 )
 
@@ -35,11 +35,11 @@ const (
 	patience = 10 * time.Second
 )
 
-// join makes the guest's network, opens its ports there and returns its network card.
+// join creates the guest's network namespace, opens its ports there, and returns its network card.
 func (g *resident) join(mac string) (card *os.File, err error) {
 	ready := make(chan error)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			ready <- fmt.Errorf("a network namespace: %w", err)
 			return
@@ -58,8 +58,8 @@ func (g *resident) join(mac string) (card *os.File, err error) {
 	return card, err
 }
 
-// inside is what is to be done on the thread in the guest's namespace: sockets stay where they were
-// opened.
+// inside configures the network and opens the ports. It runs on the thread in the guest's
+// namespace: sockets stay in the namespace in which they were opened.
 func (g *resident) inside(mac string) error {
 	if err := g.configure(mac); err != nil {
 		return err
@@ -87,7 +87,7 @@ func (g *resident) listen(port int) (net.Listener, error) {
 	return net.Listen("tcp", net.JoinHostPort(g.config.Network.Address.Addr().String(), strconv.Itoa(port)))
 }
 
-// openTAP opens a TAP interface with the flags of crosvm's, and makes it where there is none.
+// openTAP opens a TAP interface with crosvm's flags. It creates the interface if it does not exist.
 func openTAP(name string) (*os.File, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -105,7 +105,7 @@ func openTAP(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// configure gives the interface what the config disk says.
+// configure gives the interface the addresses from the config disk.
 func (g *resident) configure(mac string) error {
 	link, err := netlink.LinkByName("eth0")
 	if err != nil {
@@ -152,8 +152,8 @@ func (g *resident) endpoint() http.Handler {
 	})
 }
 
-// shutDown agrees, and ends the guest once the client has heard of it, which is when that hangs
-// up.
+// shutDown accepts the request. It ends the guest after the client has closed the connection, which
+// shows that the client received the answer.
 func (g *resident) shutDown(w http.ResponseWriter, _ *http.Request) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -194,7 +194,7 @@ func accept(l net.Listener, handle func(net.Conn)) {
 	}
 }
 
-// answerPostgres answers the question whether the server speaks TLS (SSLRequest) with no.
+// answerPostgres answers an SSLRequest with N: the server does not support TLS.
 func answerPostgres(conn net.Conn) {
 	if _, err := io.ReadFull(conn, make([]byte, 8)); err == nil {
 		conn.Write([]byte("N"))
@@ -223,7 +223,7 @@ func (g *resident) relay(conn net.Conn) {
 	io.Copy(conn, out)
 }
 
-// resolve replaces a name that the host has given the guest by its address.
+// resolve replaces a host's name in an address with the IP address that the host gave the guest.
 func (g *resident) resolve(address string) string {
 	hosts := g.config.Network.Hosts
 	if told := g.hosts.Load(); told != nil {
@@ -237,13 +237,13 @@ func (g *resident) resolve(address string) string {
 	return address
 }
 
-// dial connects from the guest's namespace, on a thread of its own: one connection that comes to
-// nothing holds up no other.
+// dial connects from the guest's namespace on a separate thread, so that a slow connection does not
+// block others.
 func (g *resident) dial(address string) (conn net.Conn, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		if err = unix.Setns(int(g.space.Fd()), unix.CLONE_NEWNET); err == nil {
 			conn, err = net.DialTimeout("tcp4", address, patience)
 		}

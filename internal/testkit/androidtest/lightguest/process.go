@@ -14,7 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
-// processName is the name under which the program is started again as a guest.
+// processName is the argument 0 under which the program is re-executed as a guest.
 const processName = "androidtest-guest"
 
 func init() {
@@ -28,8 +28,7 @@ func init() {
 	os.Exit(0)
 }
 
-// Serve makes a guest's process for each stand-in that asks for one, for as long as this process
-// lives.
+// Serve starts a guest's process for each connection of a stand-in, as long as this process runs.
 func Serve() error {
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: address, Net: "unixpacket"})
 	if err != nil {
@@ -56,20 +55,20 @@ func Serve() error {
 	return nil
 }
 
-// A resident is a guest's own process.
+// A resident is the process of a guest.
 type resident struct {
 	script  Script
 	config  configdisk.Config
-	hosts   atomic.Pointer[[]configdisk.Host] // names that it was told since it started; nil: none
+	hosts   atomic.Pointer[[]configdisk.Host] // names received since the start; nil: none
 	started time.Time
 	wire    *wire
 	space   *os.File // the guest's network namespace
 }
 
-// maxBeginning bounds the first message, in bytes: it holds a config disk in base64.
+// maxBeginning bounds the first message, in bytes: it contains a config disk in base64.
 const maxBeginning = 2 * maxConfig
 
-// live is the life of a guest's process, which ends with the stand-in's.
+// live runs a guest's process until the stand-in exits.
 func live() error {
 	f := os.NewFile(3, "wire")
 	c, err := net.FileConn(f)
@@ -85,7 +84,7 @@ func live() error {
 	buffer := make([]byte, maxBeginning)
 	_, content, err := g.wire.receive(buffer)
 	if err != nil {
-		return nil // crosvm has gone
+		return nil // crosvm has exited
 	}
 	var b beginning
 	if err := json.Unmarshal(content, &b); err != nil {
@@ -108,7 +107,7 @@ func live() error {
 		kind, content, err := g.wire.receive(buffer)
 		switch {
 		case err != nil:
-			return nil // crosvm has ended
+			return nil // crosvm has exited
 		case kind == kindFrame:
 			card.Write(content)
 		case kind == kindSaid && string(content) == guestapi.ConsoleShutdown:
@@ -132,7 +131,7 @@ func (g *resident) sendFrames(card *os.File) {
 
 func (g *resident) end(e End) { g.wire.send(kindEnd, []byte(e)) }
 
-// asked ends the guest in order, unless it is deaf to this request.
+// asked powers the guest off, unless the script ignores this request.
 func (g *resident) asked(request string) {
 	if !g.script.IsDeaf(request) {
 		g.end(Off)

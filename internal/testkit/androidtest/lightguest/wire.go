@@ -14,20 +14,20 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 )
 
-// address is where the phone's first process makes guests: an abstract socket of the phone's
-// network namespace.
+// address is the abstract socket, in the phone's network namespace, at which the phone's first
+// process starts guests.
 const address = "@androidtest-lightguest"
 
-// Kinds of messages between the stand-in for crosvm and the guest's process, by their first byte.
+// Kinds of messages between the stand-in for crosvm and the guest's process: the first byte.
 const (
 	kindStart = 'S' // a beginning, as JSON
-	kindReady = 'R' // the guest's network is there; text: an error
+	kindReady = 'R' // the guest's network is ready; content: an error
 	kindFrame = 'F' // an Ethernet frame with its virtio_net_hdr
-	kindSaid  = 'A' // a line that came in at a port of the guest
+	kindSaid  = 'A' // a line received at a port of the guest
 	kindEnd   = 'E' // an End
 )
 
-// A beginning is what a guest's process has to know.
+// A beginning is the configuration of a guest's process.
 type beginning struct {
 	Script Script
 	MAC    string
@@ -47,7 +47,7 @@ func (w *wire) send(kind byte, content []byte) error {
 	return err
 }
 
-// receive returns the next message; its content is good until the next one.
+// receive reads the next message into buffer, which the content refers to.
 func (w *wire) receive(buffer []byte) (kind byte, content []byte, err error) {
 	n, err := w.conn.Read(buffer)
 	if err == nil && n == 0 {
@@ -59,7 +59,7 @@ func (w *wire) receive(buffer []byte) (kind byte, content []byte, err error) {
 	return buffer[0], buffer[1:n], nil
 }
 
-// A Guest is the stand-in's end of a guest that runs.
+// A Guest is the stand-in's end of a running guest.
 type Guest struct {
 	wire *wire
 	once sync.Once
@@ -71,8 +71,8 @@ type Guest struct {
 
 const maxConfig = 128 << 10 // bytes of a config disk
 
-// shortHeaders gives a TAP interface the header of frames that one has which was just made, struct
-// virtio_net_hdr (include/uapi/linux/virtio_net.h), as openTAP's has: QEMU leaves it a longer one.
+// shortHeaders sets the size of the frame header of a TAP interface to a new interface's, struct
+// virtio_net_hdr (include/uapi/linux/virtio_net.h). QEMU leaves a longer header.
 func shortHeaders(tap *os.File) error {
 	const size = 10
 	raw, err := tap.SyscallConn()
@@ -86,7 +86,7 @@ func shortHeaders(tap *os.File) error {
 	return failed
 }
 
-// Start starts a guest on an open TAP interface, with the first of its disks that is a config disk.
+// Start starts a guest on an open TAP interface. It uses the first disk that is a config disk.
 func Start(s Script, tap *os.File, mac string, disks []*os.File) (*Guest, error) {
 	g := &Guest{done: make(chan struct{})}
 	if s.End != "" {
@@ -149,7 +149,7 @@ func (g *Guest) fromGuest(tap *os.File, buffer []byte) {
 			g.ends(Crash) // the guest's process was killed
 			return
 		case kind == kindFrame && !g.paused.Load():
-			tap.Write(content) // an interface that is down drops it, as a wire would
+			tap.Write(content) // an interface that is down drops the frame
 		case kind == kindEnd:
 			g.ends(End(content))
 		}
@@ -169,7 +169,7 @@ func (g *Guest) toGuest(tap *os.File) {
 	}
 }
 
-// ends notes how the guest ended. The first end counts.
+// ends records how the guest ended. Only the first call counts.
 func (g *Guest) ends(e End) {
 	g.once.Do(func() {
 		g.end = e
@@ -177,20 +177,20 @@ func (g *Guest) ends(e End) {
 	})
 }
 
-// Wait waits for the guest's end.
+// Wait waits for the guest's end and returns it.
 func (g *Guest) Wait() End {
 	<-g.done
 	return g.end
 }
 
-// Pause cuts the guest off from the world, or joins it again, as one whose processors stand still
-// is.
+// Pause disconnects the guest from the network, as if its processors were stopped, or reconnects
+// it.
 func (g *Guest) Pause(paused bool) { g.paused.Store(paused) }
 
-// Cut ends the guest at once; it learns nothing of it.
+// Cut ends the guest immediately, without a notification.
 func (g *Guest) Cut() { g.ends(Cut) }
 
-// Said passes on a line that came in at a port of the guest.
+// Said sends the guest a line that was received at one of its ports.
 func (g *Guest) Said(line string) {
 	if g.wire != nil {
 		g.wire.send(kindSaid, []byte(line))

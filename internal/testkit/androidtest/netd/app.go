@@ -12,22 +12,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Dialer connects as an app's process does: the sockets are its user's and carry the mark that
-// netd gives them.
+// A Dialer connects like an app's process: the sockets belong to its user and carry the mark that
+// netd sets.
 type Dialer struct {
 	UID     int
 	Mark    int
-	Device  string        // the interface that the socket is bound to; empty: none
+	Device  string        // interface to bind the socket to; empty: none
 	Timeout time.Duration // 0: none
 }
 
-// Dial connects. The calling goroutine's thread keeps the user.
+// Dial connects. Meanwhile it changes the file system user of the calling thread.
 func (d Dialer) Dial(network, address string) (net.Conn, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if d.UID != 0 {
-		// The owner of a socket is the user for file systems of who made it (net/socket.c,
-		// sock_alloc; xt_owner.c).
+		// A socket belongs to the file system user of its creator (net/socket.c, sock_alloc;
+		// xt_owner.c).
 		if err := unix.Setfsuid(d.UID); err != nil {
 			return nil, err
 		}
@@ -49,11 +49,11 @@ func (d Dialer) Dial(network, address string) (net.Conn, error) {
 	return dialer.Dial(network, address)
 }
 
-// EchoPort is that of the internet's server which answers with the client's address as the server
-// sees it, see [Netd.ServeAddress].
+// EchoPort is the port at which the internet's server answers with the client's address as it sees
+// it, see [Netd.ServeAddress].
 const EchoPort = 9
 
-// ServeAddress makes the internet's server tell each client by which address it is seen, at
+// ServeAddress makes the internet's server send each client the address from which it connects, at
 // [EchoPort] of both families.
 func (n *Netd) ServeAddress() {
 	n.t.Helper()
@@ -79,8 +79,8 @@ func (n *Netd) ServeAddress() {
 	}()
 }
 
-// SeenAs connects from a process's network to the server that ServeAddress started, at one of its
-// addresses, and returns by which address that sees it.
+// SeenAs connects from a process's network to an address of the server that ServeAddress started,
+// and returns the client's address as the server sees it.
 func (d Dialer) SeenAs(pid int, server string) (address string, err error) {
 	err = InNetwork(pid, func() error {
 		conn, err := d.Dial("tcp", net.JoinHostPort(server, strconv.Itoa(EchoPort)))
@@ -98,8 +98,8 @@ func (d Dialer) SeenAs(pid int, server string) (address string, err error) {
 	return address, err
 }
 
-// App is the dialer of an app that has chosen no network.
+// App returns the dialer of an app that has not chosen a network.
 func (n *Netd) App(uid int) Dialer { return Dialer{UID: uid, Mark: n.Mark(uid), Timeout: patience} }
 
-// patience bounds what a simulated network answers at once, or not at all.
+// patience bounds the wait for an answer. A simulated network answers immediately or never.
 const patience = 5 * time.Second

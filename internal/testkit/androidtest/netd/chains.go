@@ -5,16 +5,17 @@ import (
 	"strings"
 )
 
-// A parent is a built-in chain and the chains that netd makes for it.
+// A parent is a built-in chain and the chains that netd creates for it.
 type parent struct {
 	table, chain string
 	children     []string
-	exclusive    bool // it is flushed first: what others have in it goes
+	exclusive    bool // it is flushed first, which deletes the rules of others
 	only4        bool
-	since        int // release from which the first child is there
+	since        int // first release with the first child
 }
 
-// parents are netd's, in the order in which it makes them (server/Controllers.cpp).
+// parents lists netd's parent chains in the order in which netd creates them
+// (server/Controllers.cpp).
 var parents = []parent{
 	{"filter", "INPUT", []string{"bw_INPUT", "fw_INPUT"}, true, false, 0},
 	{"filter", "FORWARD", []string{"oem_fwd", "fw_FORWARD", "bw_FORWARD", "tetherctrl_FORWARD"}, true, false, 0},
@@ -28,14 +29,14 @@ var parents = []parent{
 	{"mangle", "POSTROUTING", []string{"oem_mangle_post", "bw_mangle_POSTROUTING", "idletimer_mangle_POSTROUTING"}, false, false, 0},
 }
 
-// grandchildren are chains that other chains of netd jump to.
+// grandchildren maps tables to the chains to which other chains of netd jump.
 var grandchildren = map[string][]string{
 	"filter": {"bw_global_alert", "bw_costly_shared", "bw_penalty_box", "bw_happy_box", "bw_data_saver",
 		"st_penalty_log", "st_penalty_reject", "st_clear_detect", "st_clear_caught", "tetherctrl_counters"},
 }
 
-// contents are what the controllers' hooks put into the chains, as far as a computer's kernel has
-// the matches.
+// contents maps tables to the rules that the controllers' hooks add to the chains. It omits matches
+// that a computer's kernel lacks.
 var contents = map[string][]string{
 	"filter": {
 		"-A bw_INPUT -j bw_global_alert",
@@ -60,7 +61,7 @@ var contents = map[string][]string{
 	},
 }
 
-// startChains is one iptables-restore for each parent, and then the contents.
+// startChains creates netd's chains and their contents, for IPv4 and IPv6.
 func (n *Netd) startChains() {
 	n.t.Helper()
 	for _, program := range []string{"$IPTABLES", "$IP6TABLES"} {
@@ -77,7 +78,7 @@ func (n *Netd) startChains() {
 			}
 			fmt.Fprintf(&script, "*%s\n", p.table)
 			if p.exclusive {
-				fmt.Fprintf(&script, ":%s -\n-F %[1]s\n", p.chain) // names no policy
+				fmt.Fprintf(&script, ":%s -\n-F %[1]s\n", p.chain) // keeps the policy
 			}
 			for _, child := range children {
 				fmt.Fprintf(&script, ":%s -\n", child)
@@ -99,7 +100,8 @@ func (n *Netd) startChains() {
 	n.resetTetherChains()
 }
 
-// resetTetherChains leaves nothing of a tether but the chain of its counters. IPv6 is not dropped.
+// resetTetherChains removes the rules of all tethers, except the counters' chain. It does not drop
+// IPv6.
 func (n *Netd) resetTetherChains() {
 	n.t.Helper()
 	n.o.Phone.Shell(`$IPTABLES-restore -w --noflush <<'.'
@@ -128,7 +130,7 @@ COMMIT
 .`)
 }
 
-// tetherChains let a tether's clients through (server/TetherController.cpp).
+// tetherChains adds the rules that forward a tether's traffic (server/TetherController.cpp).
 func (n *Netd) tetherChains(down, up string) {
 	n.t.Helper()
 	n.o.Phone.Shell(strings.NewReplacer("DOWN", down, "UP", up).Replace(`$IPTABLES-restore -w --noflush <<'.'
@@ -148,7 +150,8 @@ $IPTABLES -w -S tetherctrl_counters | grep -q -e "-i DOWN -o UP" || {
 	$IPTABLES -w -A tetherctrl_counters -i DOWN -o UP -j RETURN; $IPTABLES -w -A tetherctrl_counters -i UP -o DOWN -j RETURN; }`))
 }
 
-// mark adds or deletes the rule by which what comes in by an interface carries its network's netId.
+// mark adds ("-A") or deletes ("-D") the rule that marks an interface's incoming packets with the
+// netId of its network.
 func (n *Netd) mark(verb, name string, netID int) {
 	n.t.Helper()
 	mask := "0x7fefffff"

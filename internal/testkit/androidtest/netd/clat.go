@@ -14,13 +14,13 @@ import (
 
 const (
 	platPort = 4646
-	// clatMark is that of clatd's own socket: it has chosen the carrier's network, is protected
-	// from VPNs, and the system's.
+	// clatMark is the mark of clatd's socket: an explicit network, protected from VPNs, and with
+	// the system's permission.
 	clatMark = explicit | protected | system
 )
 
-// startClat makes v4-NAME. Its packets travel inside UDP over IPv6 by NAME to the other end of the
-// tunnel, where they leave by an address of the internet's server.
+// startClat creates the interface v4-NAME. Its packets travel inside UDP over IPv6 through NAME to
+// the tunnel's other end in the internet's namespace.
 func (n *Netd) startClat(name string, netID int) {
 	n.t.Helper()
 	near := clatPrefix + name
@@ -60,7 +60,7 @@ func (n *Netd) startClat(name string, netID int) {
 				if err != nil {
 					return
 				}
-				write(packet[:count]) // a wire that is down loses it
+				write(packet[:count]) // an interface that is down loses the packet
 			}
 		})
 	}
@@ -85,7 +85,8 @@ func (n *Netd) startClat(name string, netID int) {
 	}
 }
 
-// patient reads on after what a socket is told of unreachable peers.
+// patient returns a read function that retries after errors, such as those about unreachable peers,
+// until the socket is closed.
 func patient(read func([]byte) (int, error)) func([]byte) (int, error) {
 	return func(b []byte) (int, error) {
 		for {
@@ -114,11 +115,12 @@ func openTUN(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// InNetwork runs do in the network of a process or thread. Sockets that do opens stay there.
+// InNetwork runs do in the network of a process or thread. Sockets that do opens remain in that
+// network.
 func InNetwork(pid int, do func() error) error {
 	result := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		err := EnterNetwork(pid)
 		if err == nil {
 			err = do()

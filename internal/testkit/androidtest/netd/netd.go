@@ -9,42 +9,42 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/session"
 )
 
-// A Place is a network namespace: that of a process or thread, and a shell in it that fails the
-// test when the script does.
+// A Place is the network namespace of a process or thread, and a shell in it. The shell fails the
+// test if the script fails.
 type Place struct {
 	PID   int
 	Shell func(script string) string
 }
 
-// Options say whose netd it is.
+// Options configure a netd.
 type Options struct {
 	System   System
-	Phone    Place // its shell has iptables and ip6tables in $IPTABLES and $IP6TABLES
+	Phone    Place // its shell has the paths of iptables and ip6tables in $IPTABLES and $IP6TABLES
 	Internet Place
-	// State is a folder of the phone's with the names of those who asked for forwarding, see
+	// State is a folder of the phone with the names of the requesters of forwarding, see
 	// [WriteNDC].
 	State string
-	// NewPlace makes the namespace of a hotspot's client.
+	// NewPlace creates the namespace of a tether's client.
 	NewPlace func() Place
 }
 
-// A Netd is a phone's. Its methods fail the test when they cannot do what they are for.
+// A Netd is a phone's netd. Its methods fail the test on errors.
 type Netd struct {
 	t         session.T
 	o         Options
 	index     map[string]int // of interfaces that exist
-	networks  []*network     // that are connected, in the order of connecting
+	networks  []*network     // connected networks, in the order of connecting
 	defaults  []string       // interfaces of the default network
 	vpn       VPN
 	vpnRules  []string
 	tethers   []Tether
 	clients   map[string]Place
 	nextNetID int
-	fallen    map[string][]string // rules by which a VPN's rest falls to a default interface
+	fallen    map[string][]string // by default interface: rules for traffic that the VPN does not carry
 	stopClat  func()
 }
 
-// A network is one that is connected.
+// A network is a connected network.
 type network struct {
 	Network
 	netID  int
@@ -52,7 +52,7 @@ type network struct {
 	tables map[string]int
 }
 
-// interfaces are the network's: with clat, a carrier has two.
+// interfaces returns the network's interfaces: with clat, a carrier has two.
 func (n *network) interfaces() []string {
 	if n.IPv6Only {
 		return []string{n.Interface, clatPrefix + n.Interface}
@@ -62,7 +62,7 @@ func (n *network) interfaces() []string {
 
 const clatPrefix = "v4-"
 
-// New plugs the phone in and starts netd. The scene is [Offline].
+// New creates the phone's network and starts netd. The scene is [Offline].
 func New(t session.T, o Options) *Netd {
 	t.Helper()
 	n := &Netd{t: t, o: o, index: map[string]int{}, clients: map[string]Place{}, fallen: map[string][]string{}}
@@ -71,8 +71,8 @@ func New(t session.T, o Options) *Netd {
 	return n
 }
 
-// start is netd's start, which is the same at boot and after a crash: forwarding off, chains, then
-// all rules anew.
+// start starts netd, as at boot and after a crash. It disables forwarding, creates the chains, and
+// re-creates all rules.
 func (n *Netd) start() {
 	n.t.Helper()
 	n.o.Phone.Shell(`rm -f ` + n.o.State + `/*
@@ -91,7 +91,7 @@ func (n *Netd) start() {
 	n.o.Phone.Shell(fmt.Sprintf("ip route replace default dev dummy0 table %d proto static; ip -6 route replace default dev dummy0 table %[1]d proto static", dummy))
 }
 
-// rule adds or deletes rules of both families, each as one netlink message.
+// rule adds or deletes rules for both families, with one netlink message for each rule and family.
 func (n *Netd) rule(verb string, rules ...string) {
 	n.t.Helper()
 	if len(rules) == 0 {
@@ -104,10 +104,10 @@ func (n *Netd) rule(verb string, rules ...string) {
 	n.o.Phone.Shell("ip -batch - <<'.'\n" + batch.String() + ".\nip -6 -batch - <<'.'\n" + batch.String() + ".")
 }
 
-// table is an interface's routing table.
+// table returns the number of an interface's routing table.
 func (n *Netd) table(name string) int { return tableOffset + n.index[name] }
 
-// find returns the network that an interface belongs to.
+// find returns the network of an interface, or nil.
 func (n *Netd) find(name string) *network {
 	for _, c := range n.networks {
 		if slices.Contains(c.interfaces(), name) {
@@ -117,7 +117,7 @@ func (n *Netd) find(name string) *network {
 	return nil
 }
 
-// Connect brings a network up.
+// Connect connects a network.
 func (n *Netd) Connect(w Network) {
 	n.t.Helper()
 	c := &network{Network: w, netID: n.nextNetID, rules: map[string][]string{}, tables: map[string]int{}}
@@ -137,7 +137,7 @@ func (n *Netd) Connect(w Network) {
 	}
 }
 
-// Disconnect takes a network down.
+// Disconnect disconnects an interface's network.
 func (n *Netd) Disconnect(name string) {
 	n.t.Helper()
 	c := n.find(name)
@@ -157,8 +157,8 @@ func (n *Netd) Disconnect(name string) {
 	n.networks = slices.DeleteFunc(n.networks, func(o *network) bool { return o == c })
 }
 
-// SetDefault makes networks, by their interface, the default one: the new rules come before the old
-// ones go. None leaves the phone without.
+// SetDefault makes the networks of these interfaces the default. It adds the new rules before it
+// deletes the old ones. Without names, the phone has no default network.
 func (n *Netd) SetDefault(names ...string) {
 	n.t.Helper()
 	for _, name := range names {
@@ -186,7 +186,7 @@ func (n *Netd) defaultRules(name string) []string {
 	return out
 }
 
-// fall makes the rules by which what the VPN lets go falls to a default network.
+// fall adds the rules that route traffic which the VPN does not carry to a default network.
 func (n *Netd) fall(name string) {
 	if n.vpn.Name == "" {
 		return
@@ -198,7 +198,7 @@ func (n *Netd) fall(name string) {
 	n.rule("add", n.fallen[name]...)
 }
 
-// vpnNetID is the one that the VPN has got.
+// vpnNetID returns the VPN's netId.
 func (n *Netd) vpnNetID() int { return n.find(n.vpn.Name).netID }
 
 // StartVPN connects a VPN.
@@ -219,14 +219,14 @@ func (n *Netd) StartVPN(v VPN) {
 	n.addRoutes(v.Name, false)
 }
 
-// RestoreVPN brings the VPN's interface up again, after it was down.
+// RestoreVPN brings the VPN's interface up after it was down, and restores its routes.
 func (n *Netd) RestoreVPN() {
 	n.t.Helper()
 	n.linkUp(n.vpn.Name, false)
 	n.addRoutes(n.vpn.Name, false)
 }
 
-// StopVPN ends it.
+// StopVPN disconnects the VPN.
 func (n *Netd) StopVPN() {
 	n.t.Helper()
 	c := n.find(n.vpn.Name)
@@ -242,8 +242,8 @@ func (n *Netd) StopVPN() {
 	n.vpn, n.vpnRules = VPN{}, nil
 }
 
-// StartTether offers a network to clients: forwarding first, then the interface, filter and address
-// translation, and the rule that leads the clients on.
+// StartTether starts a tether: it enables forwarding, then the interface, filter and address
+// translation, then the rules that route the clients.
 func (n *Netd) StartTether(t Tether) {
 	n.t.Helper()
 	n.linkUp(t.Down, false)
@@ -260,8 +260,8 @@ func (n *Netd) StartTether(t Tether) {
 	}
 }
 
-// upstreams are the interfaces of a tether's network, that with IPv4 first: the order is not known
-// of a phone.
+// upstreams returns the interfaces of a tether's network, the IPv4 interface first. The order on
+// real phones is unknown.
 func (n *Netd) upstreams(t Tether) []string {
 	out := n.find(t.Up).interfaces()
 	slices.Reverse(out)
@@ -272,8 +272,8 @@ func (n *Netd) tetherRule(down, up string) string {
 	return fmt.Sprintf("pref %d iif %s lookup %d", prioTethering, down, n.table(up))
 }
 
-// StopTether ends it. Forwarding ends with the last that asked for it, also for those that
-// need it and did not ask.
+// StopTether stops a tether. Netd disables forwarding with its last requester, even if other
+// programs need it.
 func (n *Netd) StopTether(down string) {
 	n.t.Helper()
 	i := slices.IndexFunc(n.tethers, func(t Tether) bool { return t.Down == down })
@@ -298,8 +298,8 @@ func (n *Netd) StopTether(down string) {
 	n.requester(verb, "Tethering")
 }
 
-// Restart is netd's crash: it starts again, and with it the framework, which knows of no network
-// any more. The scene is [Offline]; ToScene connects everything anew, with netIds from 100 again.
+// Restart simulates a crash of netd: netd and the framework restart without any network. The scene
+// is [Offline]; ToScene reconnects networks, with netIds from 100.
 func (n *Netd) Restart() {
 	n.t.Helper()
 	if n.stopClat != nil {
@@ -315,8 +315,8 @@ func (n *Netd) Restart() {
 	n.readIndexes()
 }
 
-// ToScene changes from what there is to a scene, by the events that would: what is new comes before
-// what is old goes.
+// ToScene changes to a scene by the events that lead to it. It adds new networks before it removes
+// old ones.
 func (n *Netd) ToScene(s Scene) {
 	n.t.Helper()
 	for _, t := range slices.Clone(n.tethers) {
@@ -329,7 +329,7 @@ func (n *Netd) ToScene(s Scene) {
 	}
 	old := slices.DeleteFunc(slices.Clone(n.networks), func(c *network) bool { return c.Interface == n.vpn.Name || slices.Contains(s.Networks, c.Network) })
 	for _, w := range s.Networks {
-		if c := n.find(w.Interface); c != nil && c.Network != w { // a carrier's change of families is a reconnect
+		if c := n.find(w.Interface); c != nil && c.Network != w { // a carrier reconnects to change its families
 			n.Disconnect(w.Interface)
 		}
 		if n.find(w.Interface) == nil {
@@ -352,8 +352,8 @@ func (n *Netd) ToScene(s Scene) {
 	}
 }
 
-// Airplane switches every radio off: the interfaces are down at once, and then the framework lets
-// the networks go.
+// Airplane disables every radio: the interfaces go down first, then the framework disconnects the
+// networks.
 func (n *Netd) Airplane() {
 	n.t.Helper()
 	for _, c := range n.networks {
@@ -364,8 +364,8 @@ func (n *Netd) Airplane() {
 	n.ToScene(Offline)
 }
 
-// Mark is that of a socket of an app which has chosen no network: of what netd gives it at its
-// connect. On LineageOS it has none.
+// Mark returns the mark that netd gives an app's socket at its connect if the app has not chosen a
+// network. On LineageOS it is 0.
 func (n *Netd) Mark(uid int) int {
 	switch {
 	case n.o.System.Lineage || len(n.defaults) == 0:
@@ -376,8 +376,8 @@ func (n *Netd) Mark(uid int) int {
 	return n.find(n.defaults[0]).netID
 }
 
-// ExplicitMark is that of a socket whose app has chosen the network of an interface; one that is
-// restricted only the system can.
+// ExplicitMark returns the mark of a socket whose app has chosen the network of an interface. Only
+// the system can choose a restricted network.
 func (n *Netd) ExplicitMark(name string) int {
 	c := n.find(name)
 	if c.Restricted {
@@ -386,7 +386,7 @@ func (n *Netd) ExplicitMark(name string) int {
 	return explicit | c.netID
 }
 
-// ProtectedMark is that of a socket which the VPN app has taken out of its own VPN.
+// ProtectedMark returns the mark of a socket that the VPN app has excluded from its VPN.
 func (n *Netd) ProtectedMark() int {
 	mark := protected
 	if len(n.defaults) > 0 && !n.o.System.Lineage {
@@ -395,13 +395,13 @@ func (n *Netd) ProtectedMark() int {
 	return mark
 }
 
-// Forwarding is the phone's ip_forward.
+// Forwarding returns the phone's ip_forward, "0" or "1".
 func (n *Netd) Forwarding() string {
 	n.t.Helper()
 	return strings.TrimSpace(n.o.Phone.Shell("cat /proc/sys/net/ipv4/ip_forward"))
 }
 
-// Bytes is how many an interface of the phone has sent.
+// Bytes returns the number of bytes that an interface of the phone has sent.
 func (n *Netd) Bytes(name string) int {
 	n.t.Helper()
 	text := strings.TrimSpace(n.o.Phone.Shell("ip -s -o link show " + name + ` | sed 's/.*TX:[^\\]*\\ *//; s/ .*//'`))

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// newNetd gives the test's thread a network namespace of its own, with a netd; both end with the
-// test.
+// newNetd moves the test's thread to a new network namespace and starts a netd there. Both end with
+// the test.
 func newNetd(t *testing.T, s System) *Netd {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -27,11 +27,11 @@ func newNetd(t *testing.T, s System) *Netd {
 			t.Skipf("needs %s: %v", program, err)
 		}
 	}
-	runtime.LockOSThread() // and never unlocked: the thread ends with the test, and the namespace with it
+	runtime.LockOSThread() // never unlocked: the thread ends with the test, and the namespace with it
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)
 	}
-	state, err := os.MkdirTemp("", "netd-") // a test's own has the characters of its name
+	state, err := os.MkdirTemp("", "netd-") // the path of t.TempDir contains the test's name, which scripts do not quote
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func newNetd(t *testing.T, s System) *Netd {
 		Internet: place(t), State: state, NewPlace: func() Place { return place(t) }})
 }
 
-// place is a namespace that ends with the test.
+// place creates a namespace that ends with the test.
 func place(t *testing.T) Place {
 	t.Helper()
 	keeper := exec.Command("sleep", "infinity")
@@ -68,7 +68,7 @@ func run(t *testing.T, prefix []string, script string) string {
 	return out.String()
 }
 
-// list is what a file of rules says of a scene.
+// list returns the expected rules of a scene.
 func list(t *testing.T, s System, scene Scene) string {
 	t.Helper()
 	file := "testdata/aosp-13-to-16.txt"
@@ -81,7 +81,7 @@ func list(t *testing.T, s System, scene Scene) string {
 	}
 	for section := range strings.SplitSeq(string(text), "\n### ") {
 		if heading, rules, _ := strings.Cut(section, "\n"); strings.HasPrefix(heading, scene.Name) {
-			if s.Lineage && s.Release == 13 { // as the file's head says
+			if s.Lineage && s.Release == 13 { // as the file's header says
 				rules = strings.ReplaceAll(rules, "/0xdffff lookup wlan0", "/0xcffff lookup wlan0")
 				rules = strings.ReplaceAll(rules, "0xd0064/0xcffff", "0xd0064/0xdffff")
 			}
@@ -97,7 +97,7 @@ var (
 	perUID = regexp.MustCompile(`(?m)^30\d\d\d:.*\n`)
 )
 
-// dump is what `ip rule` prints, with the tables' names, in the form of the lists.
+// dump returns the output of `ip rule` in the format of the lists, with the tables' names.
 func (n *Netd) dump(family string) string {
 	names := map[string]string{"97": "local_network", "98": "legacy_network", "99": "legacy_system"}
 	for name, index := range n.index {
@@ -105,7 +105,7 @@ func (n *Netd) dump(family string) string {
 		names[fmt.Sprint(1000000000+index)] = name + "_local"
 	}
 	text := n.o.Phone.Shell("ip " + family + " rule")
-	text = perUID.ReplaceAllString(text, "") // the lists leave them out
+	text = perUID.ReplaceAllString(text, "") // the lists omit them
 	text = strings.NewReplacer("fwmark 0/", "fwmark 0x0/", " [detached]", "").Replace(text)
 	text = lookup.ReplaceAllStringFunc(text, func(s string) string {
 		if name, ok := names[strings.TrimPrefix(s, "lookup ")]; ok {
@@ -120,7 +120,8 @@ func (n *Netd) dump(family string) string {
 	return strings.Join(lines, "\n")
 }
 
-// Each scene of the lists comes about by events, from a phone that has just booted.
+// TestScenesAreThoseOfTheLists checks the rules of each listed scene, which events set up on a
+// phone that has just booted.
 func TestScenesAreThoseOfTheLists(t *testing.T) {
 	for _, s := range Systems {
 		t.Run(s.Name, func(t *testing.T) {
@@ -141,7 +142,7 @@ func TestScenesAreThoseOfTheLists(t *testing.T) {
 	}
 }
 
-// The lists have no scene that the simulation does not.
+// TestEveryListedSceneIsPlayed checks that Scenes contains every listed scene.
 func TestEveryListedSceneIsPlayed(t *testing.T) {
 	for _, file := range []string{"testdata/aosp-13-to-16.txt", "testdata/lineageos-20-to-22-calyxos.txt"} {
 		text, err := os.ReadFile(file)
@@ -157,5 +158,5 @@ func TestEveryListedSceneIsPlayed(t *testing.T) {
 	}
 }
 
-// lockFile is iptables' lock for all tests of this package: they wait for each other.
+// lockFile is the iptables lock that all tests of this package share.
 const lockFile = "/dev/shm/netd-test.lock"

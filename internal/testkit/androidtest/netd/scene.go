@@ -1,34 +1,34 @@
 package netd
 
-// A Scene is what a phone is connected to.
+// A Scene is a set of connections of a phone.
 type Scene struct {
-	Name     string // in the lists of rules
+	Name     string // start of its heading in the lists of rules
 	Networks []Network
-	Default  []string // interfaces of the default network; two: a handover that has not ended
+	Default  []string // interfaces of the default network; two: an unfinished handover
 	VPN      VPN      // zero: none
 	Tethers  []Tether
 }
 
-// A Network is one that the framework keeps connected.
+// A Network is a network that the framework keeps connected.
 type Network struct {
 	Interface  string // wlan0, rmnet0 or rmnet1
-	IPv6Only   bool   // a carrier without IPv4: v4-INTERFACE has it, by clat
-	Restricted bool   // for processes with the permission of the system alone: an IMS bearer
+	IPv6Only   bool   // a carrier without IPv4: clat provides it on v4-INTERFACE
+	Restricted bool   // only for processes with the system's permission: an IMS bearer
 }
 
-// A VPN is one of an app.
+// A VPN is a VPN of an app.
 type VPN struct {
-	Name        string // interface; empty: there is none
-	App         int    // uid of the only app that it carries; 0: all
+	Name        string // interface; empty: no VPN
+	App         int    // uid of the only app that it carries; 0: all apps
 	Bypassable  bool
 	ExcludesLAN bool
-	Lockdown    bool // always on, and nothing goes past it
+	Lockdown    bool // always on; traffic outside it is blocked
 }
 
-// A Tether is a network that the phone offers: a hotspot or USB tethering.
+// A Tether is a network that the phone provides: a hotspot or USB tethering.
 type Tether struct {
 	Down string // interface to the clients: wlan1 or rndis0
-	Up   string // interface of the network that they are led to
+	Up   string // interface of the upstream network
 }
 
 var (
@@ -44,7 +44,7 @@ func underVPN(name string, v VPN) Scene {
 	return Scene{Name: name, Networks: []Network{wifi}, Default: byWiFi, VPN: v}
 }
 
-// Scenes that the lists of rules have.
+// Scenes of the lists of rules.
 var (
 	Offline            = Scene{Name: "no network"}
 	WiFi               = Scene{Name: "Wi-Fi only", Networks: []Network{wifi}, Default: byWiFi}
@@ -62,24 +62,24 @@ var (
 	Handover           = Scene{Name: "transient while the default moves", Networks: []Network{wifi, cellular}, Default: []string{"wlan0", "rmnet0"}}
 )
 
-// Scenes beyond the lists, of the same events.
+// Scenes that are not in the lists, from the same events.
 var (
 	HotspotAndUSB = Scene{Name: "hotspot wlan1 and USB rndis0", Networks: []Network{cellular, wifi}, Default: byWiFi,
 		Tethers: []Tether{{"wlan1", "rmnet0"}, {"rndis0", "wlan0"}}}
 	CellularVPN = Scene{Name: "IPv6-only cellular + full secure VPN", Networks: []Network{clat}, Default: byCell, VPN: VPN{Name: "tun0"}}
 )
 
-// Scenes are all of the lists.
+// Scenes lists all scenes of the lists of rules.
 var Scenes = []Scene{Offline, WiFi, Both, Cellular, IPv6Only, IMS, FullVPN, Lockdown, SplitVPN, BypassableVPN, BypassableVPNNoLAN, Hotspot, HotspotIPv6, Handover}
 
-// SplitUID is the app that a split VPN carries; AppUID is one that it does not.
+// SplitUID is the app that a split VPN carries. A split VPN does not carry AppUID.
 const (
 	SplitUID = 10200
 	AppUID   = 10123
 	VPNUID   = 10245 // the VPN app itself
 )
 
-// Carries tells whether the VPN carries the traffic of an app.
+// Carries reports whether the VPN carries the traffic of an app.
 func (v VPN) Carries(uid int) bool {
 	return v.Name != "" && (v.App == 0 || uid == v.App || uid == v.App+10000)
 }

@@ -2,23 +2,23 @@ package netd
 
 import "fmt"
 
-// A System is a release of Android, as far as its netd differs.
+// A System is a release of Android with a distinct netd.
 type System struct {
 	Name    string
 	Release int // of Android: 13 to 16
-	// Lineage is the form of LineageOS and CalyxOS: physical networks demand the permission of the
-	// system, ordinary apps have their default network by rules of their own.
+	// Lineage selects the rules of LineageOS and CalyxOS: physical networks require the system's
+	// permission, and ordinary apps reach their default network by separate rules.
 	Lineage bool
 }
 
-// Systems are all that are played. Android 16 is as 15: RouteController.cpp did not change up to
-// March 2025.
+// Systems lists all simulated systems. Android 16 is the same as 15: RouteController.cpp did not
+// change up to March 2025.
 var Systems = []System{
 	{"AOSP 13", 13, false}, {"AOSP 14", 14, false}, {"AOSP 15", 15, false}, {"AOSP 16", 16, false},
 	{"LineageOS 20", 13, true}, {"LineageOS 21", 14, true}, {"LineageOS 22", 15, true}, {"CalyxOS", 15, true},
 }
 
-// AOSP and LineageOS are the most recent of either family.
+// AOSP and LineageOS are the defaults of the two families.
 var (
 	AOSP      = Systems[2]
 	LineageOS = Systems[6]
@@ -28,7 +28,7 @@ var (
 const (
 	explicit  = 0x10000 // the socket has chosen its network
 	protected = 0x20000 // from the VPN
-	system    = 0xc0000 // the socket's process has the permission
+	system    = 0xc0000 // the socket's process has the system's permission
 	netIDs    = 0xffff
 )
 
@@ -46,9 +46,9 @@ const (
 	prioLocalNetwork        = 20000
 	prioTethering           = 21000
 	prioImplicitNetwork     = 23000
-	prioBypassableVPN       = 24000 // local routes are the VPN's as well
+	prioBypassableVPN       = 24000 // the VPN includes local routes
 	prioLocalRoutes         = 26000
-	prioBypassableVPNNoLAN  = 27000 // local routes are excluded from it
+	prioBypassableVPNNoLAN  = 27000 // the VPN excludes local routes
 	prioVPNFallthrough      = 28000
 	prioUIDDefaultNetwork   = 30000
 	prioDefaultNetwork      = 31000
@@ -64,7 +64,7 @@ const (
 	firstAppUID, lastAppUID = 10000, 99999
 )
 
-// coreRules are those that netd makes at its start, in this order.
+// coreRules returns the rules that netd adds at its start, in order.
 func coreRules() []string {
 	return []string{
 		fmt.Sprintf("pref %d fwmark 0x0/%#x lookup %d", prioLegacySystem, explicit, tableLegacySystem),
@@ -76,7 +76,7 @@ func coreRules() []string {
 	}
 }
 
-// physical are the rules of a network's interface, in the order in which they are made.
+// physical returns the rules of a network's interface, in the order in which netd adds them.
 func (s System) physical(name string, table, netID int, restricted bool) []string {
 	mark, mask := explicit|netID, explicit|netIDs
 	if restricted {
@@ -97,7 +97,7 @@ func (s System) physical(name string, table, netID int, restricted bool) []strin
 	return out
 }
 
-// defaultNetwork are the rules of the default network's interface.
+// defaultNetwork returns the rules of the default network's interface.
 func (s System) defaultNetwork(table int) []string {
 	if !s.Lineage {
 		return []string{fmt.Sprintf("pref %d fwmark 0x0/%#x iif lo lookup %d", prioDefaultNetwork, netIDs, table)}
@@ -109,8 +109,8 @@ func (s System) defaultNetwork(table int) []string {
 	}
 }
 
-// fallthroughs are the rules by which what a VPN lets go falls to an interface of the default
-// network.
+// fallthroughs returns the rules that route traffic which a VPN does not carry to an interface of
+// the default network.
 func (s System) fallthroughs(vpn, table int) []string {
 	if s.Lineage {
 		mask := system | netIDs
@@ -125,7 +125,7 @@ func (s System) fallthroughs(vpn, table int) []string {
 	}
 }
 
-// virtual are the rules of a VPN's interface, in the order in which they are made.
+// virtual returns the rules of a VPN's interface, in the order in which netd adds them.
 func (v VPN) virtual(name string, table, netID int) []string {
 	prio, unprotected := prioSecureVPN, protected
 	if v.Bypassable {
@@ -153,11 +153,11 @@ func (v VPN) virtual(name string, table, netID int) []string {
 	return out
 }
 
-// lockdownRanges are all uids but the VPN app's and its SDK sandbox's.
+// lockdownRanges contains all uids except the VPN app's and its SDK sandbox's.
 var lockdownRanges = []string{"0-10244", "10246-20244", "20246-99999"}
 
-// ranges are the uids whose traffic the VPN carries. That of a split VPN's app comes with that of
-// its SDK sandbox.
+// ranges returns the uids whose traffic the VPN carries. A split VPN also carries the SDK sandbox
+// of its app.
 func (v VPN) ranges() []string {
 	if v.App == 0 {
 		return []string{"0-99999"}

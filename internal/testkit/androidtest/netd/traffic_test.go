@@ -11,7 +11,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/repeat"
 )
 
-// seen is by which address an app is seen, or "nothing".
+// seen returns the address from which the server sees an app connect, or "nothing".
 func (n *Netd) seen(d Dialer, server string) string {
 	d.Timeout = time.Second
 	address, err := d.SeenAs(n.o.Phone.PID, server)
@@ -21,7 +21,7 @@ func (n *Netd) seen(d Dialer, server string) string {
 	return address
 }
 
-// What apps reach, and by which way, in the scenes of both families.
+// TestAppsTraffic checks which path an app's connections take in the scenes of both families.
 func TestAppsTraffic(t *testing.T) {
 	const nothing = "nothing"
 	for _, s := range []System{AOSP, LineageOS, Systems[4]} {
@@ -72,12 +72,13 @@ func TestAppsTraffic(t *testing.T) {
 	}
 }
 
-// A hotspot's client goes out by the network that it is led to while there is a hotspot. Its end
-// switches forwarding off, unless another requester needs it; a restart of netd loses the requests.
+// TestHotspot checks that a hotspot's client connects through the hotspot's upstream network. The
+// hotspot's end disables forwarding, unless another requester needs it. A restart of netd loses the
+// requests.
 func TestHotspot(t *testing.T) {
 	n := newNetd(t, AOSP)
 	n.ServeAddress()
-	// An answer may take its time on a busy computer; that there is none shows within a second.
+	// A busy computer may answer late. A missing answer is certain after a second.
 	ask := func(down, want string) string {
 		patience := 30 * time.Second
 		if want == "nothing" {
@@ -118,7 +119,7 @@ func TestHotspot(t *testing.T) {
 	}
 }
 
-// What netd's start takes away, and what it leaves.
+// TestRestart checks what netd's start removes and keeps.
 func TestRestart(t *testing.T) {
 	for _, s := range []System{AOSP, LineageOS} {
 		n := newNetd(t, s)
@@ -153,14 +154,14 @@ func TestRestart(t *testing.T) {
 
 var netID = regexp.MustCompile(`(0x[0-9a-f]*)(6[4-9a-f]|[7-9a-f][0-9a-f])(/)`)
 
-// canonical is a dump without netIds, which count up, and without the order of equals.
+// canonical returns a dump without netIds, which count up, and with sorted lines.
 func canonical(dump string) string {
 	lines := strings.Split(netID.ReplaceAllString(dump, "${1}NN$3"), "\n")
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }
 
-// Whatever happened before, a scene is the same but for its netIds.
+// TestAnySceneAfterAny checks that a scene has the same rules, except for netIds, after any events.
 func TestAnySceneAfterAny(t *testing.T) {
 	random := rand.New(rand.NewPCG(repeat.Seed(t), 0))
 	for _, s := range []System{AOSP, LineageOS} {

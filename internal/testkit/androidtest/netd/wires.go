@@ -13,7 +13,7 @@ import (
 
 // Addresses of the simulated network.
 const (
-	ServerIP  = "203.0.113.10"    // of the internet's only server
+	ServerIP  = "203.0.113.10"    // of the internet's server
 	ServerIP6 = "2001:db8:10::10" // the same
 	WLANIP    = "192.168.1.50"    // of the phone on wlan0
 	WLANIP6   = "2001:db8:1::50"  // the same
@@ -21,25 +21,25 @@ const (
 	MobileIP6 = "2001:db8:2::40"  // the same
 	VPNIP     = "10.8.0.2"        // of the phone on tun0
 	VPNIP6    = "fd00:8::2"       // the same
-	ClatIP    = "192.0.0.4"       // of the phone on v4-rmnet0 (RFC 7335), as the internet sees it as well
+	ClatIP    = "192.0.0.4"       // of the phone on v4-rmnet0 (RFC 7335), also as seen by the internet
 	Gateway   = "192.168.1.1"     // of wlan0
-	Gateway2  = "192.168.1.254"   // another one of wlan0's
+	Gateway2  = "192.168.1.254"   // an alternative gateway of wlan0
 	gateway6  = "2001:db8:1::1"   // of wlan0
-	LANHost   = "192.168.1.77"    // another computer on the Wi-Fi, which is the internet's server as well
+	LANHost   = "192.168.1.77"    // another computer on the Wi-Fi, played by the internet's server
 	imsIP6    = "2001:db8:3::40"  // of the phone on rmnet1
 	imsIP     = "10.20.31.40"     // the same
 	wlanMTU   = 1500
 	mobileMTU = 1500
-	clatMTU   = mobileMTU - 28 // the difference of the headers, and room for a fragment's (clatd)
+	clatMTU   = mobileMTU - 28 // for the longer header and a fragment header (clatd)
 )
 
 // A wire connects an interface of the phone with the internet.
 type wire struct {
 	far       string // the interface at the other end
-	index     int    // of the near one; 0: the kernel's choice
-	net4      string // of the near one, with prefix
+	index     int    // of the near interface; 0: the kernel's choice
+	net4      string // of the near interface, with prefix
 	net6      string
-	gateway4  string // zero: point to point
+	gateway4  string // empty: point to point
 	gateway6  string
 	farScript string // addresses and routes at the other end
 }
@@ -47,7 +47,7 @@ type wire struct {
 func pointToPoint(far, net4, net6 string) string {
 	address4, _, _ := strings.Cut(net4, "/")
 	address6, _, _ := strings.Cut(net6, "/")
-	// Such a link has no neighbours: the far end takes every address.
+	// Such a link has no neighbours: the far end accepts every address.
 	return fmt.Sprintf(`ip addr add %[4]s/128 dev %[1]s nodad; ip link set %[1]s up; ip route add %[2]s dev %[1]s; ip -6 route add %[3]s dev %[1]s
 		echo 1 >/proc/sys/net/ipv4/conf/%[1]s/proxy_arp`, far, address4, address6, ServerIP6)
 }
@@ -60,7 +60,7 @@ var wires = map[string]wire{
 	"tun0":   {"vpn0", 12, VPNIP + "/32", VPNIP6 + "/128", "", "", pointToPoint("vpn0", VPNIP, VPNIP6)},
 }
 
-// downstream are the interfaces to clients.
+// downstream lists the interfaces to clients.
 var downstream = map[string]struct {
 	index                   int
 	address, client, subnet string
@@ -69,23 +69,23 @@ var downstream = map[string]struct {
 	"rndis0": {15, "192.168.42.129/24", "192.168.42.10", "192.168.42.0/24"},
 }
 
-// ClientIP is the address of the client behind a hotspot's interface.
+// ClientIP returns the address of the client of a tether's interface.
 func ClientIP(down string) string { return downstream[down].client }
 
-// quietIPv6 keeps addresses from appearing when they like.
+// quietIPv6 disables automatic IPv6 addresses and duplicate address detection.
 const quietIPv6 = `for c in all default; do echo 0 >/proc/sys/net/ipv6/conf/$c/accept_dad; echo 0 >/proc/sys/net/ipv6/conf/$c/dad_transmits
 	echo 0 >/proc/sys/net/ipv6/conf/$c/autoconf; echo 0 >/proc/sys/net/ipv6/conf/$c/router_solicitations; done 2>/dev/null
 	`
 
-// plug lays the wires between the phone and the internet. The server is also at the addresses of
-// the name servers that recipes name by default; it refuses what they are asked.
+// plug connects the phone with the internet. The server also has the addresses of the recipes'
+// default name servers, where it refuses queries.
 func (n *Netd) plug() {
 	n.t.Helper()
-	// The kernel limits refusals to one a second and client (icmp(7)), whatever they are of:
-	// servers of a real internet share no limit.
+	// The kernel limits ICMP errors to one per second and client (icmp(7)), for all addresses
+	// together. Servers of the real internet do not share a limit.
 	n.o.Internet.Shell(quietIPv6 + `echo 0 >/proc/sys/net/ipv4/icmp_ratelimit; echo 1 >/proc/sys/net/ipv4/ip_forward
 		ip link set lo up; for a in ` + ServerIP + ` 1.1.1.1 9.9.9.9; do ip addr add $a/32 dev lo; done; ip addr add ` + ServerIP6 + `/128 dev lo`)
-	// Tunnels stay without a carrier: nothing is behind this one.
+	// The tunnel has no carrier, because no process opens it.
 	n.o.Phone.Shell(quietIPv6 + `ip link set lo up; ip tuntap add dummy0 mode tun; ip link set dummy0 up`)
 	for _, name := range []string{"wlan0", "rmnet0", "rmnet1"} {
 		n.linkUp(name, false)
@@ -104,8 +104,8 @@ func (n *Netd) readIndexes() {
 	}
 }
 
-// linkUp makes an interface where there is none, gives it its addresses and brings it up. One of a
-// carrier without IPv4 has none.
+// linkUp creates an interface if it does not exist, sets its addresses and brings it up. With only6
+// it has no IPv4 address.
 func (n *Netd) linkUp(name string, only6 bool) {
 	n.t.Helper()
 	if d, ok := downstream[name]; ok {
@@ -125,10 +125,11 @@ func (n *Netd) linkUp(name string, only6 bool) {
 	n.readIndexes()
 }
 
-// join makes a wire where its ends belong: the computer's own network never sees it.
+// join creates a wire directly in the namespaces of its ends: the computer's network does not see
+// it.
 func (n *Netd) join(near string, index int, far string, pid int) {
 	n.t.Helper()
-	// From outside: the phone's processes do not see those of others.
+	// Run on the computer: the phone's processes do not see processes outside the phone.
 	out, err := exec.Command("ip", "link", "add", near, "index", strconv.Itoa(index), "netns", strconv.Itoa(n.o.Phone.PID),
 		"type", "veth", "peer", "name", far, "netns", strconv.Itoa(pid)).CombinedOutput()
 	if err != nil {
@@ -136,7 +137,7 @@ func (n *Netd) join(near string, index int, far string, pid int) {
 	}
 }
 
-// offer connects a client to an interface of the phone's.
+// offer connects a client to an interface of the phone.
 func (n *Netd) offer(name string, index int, address, client string) {
 	n.t.Helper()
 	host, _, _ := strings.Cut(address, "/")
@@ -150,11 +151,12 @@ func (n *Netd) offer(name string, index int, address, client string) {
 	n.readIndexes()
 }
 
-// Client is the computer behind a hotspot's interface, once there was one.
+// Client returns the place of the client of a tether's interface, which exists after the first
+// tether.
 func (n *Netd) Client(down string) Place { return n.clients[down] }
 
-// addRoutes fills an interface's table, and its table of local routes. What netd's start has left
-// in them stays.
+// addRoutes adds the routes of an interface's table and of its table of local routes. It keeps
+// routes that netd's start did not remove.
 func (n *Netd) addRoutes(name string, only6 bool) {
 	n.t.Helper()
 	table, local := n.table(name), localTableOffset+n.index[name]
@@ -184,9 +186,9 @@ func (n *Netd) addRoutes(name string, only6 bool) {
 	n.o.Phone.Shell(script.String())
 }
 
-// ndc is the program of that name, as far as forwarding goes (server/NdcDispatcher.cpp,
-// server/TetherController.cpp): who asked for it is a set of names, and every call writes whether
-// the set has any.
+// ndc is the script of the program ndc, limited to forwarding (server/NdcDispatcher.cpp,
+// server/TetherController.cpp). Requesters of forwarding are a set of names. Each call enables
+// forwarding if the set is not empty, and otherwise disables it.
 const ndc = `#!/bin/sh
 dir=%s
 fail() { echo "$1"; exit 0; }
@@ -204,8 +206,7 @@ echo $on >/proc/sys/net/ipv6/conf/all/forwarding
 echo "200 0 ipfwd operation succeeded"
 `
 
-// WriteNDC writes the program ndc to a file. A phone may have it or not; netd does its part either
-// way.
+// WriteNDC writes the program ndc to a file. Netd works the same without it.
 func WriteNDC(path, state string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -213,7 +214,7 @@ func WriteNDC(path, state string) error {
 	return childtest.WriteScript(path, fmt.Sprintf(ndc, state))
 }
 
-// requester is what the framework asks of netd.
+// requester sends netd the framework's request to enable or disable forwarding for a name.
 func (n *Netd) requester(verb, name string) {
 	n.t.Helper()
 	n.o.Phone.Shell("set -- ipfwd " + verb + " " + name + "\n" + strings.TrimPrefix(fmt.Sprintf(ndc, n.o.State), "#!/bin/sh\n"))

@@ -1,7 +1,8 @@
-// Package su simulates the su of a rooted phone, set-user-ID root. /system/etc/su selects the
-// implementation: "magisk", "kernelsu", "apatch", "aosp" (that of Android's userdebug builds), or
-// "denied": Magisk's when the user has denied root. Options, joining of arguments, messages and
-// exit statuses follow the programs' sources; what these do not define fails.
+// Package su simulates the su of a rooted phone, which is set-user-ID root. /system/etc/su selects
+// the implementation: "magisk", "kernelsu", "apatch", "aosp" (the su of Android's userdebug
+// builds), or "denied" (Magisk's, after the user has denied root). Options, argument joining,
+// messages and exit statuses follow the sources of these programs. Uses that the sources do not
+// define fail.
 package su
 
 import (
@@ -17,9 +18,9 @@ import (
 
 const shell = "/system/bin/sh"
 
-// Main is the program, called with these words. It does not return.
+// Main runs su with these arguments. It does not return.
 func Main(words []string) {
-	text, _ := os.ReadFile("/system/etc/su") // without it the kind is unknown
+	text, _ := os.ReadFile("/system/etc/su") // if this fails, the kind is unknown
 	kind := strings.TrimSpace(string(text))
 	m, ok := managers[kind]
 	if kind == "aosp" {
@@ -48,7 +49,7 @@ func fail(status int, to io.Writer, err error) {
 	os.Exit(status)
 }
 
-// A manager is a root manager as far as its su goes.
+// A manager describes the su of a root manager.
 type manager struct {
 	flags             string // options without a value
 	values            string // options with one
@@ -56,10 +57,10 @@ type manager struct {
 	badOption         int
 	complainsOnStdout bool
 	path              string // added to the end of $PATH
-	env               string // "NAME=FILE" of the shell's start file, where FILE is there
+	env               string // "NAME=FILE" for the shell's start file, set if FILE exists
 	programs          bool   // su UID PROGRAM ARGUMENTS runs the program
 	version           string
-	unclear           bool // what its sources say of words after a UID is not known
+	unclear           bool // the meaning of words after a UID is unknown
 }
 
 var long = map[string]byte{"command": 'c', "help": 'h', "login": 'l', "preserve-environment": 'p', "shell": 's', "mount-master": 'M',
@@ -74,19 +75,19 @@ var managers = map[string]manager{
 		path: "/data/adb/ap/bin", env: "ENV=/data/adb/ap/.aprc", unclear: true, version: "11142:APatch"},
 }
 
-// A request is what is to run, and as whom.
+// A request is a parsed command line: the program to run, and its user.
 type request struct {
 	uid     int
-	command string   // for the shell; only where hasCommand
-	program []string // in place of a shell
+	command string   // for the shell; valid if has is set
+	program []string // instead of a shell
 	shell   string
 	has     bool
 	version bool
 }
 
-// parse reads su's words: getopt's options, then a user, then words that depend on the manager.
-// After -c all that is left is one command, joined with spaces: what quotes kept together comes
-// apart.
+// parse parses su's arguments: getopt options, then a user, then arguments that depend on the
+// manager. It joins -c's value and all following arguments with spaces into one command, which
+// loses their quoting.
 func (m manager) parse(args []string) (request, error) {
 	r := request{shell: shell}
 	for len(args) > 0 {
@@ -108,7 +109,7 @@ func (m manager) parse(args []string) (request, error) {
 			case m.programs:
 				r.program = args
 				return r, nil
-			default: // the rest is not looked at
+			default: // the rest is ignored
 				return r, nil
 			}
 			continue
@@ -152,8 +153,8 @@ func (m manager) parse(args []string) (request, error) {
 	return r, nil
 }
 
-// run becomes root, or the user that is asked for, outside of the caller's cgroup, and runs the
-// request.
+// run executes the request as root or as the requested user, outside the caller's cgroup. It
+// returns only on errors.
 func (m manager) run(r request) error {
 	if r.version {
 		fmt.Println(m.version)
@@ -175,8 +176,8 @@ func (m manager) run(r request) error {
 	if err := becomeRoot(); err != nil {
 		return err
 	}
-	// Magisk's daemon, whose child the shell is, lives at the root of the hierarchy; KernelSU's and
-	// APatch's su move there.
+	// Magisk's daemon, the shell's parent, is in the root cgroup; KernelSU's and APatch's su move
+	// there.
 	if err := os.WriteFile("/sys/fs/cgroup/cgroup.procs", []byte("0"), 0); err != nil {
 		return fmt.Errorf("su: %w", err)
 	}
@@ -188,8 +189,8 @@ func (m manager) run(r request) error {
 	return execute(argv)
 }
 
-// aosp is Android's own su (system/extras/su/su.cpp): no options, a user, then a program. The
-// program stays in its cgroup.
+// aosp runs Android's su (system/extras/su/su.cpp): it has no options, and takes a user, then a
+// program. The program stays in the caller's cgroup.
 func aosp(args []string) error {
 	if uid := os.Getuid(); uid != 0 && uid != 2000 {
 		return errors.New("su: not allowed")
@@ -222,7 +223,7 @@ func becomeRoot() error {
 	return nil
 }
 
-// execute runs a program, which is looked for in $PATH.
+// execute replaces the process with a program, which it searches in $PATH.
 func execute(argv []string) error {
 	path := argv[0]
 	if !strings.Contains(path, "/") {
