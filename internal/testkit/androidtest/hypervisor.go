@@ -38,7 +38,7 @@ func DefaultBuild(r crosvmcli.Release) crosvmcli.Build {
 
 // on returns the build as limited by a hypervisor.
 func on(b crosvmcli.Build, h Hypervisor) crosvmcli.Build {
-	if h == Gunyah { // no known phone with Gunyah runs other machines (gunyah-geniezone.md)
+	if h == Gunyah { // no known phone with Gunyah runs other machines
 		b.Unprotected, b.Protected = false, false
 	}
 	return b
