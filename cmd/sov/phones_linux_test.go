@@ -180,7 +180,7 @@ func TestRemove(t *testing.T) {
 		t.Errorf("again: status %d: %s%s", status, out, errOut)
 	}
 	left(users)
-	// Kept data can be removed later, when the phone has no sov-runner anymore.
+	// Kept data can be removed later, after sov-runner was removed.
 	remove := func(name string) (removal runnerapi.Removal) {
 		t.Helper()
 		out, errOut, status := cli(t, "remove", name, "--data", "--yes", "--json")

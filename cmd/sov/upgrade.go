@@ -119,8 +119,8 @@ func (u *upgrade) do(ctx context.Context, s *fleet.Site, done upgraded, do strin
 	return printResult(s.Out, u.build.asJSON, done, func(p *printer) { p.printf("%s: %s\n", done.Machine, done.Upgraded) })
 }
 
-// run upgrades the databases: it builds the upgrade's version, saves a backup, and installs the
-// version.
+// run upgrades the databases: it builds the version for the upgrade, saves a backup, pushes the
+// version, and requests the upgrade from the guest.
 func (u *upgrade) run(c *cobra.Command, recipe string) error {
 	u.build.Jobs = runtime.NumCPU()
 	if err := u.build.prepare(c, recipe); err != nil {
