@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// Timeouts limit each part of a request. A request as a whole has none: a large file may take long over
-// a slow connection.
+// Timeouts limit each part of a request. A request as a whole has none: a large file may take long
+// over a slow connection.
 type Timeouts struct {
 	Connect time.Duration // name lookup, TCP and TLS, each
 	Header  time.Duration // from the request to the response header
