@@ -35,7 +35,7 @@ type buildFlags struct {
 	cacheTo      []string
 	cacheKeys    []string
 	allowCache   bool
-	group        string   // the machine's group; empty: the recipe's name
+	group        string   // the machine's group; empty: the recipe's group
 	after        []string // machines of the group that must be ready first
 }
 

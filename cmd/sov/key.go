@@ -29,8 +29,8 @@ passphrase at the terminal or read it from --passphrase-file.`,
 	return c
 }
 
-// keyFile returns the path of the key in args or, without one, the default path in the user's
-// configuration folder. A cache folder could be deleted.
+// keyFile returns the path of the key in args or, without one, the default path, which is in the
+// user's configuration folder because a cache may be deleted.
 func keyFile(args []string) (string, error) {
 	if len(args) > 0 {
 		return args[0], nil

@@ -28,8 +28,8 @@ var update = flag.Bool("update", false, "rewrite the mistakes of docs/bad-input.
 // enough is the number of mistakes per command that docs/bad-input.md requires.
 const enough = 3
 
-// mistakes are shell command lines that users mistype, for the folder of prepareMistakes. They need
-// no network and no phone. The test finds the mistaken command from the line.
+// mistakes are wrong command lines for a shell in the folder of prepareMistakes. They need no
+// network and no phone. The test finds the mistaken command from the line.
 var mistakes = []string{
 	// sov itself.
 	"sov biuld sql",

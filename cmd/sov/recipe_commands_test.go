@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// TestRecipeCommands creates a recipe and one that extends it, and checks the results of `sov
-// recipe`.
+// TestRecipeCommands creates a recipe and one that extends it, and runs `sov recipe` on them.
 func TestRecipeCommands(t *testing.T) {
 	t.Chdir(t.TempDir())
 	run := func(want int, args ...string) string {

@@ -152,7 +152,7 @@ func machines(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellC
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// cacheDir returns the folder of sov's cache unless --cache is given.
+// cacheDir returns the folder of sov's cache if no flag sets one.
 func cacheDir() (string, error) {
 	s, err := settings.Load(os.Getenv)
 	if err != nil {

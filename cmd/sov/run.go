@@ -216,7 +216,7 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 func (r *runner) say(format string, args ...any) {
 	line := fmt.Sprintf(format, args...)
 	fmt.Fprintln(r.command.ErrOrStderr(), line)
-	_ = systemd.Notify(r.manager, systemd.Status(line)) // the service manager may be gone
+	_ = systemd.Notify(r.manager, systemd.Status(line)) // the service manager may have ended
 }
 
 // run waits until the machine is ready, and then does what the flags request.

@@ -95,7 +95,7 @@ func TestWorkingIsShown(t *testing.T) {
 	s.wantStatus(exitDone)
 }
 
-// TestInterruptMessage verifies that the message after Ctrl-C says what state the command left.
+// TestInterruptMessage verifies that the message after Ctrl-C reports what the command has done.
 func TestInterruptMessage(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -65,8 +65,8 @@ func TestSharedLocks(t *testing.T) {
 	}
 }
 
-// TestWait verifies that a waiter that cannot be cancelled, which waits in the kernel, and one that
-// polls both get the lock when the holder ends, and that a cancelled waiter returns.
+// TestWait verifies that waiters get the lock when the holder ends, and that a cancelled waiter
+// returns. A waiter that cannot be cancelled waits in the kernel, others poll.
 func TestWait(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	holder := start(t, "lock", path)

@@ -20,7 +20,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/session"
 )
 
-// TestRescue prevents a server's start in the ways in which users have, and checks each repair.
+// TestRescue breaks a server's start as users have done, and checks each repair.
 func TestRescue(t *testing.T) {
 	b := newPostgresBox(t)
 	const password = "c4n4ry"

@@ -175,7 +175,7 @@ func TestServiceBackup(t *testing.T) {
 	if got := look(`cat /data/forge/repos/a/file /data/kv/value; echo "$(readlink /data/forge/repos/b) $(stat -c '%a %U' /data/forge/repos/a/file)"; ls /data/forge /data/.sov-restore`); got != want {
 		t.Errorf("restored: %s", got)
 	}
-	// The restore keeps kv from reading forge's data as before.
+	// After the restore, kv's program still cannot read forge's data.
 	if _, second := v.stream(http.MethodGet, guestapi.PathBackup, token, nil); string(saved(t, second)["stream kv"]) != "first\n" {
 		t.Error("the backup after the restore lacks kv")
 	}

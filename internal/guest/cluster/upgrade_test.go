@@ -30,7 +30,7 @@ import (
 // first process of a PID namespace. When that process ends, everything in it is killed at once, as
 // by a power cut.
 
-// A deed is what a child does in such a root.
+// A deed is the task of a child in such a root.
 type deed struct {
 	Root, Do string
 	Old, New string   // major versions
