@@ -1,5 +1,5 @@
-// Sov-mirror serves a registry and a package repository on this computer, for
-// builds that cannot reach Docker Hub and Alpine's package mirror.
+// Sov-mirror serves a registry and a package repository on this computer, for builds without access
+// to Docker Hub and Alpine's package mirror.
 package main
 
 import (
@@ -79,13 +79,13 @@ func newCommand(getenv func(string) string) *cobra.Command {
 	return cmd
 }
 
-// ready is the line that --json prints.
+// ready is the JSON object that --json prints once the mirror listens.
 type ready struct {
 	Event         string   `json:"event"` // "ready"
 	Image         string   `json:"image"`
 	PostgresImage string   `json:"postgres_image"`
 	Repositories  []string `json:"repositories"`
-	Keys          []string `json:"keys"` // files
+	Keys          []string `json:"keys"` // paths
 }
 
 func serve(ctx context.Context, options mirror.Options, out io.Writer, asJSON, prepareOnly bool) error {

@@ -15,8 +15,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/mirror"
 )
 
-// TestReadyAndStop runs the command until it says that it is ready, asks it
-// for something, and stops it as Ctrl-C would.
+// TestReadyAndStop starts the command, sends a request once it is ready, and stops it as Ctrl-C
+// does.
 func TestReadyAndStop(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

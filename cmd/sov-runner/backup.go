@@ -50,7 +50,7 @@ received and restored. With --json the guest's events are printed as they arrive
 			return daemon.Restore(c.Context(), o.layout(), args[0], os.Stdin, func(e backup.Event) {
 				switch {
 				case o.json:
-					lines.Encode(e) // its reader has gone: it goes on to its end
+					lines.Encode(e) // the restore continues if the output was closed
 				case e.Progress != "":
 					report(e.Progress)
 				case e.Done != nil:

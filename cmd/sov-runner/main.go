@@ -1,5 +1,4 @@
-// Command sov-runner runs virtual machines on the phone that it is installed on. See package
-// daemon.
+// Command sov-runner runs virtual machines on the phone where it is installed. See package daemon.
 package main
 
 import (
@@ -20,12 +19,13 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 )
 
-// release is the release of sov that this program belongs to, which internal/host/embedded/generate
-// writes here. It is empty in every other build, so that what does not change the sources does not
-// change the program.
+// release is the version of sov that this program was released with;
+// internal/host/embedded/generate sets it. It is empty in every other build, so that the program
+// changes only with its sources.
 var release string
 
-// version tells builds of this program apart: the digest of its own file.
+// version identifies this build: it returns a prefix of the SHA-256 digest of the program's file,
+// or "unknown".
 var version = sync.OnceValue(func() string {
 	path, err := os.Executable()
 	if err != nil {
@@ -47,15 +47,15 @@ var version = sync.OnceValue(func() string {
 const (
 	statusFailed = 1
 	statusUsage  = 2
-	statusFound  = 3 // a check found something
+	statusFound  = 3 // a check found a problem
 )
 
-// A usageError is about the command line.
+// A usageError is an invalid command line.
 type usageError struct{ error }
 
 func (e *usageError) Unwrap() error { return e.error }
 
-// errFound says that a check, whose report was printed, found something.
+// errFound is the error of a check that printed its report and found a problem.
 var errFound = errors.New("found something")
 
 func main() {
@@ -66,7 +66,7 @@ func main() {
 	os.Exit(status(err))
 }
 
-// status prints an error and returns the exit status for it.
+// status prints an error and returns its exit status.
 func status(err error) int {
 	if err == nil {
 		return 0
@@ -81,7 +81,7 @@ func status(err error) int {
 	return statusFailed
 }
 
-// options are what every command takes.
+// options are the flags of every command.
 type options struct {
 	root string
 	json bool
@@ -116,7 +116,7 @@ down restores the phone, even if a process was killed in between.`,
 	return root
 }
 
-// oneName accepts exactly the name of a machine.
+// oneName requires exactly one argument, the name of a machine.
 func oneName(c *cobra.Command, args []string) error {
 	if len(args) != 1 {
 		return &usageError{fmt.Errorf("it takes the name of one machine, such as sql (see `%s --help`)", c.CommandPath())}

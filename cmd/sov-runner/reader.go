@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// whileRead returns a context that ends when the reader of a pipe or socket has gone, as when the
-// adb or ssh client at its other end has gone: what waits for something to write would never learn
-// of it. Other files are read for ever.
+// whileRead returns a context that ends when the reader of a pipe or socket closes it, as when the
+// adb or ssh client disconnects. A command that waits for output would not notice this. For other
+// files the context ends only with ctx or the returned function.
 func whileRead(ctx context.Context, out *os.File) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	info, err := out.Stat()
@@ -18,7 +18,7 @@ func whileRead(ctx context.Context, out *os.File) (context.Context, context.Canc
 	}
 	go func() {
 		for {
-			// No event is asked for: POLLERR and POLLHUP are told all the same (poll(2)).
+			// No event is requested: poll(2) always reports POLLERR and POLLHUP.
 			fds := []unix.PollFd{{Fd: int32(out.Fd())}}
 			_, err := unix.Poll(fds, -1)
 			if err == unix.EINTR {

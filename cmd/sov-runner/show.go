@@ -155,7 +155,7 @@ func printStatus(w io.Writer, s *health.Machine) {
 	if a := s.Awake; a != nil {
 		row("awake", "%s", awakeLine(a))
 	}
-	for _, z := range s.Thermal { // a phone has dozens, of which people know this one
+	for _, z := range s.Thermal { // a phone has dozens of zones; users know only this one
 		if z.Type == "battery" {
 			row("thermal", "%s: %s, as the kernel shows it", z.Type, z.Temp)
 		}
@@ -165,7 +165,7 @@ func printStatus(w io.Writer, s *health.Machine) {
 	}
 }
 
-// awakeLine is how the phone is kept from sleeping.
+// awakeLine reports how the phone is kept awake.
 func awakeLine(a *runnerapi.Awake) string {
 	switch {
 	case a.Fault != "":
@@ -176,7 +176,7 @@ func awakeLine(a *runnerapi.Awake) string {
 	return "the phone may sleep, and the machine with it, until it is being charged"
 }
 
-// phoneLine is what the machine runs on.
+// phoneLine returns the phone's Android version, if it has one, and its kernel.
 func phoneLine(p *health.Phone) string {
 	line := "Linux " + p.Kernel
 	if p.Android != "" {
@@ -190,7 +190,7 @@ func phoneLine(p *health.Phone) string {
 	return line
 }
 
-// diskLine is how a disk is: what is free of it, and what is wrong with it.
+// diskLine reports a disk's free space, and its fault or warning.
 func diskLine(d health.Disk) string {
 	switch {
 	case d.Fault != "":
@@ -209,8 +209,7 @@ func diskLine(d health.Disk) string {
 	return text
 }
 
-// tailnetLine is how the guest is on its tailnet: its state, who it is there, and what keeps it
-// away.
+// tailnetLine reports the guest's tailnet state, its hostname and addresses, and its fault.
 func tailnetLine(t *guestapi.Tailnet) string {
 	line := t.State
 	if len(t.Addresses) > 0 {
@@ -252,7 +251,7 @@ func newVersion(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the program's version",
-		Args:  cobra.MaximumNArgs(1), // a name is taken, as by the other commands, and means nothing
+		Args:  cobra.MaximumNArgs(1), // a name is accepted, as by the other commands, and ignored
 		RunE: func(c *cobra.Command, _ []string) error {
 			if o.json {
 				return printJSON(c.OutOrStdout(), runnerapi.Version{Version: version(), Release: release, Arch: runtime.GOARCH, StateFormat: runnerapi.Format})

@@ -36,7 +36,7 @@ It is bad if its trial failed, with the reason, and broken if it is incomplete.`
 	}
 }
 
-// describeSlot is a line about a slot.
+// describeSlot returns a line that describes a slot.
 func describeSlot(s runnerapi.Slot, runs bool) string {
 	text := string(s.State)
 	if s.Version != "" {

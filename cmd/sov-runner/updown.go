@@ -14,7 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/daemon"
 )
 
-// progress returns a reporter of lines with the time since it was made.
+// progress returns a function that prints a line with the time since progress was called.
 func progress(w io.Writer, name string) func(string) {
 	start := time.Now()
 	return func(line string) { fmt.Fprintf(w, "%s: %s (%.1f s)\n", name, line, time.Since(start).Seconds()) }
@@ -143,7 +143,7 @@ too many failures.`,
 				for range signals {
 					select {
 					case again <- struct{}{}:
-					default: // told already
+					default: // a notification is already pending
 					}
 				}
 			}()

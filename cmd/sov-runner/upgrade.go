@@ -28,7 +28,7 @@ events are printed as they arrive, one per line.`,
 			return daemon.Upgrade(c.Context(), o.layout(), args[0], do, func(e backup.Event) {
 				switch {
 				case o.json:
-					lines.Encode(e) // the upgrade continues if the reader is gone
+					lines.Encode(e) // the upgrade continues if the output was closed
 				case e.Progress != "":
 					report(e.Progress)
 				case e.Upgraded != nil:

@@ -14,19 +14,19 @@ import (
 	"time"
 )
 
-// adbPatience bounds what is asked of adb.
+// adbPatience is the timeout of an adb command.
 const adbPatience = 30 * time.Second
 
-// An adb runs the program adb.
+// An adb runs the adb program.
 type adb struct {
 	environment []string
 	attributes  syscall.SysProcAttr
 }
 
-// findADB returns the adb of the user who typed sudo: where no adb server runs yet, adb starts one,
-// with its user's keys.
+// findADB returns the adb of the user who ran sudo. If no adb server runs yet, adb starts one with
+// that user's keys.
 func findADB() adb {
-	// The terminal's Ctrl-C is not for adb, nor for a server that it starts.
+	// The terminal's Ctrl-C must not reach adb or a server that it starts.
 	a := adb{environment: os.Environ(), attributes: syscall.SysProcAttr{Setpgid: true}}
 	uid, err := strconv.ParseUint(os.Getenv("SUDO_UID"), 10, 32)
 	gid, err2 := strconv.ParseUint(os.Getenv("SUDO_GID"), 10, 32)
@@ -38,7 +38,7 @@ func findADB() adb {
 	return a
 }
 
-// run runs adb and returns what it says.
+// run runs adb and returns its output.
 func (a adb) run(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, adbPatience)
 	defer cancel()
@@ -48,7 +48,7 @@ func (a adb) run(ctx context.Context, args ...string) (string, error) {
 	return string(out), err
 }
 
-// connect connects the computer's adb server to a phone and returns how many other devices it sees.
+// connect connects the computer's adb server to a phone and returns the number of other devices.
 func (a adb) connect(ctx context.Context, serial string) (others int, err error) {
 	output, err := a.run(ctx, "connect", serial)
 	for deadline := time.Now().Add(adbPatience); err == nil; time.Sleep(50 * time.Millisecond) {

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Sov-simulator plays a rooted Android phone on this computer, as an adb device on which every verb
-// of sov works.
+// Sov-simulator simulates a rooted Android phone on this computer. The phone is an adb device on
+// which every command of sov works.
 package main
 
 import (
@@ -57,10 +57,10 @@ const examples = `  sudo sov-simulator
   sudo sov-simulator --release 14Q3 --hypervisor gunyah --system lineageos
   sudo sov-simulator --report phone.txt                     a phone like the one of sov doctor --report phone.txt`
 
-// defaultPort is none that adb looks for emulators at (5555 to 5585).
+// defaultPort is outside the range where adb searches for emulators (5555 to 5585).
 const defaultPort = 16555
 
-// flags are the program's.
+// flags are the program's flags.
 type flags struct {
 	release, root, system, hypervisor string
 	report, state                     string
@@ -110,11 +110,11 @@ func join[S ~string](names []S) string {
 	return strings.Join(out, ", ")
 }
 
-// hypervisors are the phone's by their names here.
+// hypervisors maps the values of --hypervisor to hypervisors.
 var hypervisors = map[string]androidtest.Hypervisor{"kvm": androidtest.KVM, "gunyah": androidtest.Gunyah, "geniezone": androidtest.GenieZone,
 	"none": androidtest.NoHypervisor}
 
-// options are the phone's.
+// options returns the phone's options for the flags.
 func (f flags) options(c *cobra.Command) (o androidtest.Options, err error) {
 	release, err := crosvmcli.ParseRelease(f.release)
 	if err != nil {
@@ -175,7 +175,7 @@ func (f flags) simulate(ctx context.Context, o androidtest.Options, out io.Write
 		serial := p.ServeADB(androidtest.ADBOptions{Listen: listen}).Serial()
 		client, others := findADB(), 0
 		if !f.noConnect {
-			// After the end of ctx: adb is to forget the phone.
+			// Runs after ctx has ended, so that adb forgets the phone.
 			t.Cleanup(func() { client.run(context.WithoutCancel(ctx), "disconnect", serial) })
 			var err error
 			if others, err = client.connect(ctx, serial); err != nil {
@@ -194,7 +194,7 @@ func (f flags) simulate(ctx context.Context, o androidtest.Options, out io.Write
 	return err
 }
 
-// openState locks the folder of a phone that is kept, and returns its /data.
+// openState locks the folder of a persistent phone and returns the path of its /data.
 func openState(dir string) (*durable.Lock, string, error) {
 	data, err := filepath.Abs(filepath.Join(dir, "data"))
 	if err == nil {
@@ -222,8 +222,8 @@ func (f flags) listen() (net.Listener, error) {
 	return l, err
 }
 
-// makeSettings tells the phone's sov-runner, which is a program of this computer's architecture,
-// that the phone runs arm64 machines. Settings that are there stay.
+// makeSettings writes settings with which the phone's sov-runner, a program for this computer's
+// architecture, runs arm64 machines. Existing settings are kept.
 func makeSettings(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -235,8 +235,8 @@ func makeSettings(path string) error {
 	return err
 }
 
-// tell says that the phone is ready, and what to type next. others is how many devices adb sees
-// besides.
+// tell prints that the phone is ready and which commands come next. others is the number of other
+// devices that adb lists.
 func (f flags) tell(out io.Writer, serial string, others int) error {
 	if f.json {
 		return json.NewEncoder(out).Encode(map[string]string{"event": "ready", "serial": serial})
@@ -264,7 +264,7 @@ Ctrl-C switches the phone off and removes it.
 	return err
 }
 
-// phone describes the phone that the flags ask for.
+// phone describes the phone that the flags select.
 func (f flags) phone() string {
 	if f.report != "" {
 		return "like that of " + f.report

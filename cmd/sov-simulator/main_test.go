@@ -19,7 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 )
 
-// What is typed wrong is answered by what to type.
+// TestOptions verifies that an error for an invalid flag names the valid values.
 func TestOptions(t *testing.T) {
 	for _, tt := range []struct{ args, says string }{
 		{"--release 12", `release "12": must be one of [13 14 14Q2 14Q3 15 15Q1 15Q2]`},
@@ -40,16 +40,15 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// A simulator is the program in a process group of its own, as a terminal starts it.
+// A simulator is a run of the program in its own process group, as a terminal starts it.
 type simulator struct {
 	t       *testing.T
 	command *exec.Cmd
-	out     bytes.Buffer // whole once the process has ended
+	out     bytes.Buffer // complete once the process has ended
 	lines   chan string
 }
 
-// environment is that of a computer with an adb server of the test's own, which is left alone
-// otherwise.
+// environment is a computer with an adb server for the test. The user's adb server is not used.
 type environment struct {
 	program string
 	server  *androidtest.ADBServer
@@ -101,7 +100,7 @@ func (e environment) start(t *testing.T, args ...string) *simulator {
 	return s
 }
 
-// ready waits until the program has said that the phone has started.
+// ready waits until the program reports that the phone has started.
 func (s *simulator) ready() {
 	s.t.Helper()
 	late := time.After(2 * time.Minute)
@@ -117,8 +116,8 @@ func (s *simulator) ready() {
 	}
 }
 
-// interrupt sends what a terminal sends on Ctrl-C, and returns the exit status and all that the
-// program said.
+// interrupt sends SIGINT to the process group, as a terminal does on Ctrl-C. It returns the exit
+// status and the whole output.
 func (s *simulator) interrupt() (int, string) {
 	s.t.Helper()
 	if err := syscall.Kill(-s.command.Process.Pid, syscall.SIGINT); err != nil {
@@ -139,8 +138,8 @@ func (s *simulator) end() (int, string) {
 	return s.command.ProcessState.ExitCode(), s.out.String()
 }
 
-// traces are what a phone could leave on this computer: its network as the computer sees it, its
-// mounts and the files that the simulator makes.
+// traces returns everything a phone could leave on this computer: network configuration, mounts and
+// the simulator's files.
 func (e environment) traces(t *testing.T) string {
 	t.Helper()
 	var out strings.Builder
@@ -158,14 +157,14 @@ func (e environment) traces(t *testing.T) string {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, e.dir) { // others belong to tests that run beside this one
+		if strings.Contains(line, e.dir) { // others belong to tests that run at the same time
 			out.WriteString(line)
 		}
 	}
 	return out.String()
 }
 
-// groups are the control groups of a simulator's phone.
+// groups returns the control groups of a simulator's phone.
 func groups(t *testing.T, pid int) (found []string) {
 	t.Helper()
 	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
@@ -173,7 +172,7 @@ func groups(t *testing.T, pid int) (found []string) {
 			found = append(found, path)
 			return fs.SkipDir
 		}
-		return nil // groups come and go
+		return nil // groups may disappear during the walk
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -181,10 +180,10 @@ func groups(t *testing.T, pid int) (found []string) {
 	return found
 }
 
-// gone checks that nothing of a simulator is left.
+// gone checks that nothing of a simulator is left on this computer.
 func (e environment) gone(t *testing.T, s *simulator, before string) {
 	t.Helper()
-	if left := groups(t, s.command.Process.Pid); len(left) > 0 { // where a process runs, its group is
+	if left := groups(t, s.command.Process.Pid); len(left) > 0 { // a group exists while it has processes
 		t.Errorf("left: %q", left)
 	}
 	programs, err := filepath.Glob("/proc/[0-9]*/exe")
@@ -192,7 +191,7 @@ func (e environment) gone(t *testing.T, s *simulator, before string) {
 		t.Fatal(err)
 	}
 	for _, link := range programs {
-		if path, _ := os.Readlink(link); path == e.program { // "" for processes that end meanwhile
+		if path, _ := os.Readlink(link); path == e.program { // "" for processes that have just ended
 			t.Errorf("left: a process of %s: %s", path, link)
 		}
 	}
@@ -204,7 +203,8 @@ func (e environment) gone(t *testing.T, s *simulator, before string) {
 	}
 }
 
-// The phone is an adb device; its storage stays for its next start; Ctrl-C takes all else back.
+// TestStateAndEnd verifies that the phone is an adb device, that its storage is kept for the next
+// start, and that Ctrl-C removes everything else.
 func TestStateAndEnd(t *testing.T) {
 	e := newEnvironment(t)
 	state := t.TempDir()
@@ -219,7 +219,7 @@ func TestStateAndEnd(t *testing.T) {
 		if status, said := other.end(); status != 1 || !strings.Contains(said, "another sov-simulator runs this phone") {
 			t.Errorf("another at the same time: %d, %s", status, said)
 		}
-		// What runs in the phone, and has left the shell that started it, goes with it.
+		// A process that has left the session of its shell ends with the phone.
 		e.server.Run("shell", `su -c "setsid sleep 1000 </dev/null >/dev/null 2>&1 &"`)
 		status, said := s.interrupt()
 		if status != 0 || !strings.Contains(said, "Android 13, AOSP, root by kernelsu, hypervisor kvm") || !strings.Contains(said, "  sov up sql\n") {
@@ -229,7 +229,7 @@ func TestStateAndEnd(t *testing.T) {
 	}
 }
 
-// Ctrl-C at any moment before the phone has started leaves nothing either.
+// TestInterrupted verifies that Ctrl-C before the phone has started leaves nothing.
 func TestInterrupted(t *testing.T) {
 	e := newEnvironment(t)
 	before := e.traces(t)
@@ -238,7 +238,7 @@ func TestInterrupted(t *testing.T) {
 		for deadline := time.Now().Add(time.Minute); len(groups(t, s.command.Process.Pid)) == 0 && time.Now().Before(deadline); {
 			time.Sleep(time.Millisecond)
 		}
-		pause := time.NewTimer(moment) // the moment is what is tried out
+		pause := time.NewTimer(moment) // the moment of the interrupt is under test
 		<-pause.C
 		if status, said := s.interrupt(); status != 1 || said != "sov-simulator: interrupted\n" {
 			if !strings.Contains(said, "Ctrl-C") { // it was ready by then
@@ -249,7 +249,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// Without root it says what to type, in one line.
+// TestNotRoot verifies that without root the error is one line with the command to run.
 func TestNotRoot(t *testing.T) {
 	e := newEnvironment(t)
 	for dir := filepath.Dir(e.program); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {

@@ -111,7 +111,7 @@ are saved after the database that refers to them.`,
 	}.command()
 }
 
-// parts names what a backup holds.
+// parts names the contents of a backup.
 func parts(databases, services []string) string {
 	var text []string
 	if len(databases) > 0 || len(services) == 0 {
@@ -123,7 +123,8 @@ func parts(databases, services []string) string {
 	return strings.Join(text, ", ")
 }
 
-// encryptedTo says to how many recipients a backup is encrypted, if it is.
+// encryptedTo returns a phrase with the number of recipients of a backup, or "" if it is not
+// encrypted.
 func encryptedTo(recipients int) string {
 	switch recipients {
 	case 0:
@@ -139,7 +140,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// transferred returns what says how much has passed.
+// transferred returns a callback that prints the transferred size and the time.
 func transferred(w io.Writer, what string) databases.Passed {
 	return func(n int64, took time.Duration) {
 		fmt.Fprintf(w, "%s: %s in %.0f s\n", what, progress.FormatSize(n), took.Seconds())

@@ -23,7 +23,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/formats"
 )
 
-// buildFlags are the flags of `sov build` that are not options of a build as they are.
+// buildFlags are the flags of `sov build` that are not build options themselves.
 type buildFlags struct {
 	recipeFlags
 	explain      bool
@@ -35,8 +35,8 @@ type buildFlags struct {
 	cacheTo      []string
 	cacheKeys    []string
 	allowCache   bool
-	group        string   // that the machine joins; empty: its recipe's
-	after        []string // machines of the group that are to be ready before it
+	group        string   // the machine's group; empty: the recipe's group
+	after        []string // machines of the group that must be ready first
 }
 
 func newBuild() *cobra.Command {
@@ -124,14 +124,14 @@ cache; out/NAME/ARCH/taken.json lists the results and their sources.`,
 	return c
 }
 
-// nextOfBuilt says what to do with a machine that is in the folder out now.
+// nextOfBuilt prints which command comes next for a machine that was built in the folder out.
 func nextOfBuilt(c *cobra.Command, asJSON bool, out, name, architecture string) {
-	named := out == "out" // by which the other verbs find it
+	named := out == "out" // other commands find the machine by its name
 	if !named {
 		name = filepath.Join(out, name, architecture)
 	}
 	switch {
-	case architecture == arch.ARM64: // a phone's
+	case architecture == arch.ARM64: // a phone's architecture
 		next(c, asJSON, "sov", "push", name, "--start")
 	case named:
 		next(c, asJSON, "sov", "run", name, "--arch", architecture)
@@ -140,7 +140,8 @@ func nextOfBuilt(c *cobra.Command, asJSON bool, out, name, architecture string) 
 	}
 }
 
-// notBuilt is that a machine was not built where a command looks for it.
+// notBuilt returns the error for a machine that was not built in the folder where a command expects
+// it.
 func notBuilt(dir, recipe, architecture string) error {
 	words := []string{"sov", "build", recipe}
 	if architecture != arch.ARM64 {
@@ -153,16 +154,16 @@ func notBuilt(dir, recipe, architecture string) error {
 	return fmt.Errorf("%s %s: build it with `%s`", dir, what, device.Quote(words))
 }
 
-// A buildTarget is a recipe, in a variant, and the group that its machine is of.
+// A buildTarget is a variant of a recipe and the group of its machine.
 type buildTarget struct {
 	group.Machine
 	group string
 }
 
-// buildTargets are the recipes that arguments name, with those of groups.
+// buildTargets returns the recipes that the arguments name, including those of groups.
 func buildTargets(args []string) (targets []buildTarget, err error) {
 	if len(args) == 0 {
-		return []buildTarget{{}}, nil // the bundle's
+		return []buildTarget{{}}, nil // the bundle's recipe
 	}
 	for _, name := range args {
 		g, err := group.Load(name)
@@ -185,7 +186,7 @@ func targetsOf(g *group.Group) (targets []buildTarget) {
 	return targets
 }
 
-// buildAll builds each recipe for each architecture, once all of them are known to be valid.
+// buildAll builds each recipe for each architecture, after it has validated all of them.
 func buildAll(c *cobra.Command, targets []buildTarget, f buildFlags) error {
 	arches := strings.Split(f.Arch, ",")
 	if several := len(targets)*len(arches) > 1; several && (f.Bundle != "" || len(arches) > 1 && f.Kernel != "") {
@@ -234,7 +235,7 @@ func buildAll(c *cobra.Command, targets []buildTarget, f buildFlags) error {
 	return nil
 }
 
-// runBuild builds one machine. Afterwards f has the recipe.
+// runBuild builds one machine and sets the recipe in f.
 func runBuild(c *cobra.Command, name string, f *buildFlags) error {
 	if err := f.prepare(c, name); err != nil {
 		return err
@@ -274,7 +275,7 @@ func (f *buildFlags) prepare(c *cobra.Command, name string) (err error) {
 	return nil
 }
 
-// run builds, and prints with print what came of it.
+// run builds the machine and prints the report with print.
 func (f *buildFlags) run(c *cobra.Command, print func(*cobra.Command, *build.Report) error) error {
 	unseal, err := f.passphrase.unseal(c.Context())
 	if err != nil {
@@ -285,7 +286,7 @@ func (f *buildFlags) run(c *cobra.Command, print func(*cobra.Command, *build.Rep
 		return &usageError{err}
 	}
 	var signer *signing.Signer
-	if f.signKey != "" { // before a build whose result could not be signed
+	if f.signKey != "" { // first, because a build that cannot be signed is useless
 		if signer, err = newSigner(c.Context(), f.signKey, f.passphrase, 0); err != nil {
 			return err
 		}
@@ -315,7 +316,7 @@ func (f *buildFlags) print(c *cobra.Command, report *build.Report) error {
 	return printResult(c.OutOrStdout(), f.asJSON, report, func(p *printer) { printBuild(p, report, f.LockPath) })
 }
 
-// refusedIsFound makes a signature that does not hold what a check has found.
+// refusedIsFound returns the error of an invalid signature as a check's finding.
 func refusedIsFound(err error) error {
 	if errors.Is(err, dsse.ErrRefused) {
 		return foundf("%v", err)

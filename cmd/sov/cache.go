@@ -13,7 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// A cacheCommand is what the commands below `sov cache` share.
+// A cacheCommand holds the flags that the commands below `sov cache` share.
 type cacheCommand struct {
 	dir    string
 	asJSON bool
@@ -123,7 +123,7 @@ remove entries, the least recently used first. Waits for running builds.`,
 			if err := limits.Set(&o, time.Now()); err != nil {
 				return &usageError{err}
 			}
-			o.KeepScopes = o.Keep // a key is no recipe's name, nor the other way round
+			o.KeepScopes = o.Keep // a key cannot be a recipe's name, or vice versa
 			o.OnWait = func() { fmt.Fprintln(c.ErrOrStderr(), "prune: waiting for a build that runs") }
 			store, err := cc.open()
 			if err != nil {

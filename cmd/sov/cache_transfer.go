@@ -124,7 +124,8 @@ digest; damaged entries are skipped and listed.`,
 	return c
 }
 
-// transfer runs one, shows how far it is, and says what came of it.
+// transfer runs an export, import, push or pull of the cache, shows its progress and prints its
+// result.
 func (cc *cacheCommand) transfer(c *cobra.Command, verb string, run cache.Transfer) error {
 	store, err := cc.open()
 	if err != nil {

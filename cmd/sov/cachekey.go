@@ -12,7 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/settings"
 )
 
-// cacheKeyFlags adds the flags about signed results of remote caches. allow may be nil.
+// cacheKeyFlags adds the flags for signed results of remote caches. allow may be nil.
 func cacheKeyFlags(c *cobra.Command, keys *[]string, passphrase *passphraseFile, allow *bool) {
 	passphraseFlag(c, passphrase)
 	c.Flags().StringArrayVar(keys, "cache-key", nil, "use only results of remote caches that are signed with this key (a public key's file, see sov key); a private key also signs uploads; may be repeated (default: $SOV_CACHE_KEY)")
@@ -38,8 +38,8 @@ func cacheKeys(ctx context.Context, files []string, passphrase passphraseFile) (
 	return build.LoadCacheKeys(s.Get(settings.CacheKey, files...), unseal)
 }
 
-// refuseUnsigned returns the error of a check for the first artifact with parts that were taken
-// unsigned from remote caches.
+// refuseUnsigned returns a check's error for the first artifact with parts from remote caches that
+// were not signed.
 func refuseUnsigned(allow bool, dirs ...string) error {
 	for _, dir := range dirs {
 		err := taken.Check(dir)

@@ -11,8 +11,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
 )
 
-// TestVouchForUnsignedCache: sign and publish refuse a machine with parts of an unsigned cache,
-// unless told.
+// TestVouchForUnsignedCache verifies that sign and publish refuse a machine with parts of an
+// unsigned cache unless a flag allows it.
 func TestVouchForUnsignedCache(t *testing.T) {
 	w := tinybuild.New(t)
 	dir := w.Build(w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))).Dir

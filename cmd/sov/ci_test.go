@@ -11,7 +11,7 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// ciFiles are the CI recipes that people copy, and the project's own.
+// ciFiles are the CI recipes for users and the project's own workflow.
 var ciFiles = []string{"../../.github/workflows/ci.yml", "../../docs/ci/github.yml", "../../docs/ci/gitlab.yml"}
 
 // scripts returns every shell script of a CI recipe: GitHub's run, GitLab's script and
@@ -60,10 +60,10 @@ func scripts(t *testing.T, path string) []string {
 	return found
 }
 
-// githubExpression is what GitHub puts something in place of.
+// githubExpression matches an expression that GitHub expands.
 var githubExpression = regexp.MustCompile(`\$\{\{[^}]*\}\}`)
 
-// TestCIScripts has shellcheck look at the scripts of the CI recipes.
+// TestCIScripts runs shellcheck on the scripts of the CI recipes.
 func TestCIScripts(t *testing.T) {
 	if _, err := exec.LookPath("shellcheck"); err != nil {
 		t.Skip("shellcheck is not installed")
@@ -79,13 +79,13 @@ func TestCIScripts(t *testing.T) {
 	}
 }
 
-// sovCommand finds calls of sov in a script, up to the end of the command.
+// sovCommand matches a call of sov in a script, up to the end of the command.
 var sovCommand = regexp.MustCompile(`(?m)(?:^|[;&|(]|\bthen\b|\bdo\b)\s*(?:[A-Z_]+="[^"]*" )*(?:bin/)?sov ((?:"[^"]*"|'[^']*'|[^;&|)"'\n])*)`)
 
-// variable is a shell variable.
+// variable matches a shell variable.
 var variable = regexp.MustCompile(`\$\{?[A-Za-z_]+\}?`)
 
-// words takes a simple command apart.
+// words splits a simple command into words without quotes.
 func words(command string) []string {
 	var out []string
 	for _, w := range regexp.MustCompile(`(?:"[^"]*"|'[^']*'|[^\s"'])+`).FindAllString(command, -1) {
@@ -94,7 +94,7 @@ func words(command string) []string {
 	return out
 }
 
-// checkCommand reports what is wrong with a command line of sov, without running it.
+// checkCommand returns an error if a command line of sov is invalid. It does not run the command.
 func checkCommand(args []string) error {
 	root := newRoot()
 	root.InitDefaultCompletionCmd()
@@ -108,7 +108,7 @@ func checkCommand(args []string) error {
 	return command.ValidateArgs(command.Flags().Args())
 }
 
-// TestCICommands: every call of sov in a CI recipe is one that this program understands.
+// TestCICommands verifies that every call of sov in a CI recipe is a valid command line.
 func TestCICommands(t *testing.T) {
 	for _, path := range ciFiles {
 		n := 0

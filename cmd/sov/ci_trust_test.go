@@ -12,7 +12,7 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// A workflow is what these tests look at of a GitHub workflow.
+// A workflow is the part of a GitHub workflow that these tests check.
 type workflow struct {
 	Permissions map[string]string `yaml:"permissions"`
 	Env         map[string]string `yaml:"env"`
@@ -33,15 +33,15 @@ type step struct {
 }
 
 var (
-	// pinnedAction is an action by its commit. A tag can be moved.
+	// pinnedAction matches an action with a commit. A tag can be moved.
 	pinnedAction = regexp.MustCompile(`^[a-z0-9-]+/[a-z0-9/-]+@[0-9a-f]{40}$`)
-	// confidential matches values that grant a right.
+	// confidential matches an expression for a token or key.
 	confidential = regexp.MustCompile(`secrets\.[A-Za-z_]+|github\.token|secrets\.GITHUB_TOKEN`)
-	// upload is what writes to a remote cache.
+	// upload matches a write to a remote cache.
 	upload = regexp.MustCompile(`--cache-to|cache push|SOV_CACHE_TO`)
 )
 
-// needs says which command a token or key is for.
+// needs maps a token or key to the commands that need it.
 var needs = map[string]*regexp.Regexp{
 	"github.token":          regexp.MustCompile(`\bgh (release|attestation)\b|\bsov build\b|^make test$`),
 	"secrets.SOV_CACHE_KEY": upload,
@@ -49,12 +49,12 @@ var needs = map[string]*regexp.Regexp{
 	"secrets.RELEASE_KEY":   regexp.MustCompile(`\bopenssl pkeyutl -sign\b`),
 }
 
-// ownOnly reports whether a condition holds for the repository's own pushes and tags only.
+// ownOnly reports whether a condition limits a job to pushes and tags of this repository.
 func ownOnly(condition string) bool {
 	return condition == "github.event_name == 'push'" || condition == "startsWith(github.ref, 'refs/tags/')"
 }
 
-// workflowFaults lists what a workflow should not have.
+// workflowFaults returns the security faults of a workflow.
 func workflowFaults(text []byte) ([]string, error) {
 	var w workflow
 	if err := yaml.Unmarshal(text, &w); err != nil {
@@ -91,7 +91,8 @@ func workflowFaults(text []byte) ([]string, error) {
 	return faults, nil
 }
 
-// faults lists what is wrong with a step. own says that its job does not run for pull requests.
+// faults returns the security faults of a step. own means that its job does not run for pull
+// requests.
 func (s step) faults(own bool) (faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	if s.Uses != "" && !pinnedAction.MatchString(s.Uses) {
@@ -119,8 +120,8 @@ func (s step) faults(own bool) (faults []string) {
 	return faults
 }
 
-// TestCIPermissions: pull requests write nothing, a token or key stands in the step that needs it
-// alone, and an action is the commit that was looked at.
+// TestCIPermissions verifies that pull requests write nothing, that only the step that needs a
+// token or key has it, and that each action is pinned to a commit.
 func TestCIPermissions(t *testing.T) {
 	for _, path := range ciFiles {
 		text, err := os.ReadFile(path)
@@ -148,8 +149,8 @@ func TestCIPermissions(t *testing.T) {
 	}
 }
 
-// gitlabFaults lists the jobs that write to the remote cache for others than protected branches and
-// tags.
+// gitlabFaults returns the jobs that write to the remote cache on branches or tags that are not
+// protected.
 func gitlabFaults(t *testing.T, text []byte) (faults []string) {
 	t.Helper()
 	var all map[string]any
@@ -173,7 +174,7 @@ func gitlabFaults(t *testing.T, text []byte) (faults []string) {
 	return faults
 }
 
-// TestCIPermissionsFinds: the faults are such as the test above finds.
+// TestCIPermissionsFinds verifies that the checks of TestCIPermissions find each kind of fault.
 func TestCIPermissionsFinds(t *testing.T) {
 	const head = "permissions: {contents: read}\njobs:\n  a:\n"
 	for name, tt := range map[string]struct{ text, want string }{

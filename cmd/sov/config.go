@@ -10,7 +10,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/settings"
 )
 
-// configReport is what `sov config --json` prints.
+// configReport is the output of `sov config --json`.
 type configReport struct {
 	File     string          `json:"file"`
 	Exists   bool            `json:"exists"`
@@ -19,9 +19,9 @@ type configReport struct {
 
 type configSetting struct {
 	Key      string          `json:"key"`
-	Values   []string        `json:"values"` // one, or those of a list; none: the default of the command
+	Values   []string        `json:"values"` // one value, or those of a list; empty: the command's default
 	From     settings.Origin `json:"from"`
-	Where    string          `json:"where,omitempty"` // a variable, or the file's path and line
+	Where    string          `json:"where,omitempty"` // the variable's name, or the file's path and line
 	Flag     string          `json:"flag"`
 	Variable string          `json:"variable"`
 	Default  string          `json:"default"` // in words
@@ -47,7 +47,7 @@ docs/configuration.md describes it.`,
 			for _, setting := range settings.All {
 				v := s.Get(setting.Key)
 				if setting.Key == settings.CacheKey && settings.InPEM(v.One()) {
-					v.Values = []string{"keys in PEM"} // one of them may be private
+					v.Values = []string{"keys in PEM"} // one may be private
 				}
 				report.Settings = append(report.Settings, configSetting{
 					Key: setting.Key, Values: append([]string{}, v.Values...), From: v.From, Where: v.Where,

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestSettingsReachCommands: commands take from the file, the environment and flags what they use,
-// the last before the others.
+// TestSettingsReachCommands verifies that commands use the settings of the file, the environment
+// and flags, and that flags override the environment, which overrides the file.
 func TestSettingsReachCommands(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "config.yaml")

@@ -9,8 +9,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/install"
 )
 
-// withDataKey returns a site whose sov-runner is given the key of a machine's data disk, where that
-// is not kept on the phone, and the arguments that say so.
+// withDataKey returns a site whose sov-runner receives the key of a machine's data disk if the
+// phone does not store it, and the arguments for that.
 func withDataKey(ctx context.Context, s *fleet.Site, identity, name string, args []string) (*fleet.Site, []string, error) {
 	store, err := openSecrets(identity)
 	if err != nil {
@@ -25,7 +25,8 @@ func withDataKey(ctx context.Context, s *fleet.Site, identity, name string, args
 	return &given, append(args, "--keys"), nil
 }
 
-// sayDataKey says, once, that the key of an encrypted data disk was made, and what it is worth.
+// sayDataKey prints that a key for an encrypted data disk was generated, where it is kept, and that
+// it needs a copy.
 func sayDataKey(w io.Writer, verb, name, path string) {
 	fmt.Fprintf(w, "%s: the data disk of %s is encrypted; its key was made and is kept in %s: save a copy elsewhere, a lost key is lost data (docs/secrets.md)\n", verb, name, path)
 }

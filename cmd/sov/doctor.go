@@ -98,7 +98,7 @@ Exit status: 0 if all checks pass, 3 if something is missing.`,
 	return c
 }
 
-// asRoot is what stands before a command that root has to type.
+// asRoot returns the prefix of a command that requires root: "sudo ", or "" for root.
 func asRoot() string {
 	if os.Geteuid() == 0 {
 		return ""

@@ -21,7 +21,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/localvm"
 )
 
-// forwardReport is what `sov forward --json` prints when it listens.
+// forwardReport is the output of `sov forward --json` once it listens.
 type forwardReport struct {
 	Address string `json:"address"`
 	URL     string `json:"url,omitempty"` // of a database
@@ -61,7 +61,8 @@ TCP port there. UDP ports cannot be forwarded. All users of this computer can co
 	}.command()
 }
 
-// published completes what a machine publishes: as it was built here, else as it runs on a phone.
+// published completes the published ports of a machine: those of the local build or, without one,
+// those of the machine on a phone.
 func published(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	var ports []vmspec.Port
 	if len(args) == 1 {
@@ -86,7 +87,7 @@ func publishedBy(c *cobra.Command, machine string) []vmspec.Port {
 	if devices, err := c.Flags().GetStringArray("device"); err == nil {
 		f.devices = devices
 	}
-	phones, _ := f.reachable(c) // without a phone there is nothing to offer
+	phones, _ := f.reachable(c) // without a phone nothing is completed
 	for _, phone := range phones {
 		if now, err := install.Status(c.Context(), &fleet.Site{Phone: phone, Out: io.Discard, ErrOut: io.Discard}, machine); err == nil {
 			return now.Network.Published
@@ -95,7 +96,7 @@ func publishedBy(c *cobra.Command, machine string) []vmspec.Port {
 	return nil
 }
 
-// forwardTo makes a service reachable and says where, until ctx ends.
+// forwardTo forwards a service and prints its address, until ctx ends.
 func forwardTo(ctx context.Context, s *fleet.Site, name, service string, port uint16, accept bool) error {
 	return forwarding(ctx, s, name, service, port, accept, func(ctx context.Context, address netip.AddrPort, tls authority.Client) error {
 		report := forwardReport{Address: address.String()}
@@ -116,9 +117,8 @@ func forwardTo(ctx context.Context, s *fleet.Site, name, service string, port ui
 	})
 }
 
-// forwarding passes connections to a port of this computer on to a service of a machine that runs
-// while use is at work. Port 0 takes a free one. With accept the machine may show another
-// certificate authority than before.
+// forwarding forwards connections from a local port to a service of a running machine while use
+// runs. Port 0 selects a free port. accept allows a changed certificate authority of the machine.
 func forwarding(ctx context.Context, s *fleet.Site, name, service string, port uint16, accept bool,
 	use func(context.Context, netip.AddrPort, authority.Client) error) error {
 	now, err := install.Status(ctx, s, name)
@@ -149,7 +149,7 @@ func forwarding(ctx context.Context, s *fleet.Site, name, service string, port u
 	return errors.Join(err, <-ended)
 }
 
-// acceptFlag adds the flag by which another certificate authority is taken.
+// acceptFlag adds the flag that accepts a changed certificate authority.
 func acceptFlag(c *cobra.Command, accept *bool) {
 	c.Flags().BoolVar(accept, "accept-authority", false, "accept a new certificate authority of the machine")
 }

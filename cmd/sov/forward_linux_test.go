@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
 )
 
-// TestOddPasswordsThroughForward logs in with a password of special characters by the URL that
-// forward prints, beside it and in it, and by psql.
+// TestOddPasswordsThroughForward logs in with a password of special characters: with psql and the
+// URL that forward prints, the password being in PGPASSWORD or in the URL, and with `sov psql`.
 func TestOddPasswordsThroughForward(t *testing.T) {
 	if _, err := exec.LookPath("psql"); err != nil {
 		t.Skipf("%v (apt install postgresql-client)", err)
@@ -52,8 +52,8 @@ func TestOddPasswordsThroughForward(t *testing.T) {
 	}
 }
 
-// startForward runs `sov forward sql` and returns its report when it listens. The function that is
-// returned ends it as Ctrl-C does, and checks its status.
+// startForward runs `sov forward sql` and returns its report once it listens. The returned function
+// ends it as Ctrl-C does and checks its exit status.
 func startForward(t *testing.T) (report forwardReport, interrupt func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -13,17 +13,17 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/group"
 )
 
-// A groupOrder is the order in which a verb goes through the machines of a group.
+// A groupOrder is the order in which a command processes the machines of a group.
 type groupOrder int
 
 const (
-	noGroup     groupOrder = iota // it takes one machine
-	inOrder                       // as they start; the first failure ends it
-	backward                      // those that wait for others first; a failure does not keep the others from it
-	eachMachine                   // as they start; a failure does not keep the others from it
+	noGroup     groupOrder = iota // takes one machine only
+	inOrder                       // in start order; stops at the first failure
+	backward                      // in reverse start order; continues after a failure
+	eachMachine                   // in start order; continues after a failure
 )
 
-// eachOf does the verb to each machine of a group.
+// eachOf runs the command for each machine of a group.
 func (v phoneVerb) eachOf(c *cobra.Command, g *group.Group, args []string) error {
 	machines := g.Names()
 	if v.group == backward {
@@ -40,8 +40,8 @@ func (v phoneVerb) eachOf(c *cobra.Command, g *group.Group, args []string) error
 	return errors.Join(failed...)
 }
 
-// pushGroup installs the machines of a group and, if the flags say so, starts each before the next
-// is installed: it waits for their services.
+// pushGroup installs the machines of a group. If the flags say so, it starts each machine and waits
+// for its services before it installs the next.
 func pushGroup(c *cobra.Command, g *group.Group, f pushFlags) error {
 	if err := f.check(c); err != nil {
 		return err
@@ -55,7 +55,7 @@ func pushGroup(c *cobra.Command, g *group.Group, f pushFlags) error {
 		dirs = append(dirs, dir)
 	}
 	var err error
-	if f.chosen, err = f.choose(c); err != nil { // for all its machines
+	if f.chosen, err = f.choose(c); err != nil { // once for all machines
 		return err
 	}
 	for _, dir := range dirs {

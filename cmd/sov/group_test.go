@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestGroupFiles: verbs go through a group's machines in order, and those for one machine refuse
-// it.
+// TestGroupFiles verifies that commands process a group's machines in order, and that commands for
+// one machine refuse a group.
 func TestGroupFiles(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{

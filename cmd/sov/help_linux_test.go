@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestHelpTexts keeps the help that was hardest to read as it was last read aloud: a change of
-// these texts shows in testdata/help.
+// TestHelpTexts compares help texts that were hard to read with testdata/help, so that a change of
+// them is reviewed.
 func TestHelpTexts(t *testing.T) {
 	var text strings.Builder
 	for _, verb := range []string{"exec", "init", "publish", "pull", "push", "restore", "run", "secrets list", "secrets set", "shell", "verify"} {

@@ -12,7 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/build"
 )
 
-// initFlags are the flags of `sov init`, and the lock's.
+// initFlags are the flags of `sov init` and those of its lock.
 type initFlags struct {
 	build.Template
 	lock   lockFlags
@@ -63,7 +63,7 @@ keeps those of the built-in recipe. An existing file is not replaced.`,
 	return c
 }
 
-// ask asks a person at the terminal for what no flag has said.
+// ask prompts at the terminal for values that no flag has set.
 func (f *initFlags) ask(c *cobra.Command) error {
 	in, ok := c.InOrStdin().(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {

@@ -31,7 +31,7 @@ privileges. Checksums are verified.`,
 	return c
 }
 
-// findBuilt replaces each argument that is the name of a machine by the folder it was built into.
+// findBuilt replaces each argument that names a machine with the folder of its build.
 func findBuilt(args []string) (err error) {
 	for i := range args {
 		if args[i], err = built.Find(args[i]); err != nil {
@@ -41,7 +41,8 @@ func findBuilt(args []string) (err error) {
 	return nil
 }
 
-// withImage opens the image that the first argument names for as long as f takes.
+// withImage returns a command's run function, which calls f with the image that the first argument
+// names.
 func withImage(f func(c *cobra.Command, filesystem *ext4.FS, args []string) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {
 		if err := findBuilt(args[:1]); err != nil {
@@ -56,7 +57,7 @@ func withImage(f func(c *cobra.Command, filesystem *ext4.FS, args []string) erro
 	}
 }
 
-// insideImage says which image an error is of, and what to do about a path that is not in it.
+// insideImage adds the image's path to an error, and a hint if a path does not exist in the image.
 func insideImage(image string, err error) error {
 	path := new(fs.PathError)
 	switch {

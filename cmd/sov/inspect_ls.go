@@ -34,7 +34,7 @@ func newInspectLs() *cobra.Command {
 	return c
 }
 
-// line writes an entry as `ls -l` does.
+// line formats an entry as `ls -l` does.
 func line(e *inspect.Entry) string {
 	name := shown(path.Base(e.Path))
 	extent := fmt.Sprint(e.Size)

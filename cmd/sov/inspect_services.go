@@ -43,5 +43,5 @@ privileges or see the directories of another service.`,
 	return c
 }
 
-// listed joins names for a column of a table.
+// listed joins names for a table's column; "-" if there are none.
 func listed(names []string) string { return cmp.Or(strings.Join(names, ","), "-") }

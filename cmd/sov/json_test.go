@@ -8,7 +8,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// TestJSONIsDocumented: the tables of docs/json.md name every verb that prints JSON.
+// TestJSONIsDocumented verifies that the tables of docs/json.md name every command that prints
+// JSON.
 func TestJSONIsDocumented(t *testing.T) {
 	text, err := os.ReadFile("../../docs/json.md")
 	if err != nil {

@@ -29,8 +29,8 @@ passphrase at the terminal or read it from --passphrase-file.`,
 	return c
 }
 
-// keyFile is where a key is kept unless a file is named: the user's configuration folder, not a
-// cache.
+// keyFile returns the path of the key in args or, without one, the default path, which is in the
+// user's configuration folder because a cache may be deleted.
 func keyFile(args []string) (string, error) {
 	if len(args) > 0 {
 		return args[0], nil
@@ -42,7 +42,7 @@ func keyFile(args []string) (string, error) {
 	return filepath.Join(dir, "sov", "key.pem"), nil
 }
 
-// keyOption is the path of the private key that --key names, or without it the default.
+// keyOption returns the value of --key or the default path of the private key.
 func keyOption(path string) (string, error) {
 	if path != "" {
 		return path, nil
@@ -169,7 +169,8 @@ backups of the file keep the old passphrase.`,
 	return c
 }
 
-// maxSigned bounds a file that is signed as it is, in bytes: Ed25519 needs all of it at once.
+// maxSigned is the maximum size, in bytes, of a file that is signed directly: Ed25519 needs the
+// whole file in memory.
 const maxSigned = 64 << 20
 
 func newKeySign() *cobra.Command {

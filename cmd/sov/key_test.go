@@ -49,8 +49,8 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// sealedKey makes a key whose passphrase is horse, at a cost that tests can pay often, and files
-// with that passphrase and with a wrong one.
+// sealedKey creates a key with the passphrase horse, at a low cost of key derivation, and two
+// files: one with that passphrase and one with a wrong passphrase.
 func sealedKey(t *testing.T) (key, horse, donkey string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -67,8 +67,8 @@ func sealedKey(t *testing.T) (key, horse, donkey string) {
 	return key, horse, donkey
 }
 
-// TestPassphraseOfEveryVerb: whatever opens a private key takes its passphrase from a file, and
-// says that a wrong one is.
+// TestPassphraseOfEveryVerb verifies that every command that opens a private key reads its
+// passphrase from a file and reports a wrong one.
 func TestPassphraseOfEveryVerb(t *testing.T) {
 	t.Setenv("SOV_STATE_DIR", t.TempDir())
 	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
@@ -114,7 +114,7 @@ func TestPassphraseOfEveryVerb(t *testing.T) {
 	}
 }
 
-// TestPassphraseFiles: where a passphrase may come from.
+// TestPassphraseFiles checks the sources of a passphrase.
 func TestPassphraseFiles(t *testing.T) {
 	key, horse, _ := sealedKey(t)
 	dir := t.TempDir()
@@ -146,7 +146,7 @@ func TestPassphraseFiles(t *testing.T) {
 	}
 }
 
-// TestChangePassphrase: a key gets a passphrase, is used with it, and is plain again.
+// TestChangePassphrase adds a passphrase to a key, uses the key with it, and removes it.
 func TestChangePassphrase(t *testing.T) {
 	_, horse, _ := sealedKey(t)
 	key := filepath.Join(t.TempDir(), "key.pem")

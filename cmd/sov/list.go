@@ -19,10 +19,10 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
-// listReport is what `sov list --json` prints.
+// listReport is the output of `sov list --json`.
 type listReport struct {
 	Built  []built.Artifact  `json:"built"`
-	Here   []localMachine    `json:"here"` // that run on this computer
+	Here   []localMachine    `json:"here"` // running on this computer
 	Phones []fleet.Inventory `json:"phones"`
 }
 
@@ -83,7 +83,7 @@ func printList(p *printer, r listReport) {
 			fmt.Fprintf(w, "?\t%s\t\t%s\t\t\t\n", phone.Device, phone.Error)
 		}
 	}
-	_ = w.Flush() // into memory
+	_ = w.Flush() // writing to memory does not fail
 	if strings.Count(text.String(), "\n") == 1 {
 		p.printf("no machine is built in this folder, and none is on a phone that is attached: `sov build sql` builds one\n")
 		return
@@ -91,7 +91,7 @@ func printList(p *printer, r listReport) {
 	p.printf("%s", text.String())
 }
 
-// currentSlot is the slot that starts next.
+// currentSlot returns the slot that starts next.
 func currentSlot(m *health.Machine) runnerapi.Slot {
 	for _, slot := range m.Slots {
 		if slot.Current {
@@ -101,7 +101,7 @@ func currentSlot(m *health.Machine) runnerapi.Slot {
 	return runnerapi.Slot{}
 }
 
-// signer names a key and the serial of its signature.
+// signer describes a signature by its key and serial; "-" without a key.
 func signer(key string, serial int64) string {
 	if key == "" {
 		return "-"

@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
-// localFlags choose a machine that `sov run` runs on this computer in place of one on a phone.
+// localFlags select a machine that `sov run` runs on this computer instead of one on a phone.
 type localFlags struct {
 	local bool
 	state string
@@ -26,13 +26,13 @@ func (f *localFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.state, "state", "", "the state folder of that machine, if sov run had --state; implies --local")
 }
 
-// check refuses flags that mean a machine here and one on a phone.
+// check returns an error if the flags select both a local machine and one on a phone.
 func (f *localFlags) check(c *cobra.Command) error {
 	return excludeEachOther(c, [2]string{"local", "device"}, [2]string{"local", "all"}, [2]string{"state", "device"}, [2]string{"state", "all"},
 		[2]string{"local", "watch"}, [2]string{"state", "watch"})
 }
 
-// running returns the machine of a name that runs here; nil where none does.
+// running returns the named machine if it runs on this computer, otherwise nil.
 func (f *localFlags) running(name string) (*localvm.Running, error) {
 	if f.state != "" {
 		return localvm.At(f.state)
@@ -44,10 +44,10 @@ func (f *localFlags) running(name string) (*localvm.Running, error) {
 	return localvm.Find(base, name)
 }
 
-// meant reports whether the flags choose a machine here.
+// meant reports whether the flags select a machine on this computer.
 func (f *localFlags) meant() bool { return f.local || f.state != "" }
 
-// must returns the machine of a name that runs here.
+// must returns the named machine on this computer, or an error if it does not run.
 func (f *localFlags) must(name string) (*localvm.Running, error) {
 	r, err := f.running(name)
 	if err == nil && r == nil {
@@ -56,7 +56,7 @@ func (f *localFlags) must(name string) (*localvm.Running, error) {
 	return r, err
 }
 
-// orLocal gives a verb for phones the flag --local, with which do is called.
+// orLocal adds --local to a command for phones. With it, the command calls do.
 func orLocal(c *cobra.Command, do func(c *cobra.Command, r *localvm.Running) error) *cobra.Command {
 	var f localFlags
 	f.add(c)
@@ -81,19 +81,19 @@ func orLocal(c *cobra.Command, do func(c *cobra.Command, r *localvm.Running) err
 	return c
 }
 
-// A localMachine is one that runs on this computer, as `sov list` shows it.
+// A localMachine is a machine that runs on this computer, as `sov list` shows it.
 type localMachine struct {
 	Name    string `json:"name"`
 	Arch    string `json:"arch"`
-	Version string `json:"version"` // empty: its guest does not answer
+	Version string `json:"version"` // empty if the guest does not answer
 	State   string `json:"state"`   // "ready", "starting" or "silent"
-	PID     int    `json:"pid"`     // of the sov that runs it
+	PID     int    `json:"pid"`     // process ID of its sov
 	URL     string `json:"url,omitempty"`
 	Folder  string `json:"folder"` // its state folder
-	Size    int64  `json:"size"`   // bytes that its data disk takes
+	Size    int64  `json:"size"`   // bytes of disk space used by its data disk
 }
 
-// answerLimit is how long a guest is asked that may be starting.
+// answerLimit is the timeout of a request to a guest, which may still be starting.
 const answerLimit = 2 * time.Second
 
 // runningHere returns the machines that run on this computer.
@@ -122,7 +122,7 @@ func runningHere(ctx context.Context) ([]localMachine, error) {
 	return machines, nil
 }
 
-// statusHere says how a machine that runs on this computer is.
+// statusHere prints the status of a machine that runs on this computer.
 func statusHere(c *cobra.Command, r *localvm.Running) error {
 	asJSON, err := c.Flags().GetBool("json")
 	if err != nil {

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// TestNothingRunsHere: a verb for a machine on this computer says how to start one.
+// TestNothingRunsHere verifies that a command for a local machine that does not run reports how to
+// start it.
 func TestNothingRunsHere(t *testing.T) {
 	t.Setenv("SOV_STATE_DIR", t.TempDir())
 	for _, args := range [][]string{

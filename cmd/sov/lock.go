@@ -14,7 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
-// lockFlags are the flags of `sov lock` that are not options of a build.
+// lockFlags are the flags of `sov lock` that are not build options.
 type lockFlags struct {
 	recipeFlags
 	update []string
@@ -137,7 +137,7 @@ func (f *lockFlags) printChanges(p *printer, r *resolve.Report, recipe string) {
 		p.printf("PostgreSQL %d is available, and the lock keeps its own major version: --update all --set postgres.major=%[1]d updates it\n", r.NewerPostgres)
 	}
 	switch {
-	case r.Stale != nil: // the error says it
+	case r.Stale != nil: // the error reports it
 	case r.Written:
 		p.printf("wrote %s: review and commit it\n", f.LockPath)
 	case len(f.update) > 0:

@@ -49,7 +49,7 @@ group file, the logs of all machines are printed, with the machine's name before
 				return usagef("--lines %d: must be 0 or more", lines)
 			}
 			flags := []string{"--lines", strconv.Itoa(lines)}
-			idle := device.DefaultLimit // none for who reads it in a pager
+			idle := device.DefaultLimit // no limit with a pager
 			if follow {
 				flags = append(flags, "--follow")
 				idle = 0
@@ -70,7 +70,7 @@ group file, the logs of all machines are printed, with the machine's name before
 				return s.ForEach(names, follow, one)
 			})
 			if follow && c.Context().Err() != nil {
-				return nil // Ctrl-C is how it ends
+				return nil // the user ended it with Ctrl-C
 			}
 			return err
 		},

@@ -1,6 +1,6 @@
 // Command sov turns an Alpine image into a flashable PostgreSQL virtual machine for a rooted
-// Android phone, and runs it. Each verb has a file here, which parses its flags and calls the
-// packages below.
+// Android phone, and runs it. Each command has a file here, which parses its flags and calls other
+// packages.
 package main
 
 import (

@@ -22,7 +22,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// cli runs a command line and returns what it printed and its exit status.
+// cli runs a command line and returns its output and exit status.
 func cli(t *testing.T, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
 	var out, errOut bytes.Buffer
@@ -30,8 +30,8 @@ func cli(t *testing.T, args ...string) (stdout, stderr string, status int) {
 	return out.String(), errOut.String(), status
 }
 
-// TestEveryCommandHelps: a summary, an example that begins with the command itself, and help that
-// works.
+// TestEveryCommandHelps verifies that every command has a summary, an example that begins with the
+// command's name, and help that is printed without an error.
 func TestEveryCommandHelps(t *testing.T) {
 	var visit func(c *cobra.Command)
 	visit = func(c *cobra.Command) {
@@ -115,7 +115,8 @@ func TestMissingArtifactMessage(t *testing.T) {
 	}
 }
 
-// TestRunRefusesUnansweredQueries: a machine without a database is refused before it boots.
+// TestRunRefusesUnansweredQueries verifies that --query is refused for a machine without a database
+// before the machine boots.
 func TestRunRefusesUnansweredQueries(t *testing.T) {
 	dir := t.TempDir()
 	spec := vmspec.Spec{
@@ -163,7 +164,7 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
-// picture writes a small image with a few kinds of entries, changed by change.
+// picture writes a small image with several kinds of entries. change may modify its tree first.
 func picture(t *testing.T, change func(*tree.Tree)) string {
 	t.Helper()
 	when := time.Unix(1700000000, 123456789)
@@ -229,7 +230,8 @@ func TestInspect(t *testing.T) {
 	}
 }
 
-// TestInspectNamesWhatIsMissing: the image and the path in it.
+// TestInspectNamesWhatIsMissing verifies that the error for a missing path names the image and the
+// path.
 func TestInspectNamesWhatIsMissing(t *testing.T) {
 	img := picture(t, nil)
 	for _, verb := range []string{"ls", "cat", "stat", "tree"} {
@@ -289,8 +291,8 @@ func TestDiff(t *testing.T) {
 	}
 }
 
-// TestHelpReads: the help of every command fits a terminal of 100 columns. Its words are those of
-// TestWording in internal.
+// TestHelpReads verifies that the help of every command fits a terminal of 100 columns. TestWording
+// in internal checks the words.
 func TestHelpReads(t *testing.T) {
 	const columns = 100
 	var visit func(c *cobra.Command)

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// newMan returns the hidden command that makes the manual pages of a release.
+// newMan returns the hidden command that writes a release's manual pages.
 func newMan() *cobra.Command {
 	return &cobra.Command{
 		Use:   "man DIR",
@@ -28,7 +28,7 @@ A release's archive has them in man/man1.`,
 	}
 }
 
-// writePages writes the page of a command and those of the commands below it.
+// writePages writes the pages of a command and of its subcommands.
 func writePages(c *cobra.Command, dir string) error {
 	if err := os.WriteFile(filepath.Join(dir, pageName(c)+".1"), []byte(page(c)), 0o644); err != nil {
 		return fmt.Errorf("write manual page: %w", err)
@@ -43,7 +43,7 @@ func writePages(c *cobra.Command, dir string) error {
 	return nil
 }
 
-// pageName returns the page's name for man(1): "sov-cache-ls".
+// pageName returns a page's name for man(1), such as "sov-cache-ls".
 func pageName(c *cobra.Command) string { return strings.ReplaceAll(c.CommandPath(), " ", "-") }
 
 // page returns a command's manual page, in the macros of man(7). It has no date, so that it is
@@ -64,7 +64,7 @@ func page(c *cobra.Command) string {
 		if i > 0 {
 			b.WriteString(".PP\n")
 		}
-		if strings.Contains("\n"+paragraph, "\n ") { // a table, or what is typed
+		if strings.Contains("\n"+paragraph, "\n ") { // a table or a command
 			literal(paragraph)
 		} else {
 			fmt.Fprintf(&b, "%s\n", roff(paragraph))
@@ -95,7 +95,7 @@ func page(c *cobra.Command) string {
 	return b.String()
 }
 
-// roff escapes text that roff would interpret as requests.
+// roff escapes text that roff would interpret as requests or escapes.
 func roff(text string) string {
 	text = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(text)
 	lines := strings.Split(text, "\n")

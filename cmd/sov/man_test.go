@@ -48,7 +48,8 @@ Turn
 	}
 }
 
-// TestManualPages: each command in the help has a page, and each page is reachable from its parent.
+// TestManualPages verifies that each command in the help has a page and that its parent's page
+// refers to it.
 func TestManualPages(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "man1")
 	if _, stderr, status := cli(t, "man", dir); status != exitDone {

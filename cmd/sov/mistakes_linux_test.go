@@ -25,12 +25,11 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the mistakes of docs/bad-input.md, and the screens in testdata")
 
-// enough is how many mistakes of each verb are shown.
+// enough is the number of mistakes per command that docs/bad-input.md requires.
 const enough = 3
 
-// mistakes are lines that people type, as a shell takes them, in a folder that prepareMistakes has
-// made. None of them needs a network or a phone. The test knows from the line which verb it is a
-// mistake of.
+// mistakes are wrong command lines for a shell in the folder of prepareMistakes. They need no
+// network and no phone. The test finds the mistaken command from the line.
 var mistakes = []string{
 	// sov itself.
 	"sov biuld sql",
@@ -317,7 +316,7 @@ var mistakes = []string{
 	"sov version -v",
 }
 
-// prepareMistakes makes the folder in which people make mistakes, and returns the environment.
+// prepareMistakes creates the folder for the mistakes and returns it with the environment.
 func prepareMistakes(t *testing.T) (dir string, env []string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -339,7 +338,7 @@ func prepareMistakes(t *testing.T) (dir string, env []string) {
 	put("sov.lock", "version: 1\nbuilds:\n  - {recipe: mine, arch: arm64, inputs: {image: busybox, repositories: [], packages: []}, "+
 		"image: {reference: x, digest: \"sha256:"+strings.Repeat("0", 64)+"\"}, packages: []}\n", 0o644)
 	put("bin/adb", "#!/bin/sh\necho 'List of devices attached'\n", 0o755)
-	put("bin/id", "#!/bin/sh\necho 0\n", 0o755) // local: is the user's own computer, and needs no su where that user is root
+	put("bin/id", "#!/bin/sh\necho 0\n", 0o755) // local: runs on the user's computer and needs no su if the user is root
 	put("new/.keep", "", 0o644)
 
 	machine := artifacttest.Make(t, "mine", "1.0", []byte("kernel"), []byte("root"))
@@ -372,8 +371,8 @@ func prepareMistakes(t *testing.T) (dir string, env []string) {
 	return dir, []string{"PATH=" + filepath.Join(dir, "bin"), "HOME=" + filepath.Join(dir, "home"), "SOV=" + filepath.Join(dir, "bin/sov"), "SOV_TEST_RUN_CLI=1", "LC_ALL=C"}
 }
 
-// TestMistakes types every mistake, looks at its exit status and at what the user is told, and
-// compares with docs/bad-input.md.
+// TestMistakes runs every mistake, checks the exit status and the message, and compares them with
+// docs/bad-input.md.
 func TestMistakes(t *testing.T) {
 	dir, env := prepareMistakes(t)
 	root := newRoot()
@@ -393,14 +392,14 @@ func TestMistakes(t *testing.T) {
 		}
 		want := enough
 		if c.HasSubCommands() && c.Name() != "completion" {
-			want = 1 // the mistakes are those of the verbs below
+			want = 1 // its subcommands have the mistakes
 		}
 		if len(rows[c]) < want {
 			t.Errorf("%s: %d mistakes are shown, want %d at least", c.CommandPath(), len(rows[c]), want)
 		}
 		fmt.Fprintf(&text, "\n### %s\n\n| you type | exit status | sov says |\n| --- | --- | --- |\n%s", c.CommandPath(), strings.Join(rows[c], ""))
 		if c.Name() == "completion" {
-			return // the shells are its arguments
+			return // the shells are arguments here
 		}
 		for _, sub := range c.Commands() {
 			walk(sub)
@@ -410,8 +409,8 @@ func TestMistakes(t *testing.T) {
 	golden(t, text.String())
 }
 
-// verbOf returns the command that a line is a mistake of. The shells of `sov completion` are its
-// arguments.
+// verbOf returns the command that a line is a mistake for. The shells of `sov completion` count as
+// its arguments.
 func verbOf(root *cobra.Command, line string) *cobra.Command {
 	words := strings.Fields(line)
 	for i, word := range words {
@@ -436,7 +435,7 @@ func verbOf(root *cobra.Command, line string) *cobra.Command {
 	return c
 }
 
-// mistake types a line in a shell, and returns the exit status and what is said on standard error.
+// mistake runs a line in a shell and returns the exit status and standard error.
 func mistake(t *testing.T, dir string, env []string, line string) (int, string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -451,7 +450,7 @@ func mistake(t *testing.T, dir string, env []string, line string) (int, string) 
 	}
 	said := errOut.String()
 	if command.ProcessState.ExitCode() == exitFound {
-		said = out.String() + said // which is about what was found
+		said = out.String() + said // a check prints its findings on standard output
 	}
 	said = strings.ReplaceAll(said, dir, "…")
 	return command.ProcessState.ExitCode(), strings.TrimSpace(said)
@@ -459,8 +458,8 @@ func mistake(t *testing.T, dir string, env []string, line string) (int, string) 
 
 var advice = regexp.MustCompile("`|--[a-z]|\\$[A-Z]|must |did you mean|expected|, or choose|: (name|make|use|type|write|compare|choose|give|plug) |; (use|write|name) ")
 
-// checkMessage looks at what a mistake is answered with: one complaint of sov, in words of its own,
-// that says what to do.
+// checkMessage checks the message for a mistake: sov must print exactly one error, in its own
+// words, with what to do.
 func checkMessage(t *testing.T, line string, status int, said string) {
 	t.Helper()
 	if status != exitFailed && status != exitUsage && status != exitFound {
@@ -491,7 +490,7 @@ func tableCell(text string) string {
 	return "`" + strings.ReplaceAll(text, "\n", "`<br>`") + "`"
 }
 
-// golden compares the mistakes with those of docs/bad-input.md, or writes them there.
+// golden compares the mistakes with docs/bad-input.md, or updates that file.
 func golden(t *testing.T, rows string) {
 	t.Helper()
 	const path, begin, end = "../../docs/bad-input.md", "<!-- mistakes: begin -->\n", "<!-- mistakes: end -->\n"

@@ -11,8 +11,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 )
 
-// TestNodeIsRemoved removes the node of a machine that is removed, or that has lost its state, by
-// Tailscale's API, with a token that only this computer has.
+// TestNodeIsRemoved verifies that sov removes the node of a machine that was removed or has lost
+// its state. It uses Tailscale's API with a token that only this computer has.
 func TestNodeIsRemoved(t *testing.T) {
 	const token = "tskey-api-c4n4ry"
 	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
@@ -29,7 +29,7 @@ func TestNodeIsRemoved(t *testing.T) {
 	s := useADB(t)
 	p := androidtest.New(t, androidtest.Options{})
 	s.Connect(p.ServeADB(androidtest.ADBOptions{}))
-	// A sov-runner that keeps what it is told.
+	// This sov-runner records its arguments, input and environment.
 	pretend(t, p, `echo "$*" >>/data/heard; cat >>/data/heard; env >>/data/heard
 		case "$1" in
 		status) echo '{"name":"sql","crosvm_alive":true,"tailnet":{"state":"NeedsLogin","online":false,"old_node":{"id":"nOLDCNTRL","name":"old"}}}';;

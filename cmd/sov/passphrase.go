@@ -15,14 +15,13 @@ import (
 // A passphraseFile is the value of --passphrase-file.
 type passphraseFile string
 
-// passphraseFlag adds --passphrase-file to a command that opens a private key.
+// passphraseFlag adds --passphrase-file, for a command that opens a private key.
 func passphraseFlag(c *cobra.Command, file *passphraseFile) {
 	c.Flags().StringVar((*string)(file), "passphrase-file", "",
 		"file with the passphrase of a private key, which only you can read; /dev/fd/N is an open file descriptor (default: $SOV_PASSPHRASE_FILE, else asked for at the terminal)")
 }
 
-// ask returns the source of passphrases: the file of the flag or the setting, or a prompt at the
-// terminal.
+// ask returns the source of passphrases: the file of the flag or setting, or a prompt.
 func (p passphraseFile) ask() (agefile.Ask, error) {
 	s, err := settings.Load(os.Getenv)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/settings"
 )
 
-// phoneFlags select the phones of a command.
+// phoneFlags select a command's phones.
 type phoneFlags struct {
 	devices []string
 	all     bool
@@ -33,7 +33,7 @@ func (f *phoneFlags) add(c *cobra.Command) {
 	c.Flags().BoolVar(&f.asJSON, "json", false, "print JSON: an object, or with --all or several --device an array of one for each phone")
 }
 
-// addDevice adds --device alone.
+// addDevice adds only --device.
 func (f *phoneFlags) addDevice(c *cobra.Command) {
 	c.Flags().StringArrayVarP(&f.devices, "device", "s", nil, "phone: an adb serial, ssh:user@host or local:FOLDER; may be repeated")
 	err := c.RegisterFlagCompletionFunc("device", func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -52,11 +52,10 @@ func (f *phoneFlags) addDevice(c *cobra.Command) {
 	}
 }
 
-// several reports whether the flags can select several phones, so that answers must name their
-// phone.
+// several reports whether the flags can select several phones. Output must then name the phone.
 func (f *phoneFlags) several() bool { return f.all || len(f.devices) > 1 }
 
-// named returns the phones of --device, else those of the setting.
+// named returns the phones of --device or, without it, those of the setting.
 func (f *phoneFlags) named() ([]string, error) {
 	if len(f.devices) > 0 || f.all {
 		return f.devices, nil
@@ -143,8 +142,8 @@ func askDevice(c *cobra.Command, in io.Reader, devices []device.Device) (device.
 	}
 }
 
-// each calls do for every selected phone, concurrently. With several phones, each line is prefixed
-// with the phone's name, the others continue after a failure, and the JSON is an array.
+// each calls do for every selected phone, concurrently. With several phones, each line has the
+// phone's name as prefix, a failure does not stop the other phones, and JSON output is an array.
 func (f *phoneFlags) each(c *cobra.Command, do func(ctx context.Context, s *fleet.Site) error) error {
 	phones, err := f.choose(c)
 	if err != nil {

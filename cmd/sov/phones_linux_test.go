@@ -22,7 +22,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 )
 
-// useADB makes an adb server of the test's own the one that the program finds.
+// useADB starts an adb server for the test and lets the program find only that one.
 func useADB(t *testing.T) *androidtest.ADBServer {
 	t.Helper()
 	s := androidtest.NewADBServer(t)
@@ -31,7 +31,7 @@ func useADB(t *testing.T) *androidtest.ADBServer {
 	return s
 }
 
-// pretend replaces the phone's sov-runner by a script.
+// pretend replaces the phone's sov-runner with a script.
 func pretend(t *testing.T, p *androidtest.Phone, script string) {
 	t.Helper()
 	path := p.File(phonepath.Default.Runner())
@@ -123,7 +123,8 @@ func TestPhoneCommandsDistrustThePhone(t *testing.T) {
 	}
 }
 
-// A log that is followed ends with Ctrl-C, here and on the phone.
+// TestLogsFollowEnds verifies that Ctrl-C ends `sov logs --follow` on this computer and on the
+// phone.
 func TestLogsFollowEnds(t *testing.T) {
 	s := useADB(t)
 	p := androidtest.New(t, androidtest.Options{})
@@ -138,7 +139,7 @@ func TestLogsFollowEnds(t *testing.T) {
 	p.Eventually("sov-runner has ended", func() bool { return p.Shell("pidof sov-runner || true") == "" })
 }
 
-// A canceller cancels when a word is written.
+// A canceller calls cancel when a certain word is written.
 type canceller struct {
 	word   string
 	cancel func()
@@ -179,7 +180,7 @@ func TestRemove(t *testing.T) {
 		t.Errorf("again: status %d: %s%s", status, out, errOut)
 	}
 	left(users)
-	// What was kept is removed later, when the phone has no sov-runner any more.
+	// Kept data can be removed later, after sov-runner was removed.
 	remove := func(name string) (removal runnerapi.Removal) {
 		t.Helper()
 		out, errOut, status := cli(t, "remove", name, "--data", "--yes", "--json")
@@ -198,8 +199,8 @@ func TestRemove(t *testing.T) {
 	left("")
 }
 
-// What serves all machines stays for as long as there is another one, and goes with the last; the
-// user's files stay.
+// TestRemoveOneOfTwo verifies that removing a machine keeps everything that other machines share,
+// and that removing the last machine removes that too. The user's files are kept.
 func TestRemoveOneOfTwo(t *testing.T) {
 	s := useADB(t)
 	p := androidtest.New(t, androidtest.Options{})
@@ -208,7 +209,7 @@ func TestRemoveOneOfTwo(t *testing.T) {
 	p.InstallLight("other", vmspec.Scoped, lightguest.Script{})
 	p.Shell(`cd /data/sovereign; echo '{"shutdown_timeout": 1}' >settings.json; echo '{' >network.json.damaged; mkdir -p vms/third; touch vms/third/data.img`)
 	before := p.Snapshot()
-	p.Shell("/data/sovereign/bin/sov-runner up other; rm /data/sovereign/vms/other/current") // a change by hand
+	p.Shell("/data/sovereign/bin/sov-runner up other; rm /data/sovereign/vms/other/current") // a manual change
 	up := p.Snapshot()
 	if out, errOut, status := cli(t, "remove", "sql"); status != exitDone || out != "sql is removed\n" {
 		t.Errorf("status %d: %s%s", status, out, errOut)
@@ -231,8 +232,8 @@ func TestRemoveOneOfTwo(t *testing.T) {
 	}
 }
 
-// At a terminal, a person is asked which of several phones is meant, and whether data is to be
-// lost.
+// TestPhoneQuestions verifies that sov asks at a terminal which phone to use and whether to delete
+// data.
 func TestPhoneQuestions(t *testing.T) {
 	server := useADB(t)
 	one, two := androidtest.New(t, androidtest.Options{}), androidtest.New(t, androidtest.Options{})
@@ -257,8 +258,9 @@ func TestPhoneQuestions(t *testing.T) {
 	s.wantStatus(exitDone)
 }
 
-// The first push of a signed machine asks whether the phone is to trust its key. Once the machine
-// is there, or once the phone trusts a key, nothing is asked.
+// TestPushAsksForTrust verifies that the first push of a signed machine asks whether the phone
+// should trust its key. It does not ask if the machine is installed or the phone already trusts a
+// key.
 func TestPushAsksForTrust(t *testing.T) {
 	server := useADB(t)
 	p := androidtest.New(t, androidtest.Options{})
@@ -277,7 +279,7 @@ func TestPushAsksForTrust(t *testing.T) {
 		if answer != "" {
 			s.expect("from now on? [y/N] ", answer)
 		}
-		s.expect(", signed by key ", "") // a question in between would wait for its answer
+		s.expect(", signed by key ", "") // a question before this would block
 		s.wantStatus(exitDone)
 	}
 	push("\n", version("sql", "1", 1))
@@ -315,7 +317,8 @@ func TestDoctorChecksPhones(t *testing.T) {
 	}
 }
 
-// Connections pass through the phone's link, several at once, and Ctrl-C ends it with all of them.
+// TestForward verifies that several connections pass through the phone's link at once, and that
+// Ctrl-C ends forward and all connections.
 func TestForward(t *testing.T) {
 	s := useADB(t)
 	p := androidtest.New(t, androidtest.Options{})
@@ -359,13 +362,13 @@ func TestForward(t *testing.T) {
 	}
 }
 
-// echo writes a word and returns room for its answer.
+// echo writes a word and returns a buffer of its length for the answer.
 func echo(w io.Writer) []byte {
 	n, _ := io.WriteString(w, "word")
 	return make([]byte, n)
 }
 
-// A sov-runner of a newer release stays, unless it is meant to go.
+// TestPushDowngrade verifies that push replaces a newer sov-runner only if a flag allows it.
 func TestPushDowngrade(t *testing.T) {
 	s := useADB(t)
 	p := androidtest.New(t, androidtest.Options{})

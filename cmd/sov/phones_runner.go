@@ -30,28 +30,28 @@ func show(ctx context.Context, s *fleet.Site, limit time.Duration, verb, name st
 
 // A phoneVerb describes a command for a machine on phones.
 type phoneVerb struct {
-	use                  string // its name, and its arguments after the machine
+	use                  string // name, and arguments after the machine
 	short, long, example string
 	args                 int    // number of arguments after the machine
-	single               string // why it is for one phone only; empty: it is for any number of phones
+	single               string // why it takes only one phone; empty: it takes any number
 	flags                func(c *cobra.Command)
-	// prepare checks the arguments after the machine, and asks the user, before phones are
+	// prepare checks the arguments after the machine and asks the user. It runs before phones are
 	// searched.
 	prepare func(c *cobra.Command, name string, args []string) error
 	do      func(ctx context.Context, s *fleet.Site, name string) error
-	// In place of do: sov-runner's verb, its timeout, and the flags to pass on.
+	// Instead of do: sov-runner's command, its timeout, and the flags to pass on.
 	asks   string
 	within time.Duration
-	up     *upFlags // nil: it does not wait for a machine
-	note   string   // printed at a terminal beforehand, for commands without progress; empty: nothing
+	up     *upFlags // nil: does not wait for a machine
+	note   string   // printed first at a terminal, for commands without progress; may be empty
 	pass   func() []string
-	// How the verb takes a group file; empty: it does not. forGroup comes before its machines, and
-	// says which are meant.
+	// How the command processes a group file; empty: it takes none. forGroup runs first and returns
+	// the selected machines as a group.
 	group    groupOrder
 	forGroup func(g *group.Group, args []string) (*group.Group, error)
 }
 
-// command makes the command of a verb.
+// command returns the cobra command.
 func (v phoneVerb) command() *cobra.Command {
 	var f phoneFlags
 	if v.do == nil {
@@ -73,7 +73,7 @@ func (v phoneVerb) command() *cobra.Command {
 				if v.single != "" && f.several() {
 					return usagef("%s: name one with --device", v.single)
 				}
-				if f.chosen, err = f.choose(c); err != nil { // for all its machines
+				if f.chosen, err = f.choose(c); err != nil { // once for all machines
 					return err
 				}
 				if v.forGroup != nil {
@@ -132,7 +132,7 @@ func (v phoneVerb) ask(ctx context.Context, s *fleet.Site, name string) error {
 	return show(ctx, s, limit, v.asks, name, args...)
 }
 
-// passIf returns a flag for sov-runner if it is set.
+// passIf returns a flag for sov-runner if set is true.
 func passIf(set bool, flag string) []string {
 	if set {
 		return []string{flag}

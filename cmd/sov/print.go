@@ -34,7 +34,7 @@ func (p *printer) findings(findings []finding.Finding) {
 	}
 }
 
-// printResult prints a command's result to w: as JSON, or as text prints it.
+// printResult prints a command's result to w as JSON or by calling text.
 func printResult(w io.Writer, asJSON bool, value any, text func(p *printer)) error {
 	if asJSON {
 		return printJSON(w, value)
@@ -65,7 +65,7 @@ func progressFlag(c *cobra.Command, kind *string) {
 
 // withReporter runs fn with the reporter that --progress names.
 func withReporter(c *cobra.Command, kind string, fn func(progress.Reporter) error) error {
-	reporter, err := progress.NewReporter(kind, terminal.Raw(c.ErrOrStderr()), os.Getenv) // it removes control sequences itself
+	reporter, err := progress.NewReporter(kind, terminal.Raw(c.ErrOrStderr()), os.Getenv) // the reporter removes control sequences
 	if err != nil {
 		return &usageError{err}
 	}

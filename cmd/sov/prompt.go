@@ -11,8 +11,9 @@ import (
 	"golang.org/x/term"
 )
 
-// askHidden prompts at the controlling terminal, even if standard input is redirected, without
-// echo; twice to detect typing errors. It ends with ctx and restores the terminal.
+// askHidden prompts at the controlling terminal without echo, even if standard input is redirected.
+// If twice is set it prompts twice, to detect typing errors. It ends with ctx and restores the
+// terminal.
 func askHidden(ctx context.Context, what string, twice bool) (string, error) {
 	terminal, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
@@ -22,7 +23,7 @@ func askHidden(ctx context.Context, what string, twice bool) (string, error) {
 	fd := int(terminal.Fd())
 	before, err := term.GetState(fd)
 	if err == nil {
-		err = silence(fd) // before the prompt, because pasted text may arrive early
+		err = silence(fd) // before the prompt: pasted text may arrive early
 	}
 	if err != nil {
 		return "", fmt.Errorf("ask for the %s: %w", what, err)
@@ -39,7 +40,7 @@ func askHidden(ctx context.Context, what string, twice bool) (string, error) {
 	return answer, err
 }
 
-// silence switches the terminal's echo off, and canonical mode on.
+// silence turns the terminal's echo off and canonical mode on.
 func silence(fd int) error {
 	state, err := unix.IoctlGetTermios(fd, getTermios)
 	if err != nil {
@@ -51,8 +52,8 @@ func silence(fd int) error {
 	return unix.IoctlSetTermios(fd, setTermios, state)
 }
 
-// readHidden prompts at a terminal without echo. It does not change the terminal's state, unlike
-// term.ReadPassword, which might do so after ctx has ended and the state was restored.
+// readHidden prompts at a terminal whose echo is off. Unlike term.ReadPassword it does not change
+// the terminal's state: a read that outlives ctx would change it after the state was restored.
 func readHidden(ctx context.Context, terminal *os.File, what string) (string, error) {
 	fmt.Fprintf(terminal, "%s: ", what)
 	answer, err := unlessDone(ctx, func() ([]byte, error) { return readLine(terminal) })
@@ -63,7 +64,7 @@ func readHidden(ctx context.Context, terminal *os.File, what string) (string, er
 	return string(answer), err
 }
 
-// readLine reads a line without its end, and nothing beyond it.
+// readLine reads a line and returns it without its end. It does not read beyond the line.
 func readLine(r io.Reader) ([]byte, error) {
 	var line []byte
 	for b := make([]byte, 1); ; {
@@ -79,8 +80,8 @@ func readLine(r io.Reader) ([]byte, error) {
 	}
 }
 
-// unlessDone returns the result of read, or ctx's error as soon as that is done. A read of a
-// terminal or a pipe cannot be cancelled, and then continues until the program ends.
+// unlessDone returns the result of read, or ctx's error once ctx is done. A read of a terminal or
+// pipe cannot be cancelled and then continues until the program ends.
 func unlessDone(ctx context.Context, read func() ([]byte, error)) ([]byte, error) {
 	type result struct {
 		content []byte

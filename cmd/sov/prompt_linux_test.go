@@ -15,8 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 )
 
-// TestMain runs the command line in place of the tests where a test wants it in a process of its
-// own.
+// TestMain runs the command line instead of the tests if a test starts it as a separate process.
 func TestMain(m *testing.M) {
 	if os.Getenv("SOV_TEST_RUN_CLI") != "" {
 		main()
@@ -26,7 +25,7 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// A terminalRun is the program at a terminal of its own.
+// A terminalRun is a run of the program at a pseudo-terminal.
 type terminalRun struct {
 	t        *testing.T
 	command  *exec.Cmd
@@ -34,12 +33,12 @@ type terminalRun struct {
 	terminal *os.File // the user's side
 	before   *unix.Termios
 	shown    string
-	all      string // since the beginning
+	all      string // since the start
 }
 
-// leader is the session's first process. It outlives the program until descriptor 3 is closed: at
-// the end of a session's first process Linux discards what the terminal's other side has not read
-// (tty_ldisc_hangup in drivers/tty/tty_ldisc.c).
+// leader is the script of the session's first process. It outlives the program until descriptor 3
+// is closed: when a session's first process ends, Linux discards the terminal's output that was not
+// read (tty_ldisc_hangup in drivers/tty/tty_ldisc.c).
 const leader = `trap : INT; "$0" "$@"; status=$?; read -r _ <&3; exit $status`
 
 func atTerminal(t *testing.T, args ...string) *terminalRun {
@@ -47,7 +46,7 @@ func atTerminal(t *testing.T, args ...string) *terminalRun {
 	return atTerminalOf(t, 80, 24, args...)
 }
 
-// atTerminalOf is atTerminal in a window of that size.
+// atTerminalOf is like atTerminal with a window of the given size.
 func atTerminalOf(t *testing.T, columns, rows int, args ...string) *terminalRun {
 	t.Helper()
 	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
@@ -74,7 +73,7 @@ func atTerminalOf(t *testing.T, columns, rows int, args ...string) *terminalRun 
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // which ends a wait for words that do not come
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // limits expect
 	t.Cleanup(cancel)
 	command := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", leader, program}, args...)...)
 	command.Env = append(os.Environ(), "SOV_TEST_RUN_CLI=1")

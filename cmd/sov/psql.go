@@ -78,7 +78,7 @@ Exit status: that of psql.`,
 				case passfile != "":
 					command.Env = append(command.Env, "PGPASSFILE="+passfile)
 				}
-				command.Cancel = func() error { return nil } // the terminal's Ctrl-C is psql's own: it cancels a query
+				command.Cancel = func() error { return nil } // psql handles the terminal's Ctrl-C itself: it cancels a query
 				err := command.Run()
 				if exit := new(exec.ExitError); errors.As(err, &exit) {
 					return &statusError{exit.ExitCode()}
@@ -113,8 +113,8 @@ Exit status: that of psql.`,
 	return c
 }
 
-// superuser is the database's superuser, and the guest's user that can log in as it without a
-// password.
+// superuser is the database's superuser, and the guest's user that can log in as superuser without
+// a password.
 const superuser = "postgres"
 
 // inGuest returns a session that runs the guest's psql on a database.
@@ -127,7 +127,7 @@ func inGuest(database string, args []string) session.Start {
 // guestSocket is the folder of the server's socket in the guest (unix_socket_directories).
 const guestSocket = "/run/postgresql"
 
-// secretOf returns the stored password of a role of a machine; empty if there is none.
+// secretOf returns the stored password of a machine's role, or "" if none is stored.
 func secretOf(ctx context.Context, identity, machine, role string) (string, error) {
 	store, err := openSecrets(identity)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
-// A transfer is what `sov publish` and `sov pull` have in common.
+// A transfer holds the flags that `sov publish` and `sov pull` share.
 type transfer struct {
 	out      string
 	progress string
@@ -28,14 +28,14 @@ func (t *transfer) flags(c *cobra.Command) {
 	c.Flags().BoolVar(&t.asJSON, "json", false, "print the result as JSON")
 }
 
-// do runs fn with a line of progress of that name.
+// do runs fn with a progress line named what.
 func (t *transfer) do(c *cobra.Command, what string, fn func(ctx context.Context, task *pipeline.Task) error) error {
 	return withReporter(c, t.progress, func(reporter progress.Reporter) error {
 		return (&pipeline.Engine{Progress: reporter}).Do(c.Context(), what, fn)
 	})
 }
 
-// registryReference reads a reference such as registry.example/team/sql:1.0.
+// registryReference parses a reference such as registry.example/team/sql:1.0.
 func registryReference(text string) (name.Reference, error) {
 	ref, err := name.ParseReference(text)
 	if err != nil {

@@ -100,7 +100,7 @@ when the machines of its 'after' are ready.`,
 	return c
 }
 
-// A followUp is what a push leaves to do: start or restart a machine, or test it.
+// A followUp is the command that comes after a push: start, restart or test a machine.
 type followUp struct{ verb, machine string }
 
 func pushTo(c *cobra.Command, recipe string, f pushFlags) (todo followUp, err error) {
@@ -118,7 +118,7 @@ func (f *pushFlags) check(c *cobra.Command) error {
 	return errors.Join(checkArch(f.arch), excludeEachOther(c, [2]string{"start", "restart"}))
 }
 
-// pushDir installs the machine in a folder, which sov build makes of a recipe.
+// pushDir installs the machine in a folder that `sov build` wrote.
 func pushDir(c *cobra.Command, dir, recipe string, f pushFlags) (todo followUp, err error) {
 	m := &install.Machine{}
 	err = working(c, "read "+dir, func(ctx context.Context, task *pipeline.Task) (err error) {
@@ -177,7 +177,7 @@ func pushDir(c *cobra.Command, dir, recipe string, f pushFlags) (todo followUp, 
 			verb, err := f.printPushed(ctx, s, report)
 			several.Lock()
 			defer several.Unlock()
-			if todo.verb != "start" && verb != "" { // which is the first thing to do, if one phone lacks it
+			if todo.verb != "start" && verb != "" { // start comes first if one phone needs it
 				todo.verb = verb
 			}
 			return err
@@ -186,7 +186,7 @@ func pushDir(c *cobra.Command, dir, recipe string, f pushFlags) (todo followUp, 
 	return todo, err
 }
 
-// ownRunner is the sov-runner of this sov.
+// ownRunner returns the sov-runner of this sov.
 func ownRunner(reporter progress.Reporter, goBack bool) push.Runner {
 	return push.Runner{
 		Program: func(ctx context.Context, arch string) ([]byte, error) {
@@ -196,7 +196,7 @@ func ownRunner(reporter progress.Reporter, goBack bool) push.Runner {
 	}
 }
 
-// boot starts what was pushed, where it does not run already.
+// boot starts the pushed machine unless it runs already.
 func (f *pushFlags) boot(ctx context.Context, s *fleet.Site, r *install.Report) error {
 	now, err := install.Status(ctx, s, r.Name)
 	if err != nil {
@@ -218,7 +218,7 @@ func (f *pushFlags) boot(ctx context.Context, s *fleet.Site, r *install.Report) 
 	return err
 }
 
-// printPushed says what was done, and returns the verb that is left to do, or "".
+// printPushed prints the report of a push, and returns the command that comes next, or "".
 func (f *pushFlags) printPushed(ctx context.Context, s *fleet.Site, r *install.Report) (string, error) {
 	p := &printer{w: s.Out}
 	p.printf("%s: %s (%s sent for %s, %.1f s)\n", r.Name, done(r), progress.FormatSize(r.Sent), progress.FormatSize(r.Size), r.Seconds)
@@ -250,7 +250,7 @@ func (f *pushFlags) printPushed(ctx context.Context, s *fleet.Site, r *install.R
 	return verb, p.err
 }
 
-// done lists what a push has done.
+// done lists the changes of a push.
 func done(r *install.Report) string {
 	var list []string
 	switch {

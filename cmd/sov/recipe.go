@@ -12,12 +12,12 @@ import (
 	"github.com/sovereign-sql/sov/stages"
 )
 
-// recipeFlags are the flags of the commands that work with a recipe and its lock.
+// recipeFlags are the flags of the commands that use a recipe and its lock.
 type recipeFlags struct {
 	stages.Options
 	profiles []string
 	set      []string
-	settings *settings.Settings // once load has read them
+	settings *settings.Settings // set by load
 	progress string
 	asJSON   bool
 }
@@ -30,7 +30,7 @@ func (f *recipeFlags) add(c *cobra.Command) {
 	progressFlag(c, &f.progress)
 }
 
-// load reads the recipe that is named, or the one in the bundle, and fills in what no flag has set.
+// load reads the named recipe or the bundle's, and fills in values that no flag has set.
 func (f *recipeFlags) load(name string) (err error) {
 	if f.settings, err = settings.Load(os.Getenv); err != nil {
 		return err
@@ -38,7 +38,7 @@ func (f *recipeFlags) load(name string) (err error) {
 	if f.Recipe, f.RecipeText, err = build.LoadRecipe(name, f.Bundle, f.BundleKey, f.variant()); err != nil {
 		return err
 	}
-	if f.Bundle == "" { // one has an image and repositories of its own
+	if f.Bundle == "" { // a bundle has its own image and repositories
 		f.Image = f.settings.Get(settings.Image, f.Image).One()
 		f.Repositories = f.settings.Get(settings.Repositories, f.Repositories...).Values
 	}
@@ -56,10 +56,10 @@ func (f *recipeFlags) load(name string) (err error) {
 	return err
 }
 
-// kernelFlags are two ways to a kernel.
+// kernelFlags are the two flags that select a kernel.
 var kernelFlags = [2]string{"kernel", "with-kernel-source"}
 
-// lockedFlags adds the flags of the commands that look at a locked build and make none.
+// lockedFlags adds the flags of the commands that read a locked build without building.
 func lockedFlags(c *cobra.Command, f *recipeFlags) {
 	f.add(c)
 	jsonFlag(c, &f.asJSON)

@@ -30,7 +30,7 @@ func newRecipe() *cobra.Command {
 	return c
 }
 
-// variantFlags adds the flags that say which variant of a recipe is meant.
+// variantFlags adds the flags that select a variant of a recipe.
 func variantFlags(c *cobra.Command, f *recipeFlags) {
 	flags := c.Flags()
 	flags.StringArrayVar(&f.profiles, "profile", nil, "apply profiles.NAME of the recipe; may be repeated")
@@ -40,7 +40,7 @@ func variantFlags(c *cobra.Command, f *recipeFlags) {
 	}
 }
 
-// completeProfiles completes the profiles of the recipe that is named.
+// completeProfiles completes the profiles of the named recipe.
 func completeProfiles(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) == 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
@@ -162,7 +162,7 @@ recipes of all machines and the secrets that they share.`,
 	return c
 }
 
-// checkGroup checks the recipes of a group's machines in the variants that it says.
+// checkGroup checks the recipes of a group's machines in the variants that the group selects.
 func checkGroup(c *cobra.Command, g *group.Group, v recipe.Variant) error {
 	var faults []error
 	for _, m := range g.Machines {
@@ -192,12 +192,12 @@ complete and check keys; the first line of the recipe names the schema file.`,
 	}
 }
 
-// variant is the variant of the recipe that the flags mean.
+// variant returns the variant that the flags select.
 func (f *recipeFlags) variant() recipe.Variant {
 	return recipe.Variant{Arch: f.Arch, Profiles: f.profiles, Set: f.set}
 }
 
-// writeRecipe writes a new recipe's file here, unless it exists.
+// writeRecipe writes a new recipe to this folder unless the file exists, and returns its path.
 func writeRecipe(t build.Template) (path string, err error) {
 	text, err := t.Recipe()
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestRecipeCommands starts a recipe, lays another one over it, and looks at what comes of it.
+// TestRecipeCommands creates a recipe and one that extends it, and runs `sov recipe` on them.
 func TestRecipeCommands(t *testing.T) {
 	t.Chdir(t.TempDir())
 	run := func(want int, args ...string) string {

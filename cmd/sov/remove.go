@@ -69,13 +69,13 @@ remains.`,
 			if err != nil || !data {
 				return err
 			}
-			return errors.Join(install.ForgetAuthority(s.Phone, name), // the next data disk has another one
+			return errors.Join(install.ForgetAuthority(s.Phone, name), // the next data disk will have a new one
 				removeNode(ctx, s, "remove", name, node))
 		},
 	}.command()
 }
 
-// removeNode removes a machine's former node from its tailnet if there is a token.
+// removeNode removes a machine's former node from its tailnet if an API token is stored.
 func removeNode(ctx context.Context, s *fleet.Site, verb, name string, node *guestapi.TailnetNode) error {
 	store, err := openSecrets("")
 	if err != nil {
@@ -88,8 +88,8 @@ func removeNode(ctx context.Context, s *fleet.Site, verb, name string, node *gue
 	return err
 }
 
-// confirm says what would be lost, and asks a person at the terminal to type the machine's name.
-// Without a terminal nothing is confirmed.
+// confirm prints the loss and asks the user at the terminal to type the machine's name. Without a
+// terminal it returns an error.
 func confirm(c *cobra.Command, name, loss string) error {
 	in, ok := c.InOrStdin().(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {

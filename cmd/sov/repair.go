@@ -15,16 +15,16 @@ import (
 	"github.com/sovereign-sql/sov/stages/guestinit"
 )
 
-// repairLimit is longer than the guest takes for a repair.
+// repairLimit is longer than the guest's own limit for a repair.
 const repairLimit = guestapi.RepairTime + time.Minute
 
-// singleUser is the step of the guest's init that becomes PostgreSQL's single-user mode.
+// singleUser is the command of the guest's init that starts PostgreSQL's single-user mode.
 var singleUser = []string{guestinit.ProgramPath, "postgres-single"}
 
 func newRepair() *cobra.Command {
 	var forget, single bool
 	var tailnet string
-	var command *cobra.Command // that runs
+	var command *cobra.Command // the running command
 	return phoneVerb{
 		use:   "repair",
 		short: "Start a machine's PostgreSQL without wrong settings, or repair its tailnet node",

@@ -116,14 +116,14 @@ machines are restored in the order in which they start. All machines must be run
 	return c
 }
 
-// An archiveFile is a backup that is to be restored.
+// An archiveFile is a backup file to restore to a machine.
 type archiveFile struct {
 	machine, path string
 	chosen        backup.Choice
 	*databases.Archive
 }
 
-// archivesOf are the backups of a group in a folder.
+// archivesOf returns the backups of a group in a folder.
 func archivesOf(g *group.Group, folder string) (files []archiveFile, err error) {
 	if g, err = g.Kept(); err != nil {
 		return nil, err
@@ -135,7 +135,7 @@ func archivesOf(g *group.Group, folder string) (files []archiveFile, err error) 
 	return files, err
 }
 
-// open checks the file, and what is chosen of it; all, if nothing is.
+// open checks the file and the chosen parts. If no parts are chosen, it chooses all.
 func (f *archiveFile) open(c *cobra.Command, identity string, passphrase passphraseFile, chosen backup.Choice) (err error) {
 	if f.Archive, err = openBackup(c, f.path, identity, passphrase); err != nil {
 		return err
@@ -150,7 +150,7 @@ func (f *archiveFile) open(c *cobra.Command, identity string, passphrase passphr
 	return nil
 }
 
-// lossOf says what a restore replaces.
+// lossOf describes the data that a restore replaces.
 func lossOf(files []archiveFile) string {
 	var each []string
 	for _, f := range files {
@@ -159,7 +159,7 @@ func lossOf(files []archiveFile) string {
 	return "This replaces " + strings.Join(each, ", and ")
 }
 
-// held returns an error unless a file holds all that a flag has chosen.
+// held returns an error unless the file contains everything that a flag has chosen.
 func held(flag string, chosen, has []string, path string) error {
 	for _, name := range chosen {
 		if len(has) == 0 {
@@ -172,7 +172,7 @@ func held(flag string, chosen, has []string, path string) error {
 	return nil
 }
 
-// openBackup opens a backup and checks all of it. A passphrase is asked for before that.
+// openBackup opens a backup and checks all of it. It asks for a passphrase first.
 func openBackup(c *cobra.Command, path, identity string, passphrase passphraseFile) (a *databases.Archive, err error) {
 	s, err := settings.Load(os.Getenv)
 	if err != nil {
@@ -193,15 +193,15 @@ func openBackup(c *cobra.Command, path, identity string, passphrase passphraseFi
 	return a, err
 }
 
-// A checkedBackup is what `sov restore --check --json` prints.
+// A checkedBackup is the output of `sov restore --check --json`.
 type checkedBackup struct {
 	File       string    `json:"file"`
 	Size       int64     `json:"size"`       // bytes
-	Recipients int       `json:"recipients"` // it is encrypted to; 0: it is plain
+	Recipients int       `json:"recipients"` // 0 if not encrypted
 	Machine    string    `json:"machine"`
 	Time       time.Time `json:"time"`
 	Databases  []string  `json:"databases"`
-	Services   []string  `json:"services"` // whose data it holds
+	Services   []string  `json:"services"` // with data in the backup
 }
 
 func printCheckedBackup(c *cobra.Command, asJSON bool, path string, a *databases.Archive) error {

@@ -56,7 +56,7 @@ boots the machine on this computer to try it, and installs and updates it on the
 	return root
 }
 
-// addCompletion adds cobra's completion command, which remembers root's output of this moment.
+// addCompletion adds cobra's completion command, which writes to the output that root has now.
 func addCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
@@ -66,9 +66,9 @@ func addCompletion(root *cobra.Command) {
 	}
 }
 
-// refuseStrayArguments makes every complaint about a command's arguments a usage error that names
-// its help. A command that only groups others prints its help when called by itself; without a run
-// function, cobra would do so for a misspelt verb below it too.
+// refuseStrayArguments turns every error about a command's arguments into a usage error that names
+// its help. A command with subcommands prints its help when it is called without arguments; without
+// a run function, cobra would also do so for a misspelt subcommand.
 func refuseStrayArguments(c *cobra.Command) {
 	check := c.Args
 	if c.HasSubCommands() {
@@ -86,7 +86,7 @@ func refuseStrayArguments(c *cobra.Command) {
 	}
 }
 
-// excludeEachOther returns a usage error when both flags of one of the pairs are given.
+// excludeEachOther returns a usage error if both flags of a pair are given.
 func excludeEachOther(c *cobra.Command, pairs ...[2]string) error {
 	for _, p := range pairs {
 		if c.Flags().Changed(p[0]) && c.Flags().Changed(p[1]) {
@@ -96,7 +96,7 @@ func excludeEachOther(c *cobra.Command, pairs ...[2]string) error {
 	return nil
 }
 
-// archFlag adds --arch, whose default is a phone's.
+// archFlag adds --arch with a phone's architecture as default.
 func archFlag(c *cobra.Command, value *string) {
 	c.Flags().StringVar(value, "arch", arch.ARM64, "the guest's architecture: "+arch.Allowed())
 	complete(c, "arch", arch.Names()...)
@@ -109,7 +109,7 @@ func checkArch(value string) error {
 	return usagef("--arch %s: must be %s", value, arch.Allowed())
 }
 
-// complete gives a flag a fixed list of values for the shell's completion.
+// complete sets the values that the shell completes for a flag.
 func complete(c *cobra.Command, flag string, values ...string) {
 	if err := c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // the flag does not exist: a mistake in this program
@@ -122,7 +122,7 @@ func recipeList(_ *cobra.Command, args []string, _ string) ([]string, cobra.Shel
 	return names, cobra.ShellCompDirectiveDefault
 }
 
-// recipes completes the embedded recipe's name beside the files of the folder.
+// recipes completes the name of the embedded recipe and the files of the folder.
 func recipes(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
@@ -130,8 +130,7 @@ func recipes(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCo
 	return []string{"sql"}, cobra.ShellCompDirectiveDefault
 }
 
-// machines completes the names of the machines that are built here and of those on the phones that
-// are attached.
+// machines completes the names of the local builds and of the machines on the attached phones.
 func machines(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
@@ -144,7 +143,7 @@ func machines(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellC
 	if devices, err := c.Flags().GetStringArray("device"); err == nil {
 		f.devices = devices
 	}
-	phones, _ := f.reachable(c) // without a phone the names from here are all that there is to offer
+	phones, _ := f.reachable(c) // without a phone only local names are completed
 	for _, phone := range fleet.List(c.Context(), phones) {
 		for _, m := range phone.Machines {
 			names = append(names, m.Name+"\t"+phone.Device)
@@ -153,7 +152,7 @@ func machines(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellC
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// cacheDir is where sov keeps its cache unless --cache says otherwise.
+// cacheDir returns the folder of sov's cache if no flag sets one.
 func cacheDir() (string, error) {
 	s, err := settings.Load(os.Getenv)
 	if err != nil {

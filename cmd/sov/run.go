@@ -112,9 +112,9 @@ architecture in the user's state folder.`,
 	return c
 }
 
-// runReport is what `sov run --json` prints when the machine is ready.
+// runReport is the output of `sov run --json` once the machine is ready.
 type runReport struct {
-	URL     string              `json:"url"` // empty when the machine publishes no database
+	URL     string              `json:"url"` // empty if the machine publishes no database
 	PID     int                 `json:"pid"` // QEMU's
 	Console string              `json:"console"`
 	Network localvm.NetworkMode `json:"network"`
@@ -123,8 +123,7 @@ type runReport struct {
 	Published []localvm.Published `json:"published"`
 }
 
-// addresses prints where the machine is reachable: the database's URL, and the other published
-// ports.
+// addresses prints the database's URL and the other published ports.
 func (r runReport) addresses(p *printer) {
 	if r.URL != "" {
 		p.printf("%s\n", r.URL)
@@ -141,8 +140,8 @@ type runner struct {
 	runFlags
 	command *cobra.Command
 	vm      *localvm.VM
-	console string // path of its log
-	manager string // socket of the service manager that started this; empty: none did
+	console string // path of the console's log
+	manager string // socket of the service manager that started this process; may be empty
 }
 
 func run(c *cobra.Command, recipe string, f runFlags) (err error) {
@@ -217,10 +216,10 @@ func run(c *cobra.Command, recipe string, f runFlags) (err error) {
 func (r *runner) say(format string, args ...any) {
 	line := fmt.Sprintf(format, args...)
 	fmt.Fprintln(r.command.ErrOrStderr(), line)
-	_ = systemd.Notify(r.manager, systemd.Status(line)) // the service manager may be gone
+	_ = systemd.Notify(r.manager, systemd.Status(line)) // the service manager may have ended
 }
 
-// run waits until the machine is ready, and then does what the flags say.
+// run waits until the machine is ready, and then does what the flags request.
 func (r *runner) run(started time.Time) error {
 	c := r.command
 	r.say("run: started, console in %s", r.console)
@@ -239,7 +238,7 @@ func (r *runner) run(started time.Time) error {
 	err = printResult(c.OutOrStdout(), r.asJSON, report, func(p *printer) {
 		report.addresses(p)
 		if report.URL != "" {
-			password := "" // to be entered in psql, if the URL does not name a file with it
+			password := "" // requested by psql if no file with the password can be named in the URL
 			if !r.vm.HasPasswordFile() {
 				password = "; the password is the secret postgres: it holds a line break, which no password file can"
 			}
@@ -263,8 +262,8 @@ func (r *runner) run(started time.Time) error {
 	}
 }
 
-// notReady ends a machine that did not become ready, and prints the console's last lines unless the
-// user interrupted it.
+// notReady shuts down a machine that did not become ready. It prints the console's last lines
+// unless the user interrupted it.
 func (r *runner) notReady(err error) error {
 	if r.command.Context().Err() == nil {
 		lines, readErr := localvm.LastLines(r.console)
@@ -275,7 +274,7 @@ func (r *runner) notReady(err error) error {
 	}
 	select {
 	case <-r.vm.Done():
-		return err // which says how it ended
+		return err // reports how the machine ended
 	default:
 		return errors.Join(err, r.stop())
 	}
@@ -293,8 +292,8 @@ func (f *runFlags) openNetwork(say func(format string, args ...any)) {
 	}
 }
 
-// stateFolder creates the folder for persistent data, and returns a function that removes it if
-// nothing should be kept.
+// stateFolder creates the folder for persistent data and returns a function that removes it if the
+// run is ephemeral.
 func (f *runFlags) stateFolder() (remove func() error, err error) {
 	if f.ephemeral {
 		f.State, err = os.MkdirTemp("", "sov-run-")
@@ -337,7 +336,7 @@ func (r *runner) stop() error {
 	return nil
 }
 
-// secrets returns the user's stored secrets that the machine gets.
+// secrets returns the stored secrets that the machine uses.
 func (f runFlags) secrets(c *cobra.Command, spec *vmspec.Spec) (map[string]string, error) {
 	store, err := openSecrets(f.identity)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/systemd"
 )
 
-// command is the command line that runs the machine as the flags say, from any folder.
+// command returns the command line for the flags. It works in any folder.
 func (f *runFlags) command() ([]string, error) {
 	program, err := os.Executable()
 	if err != nil {
@@ -54,8 +54,8 @@ func (f *runFlags) command() ([]string, error) {
 	return command, nil
 }
 
-// detach runs the machine in background and returns when it is ready. One that runs already is left
-// alone.
+// detach runs the machine in background and returns when it is ready. A running machine is not
+// changed.
 func (f *runFlags) detach(c *cobra.Command, spec *vmspec.Spec) error {
 	running, err := localvm.At(f.State)
 	if err != nil {
@@ -79,7 +79,7 @@ func (f *runFlags) detach(c *cobra.Command, spec *vmspec.Spec) error {
 }
 
 // background starts the process that runs the machine and waits until the machine is ready. Ctrl-C
-// shuts it down.
+// shuts the machine down.
 func (f *runFlags) background(c *cobra.Command) error {
 	words, err := f.command()
 	if err != nil {
@@ -100,14 +100,14 @@ func (f *runFlags) background(c *cobra.Command) error {
 	command.Dir = "/"
 	command.Stdout, command.Stderr = log, log
 	command.Env = append(os.Environ(), systemd.SocketVariable+"="+service.Socket())
-	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // this terminal's Ctrl-C and end are not its own
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // this terminal's Ctrl-C and hangup do not reach it
 	if err := command.Start(); err != nil {
 		return err
 	}
 	ctx, ended := context.WithCancelCause(context.WithoutCancel(c.Context()))
 	defer ended(nil)
 	go func() { ended(exitOf(command.Wait())) }()
-	stop := context.AfterFunc(c.Context(), func() { command.Process.Signal(syscall.SIGTERM) }) // it ends, which ends ctx
+	stop := context.AfterFunc(c.Context(), func() { command.Process.Signal(syscall.SIGTERM) }) // its end ends ctx
 	defer stop()
 	err = service.Wait(ctx, func(line string) { fmt.Fprintln(c.ErrOrStderr(), line) })
 	if err == nil || c.Context().Err() != nil {
@@ -120,7 +120,7 @@ func (f *runFlags) background(c *cobra.Command) error {
 	return err
 }
 
-// exitOf is the error of a process that was to go on.
+// exitOf returns the error of a process that ended too early.
 func exitOf(err error) error {
 	if err == nil {
 		return errors.New("it has ended")
@@ -128,7 +128,7 @@ func exitOf(err error) error {
 	return fmt.Errorf("it has ended: %w", err)
 }
 
-// reportRunning prints what `sov run` prints of a machine that is ready.
+// reportRunning prints the report of `sov run` for a running machine.
 func (f *runFlags) reportRunning(c *cobra.Command, r *localvm.Running) error {
 	report := runReport{URL: r.URL, PID: r.QEMU, Console: r.Console(), Network: r.Network, Published: r.Published}
 	var err error
@@ -141,10 +141,10 @@ func (f *runFlags) reportRunning(c *cobra.Command, r *localvm.Running) error {
 	return printResult(c.OutOrStdout(), f.asJSON, report, report.addresses)
 }
 
-// unitReserve is what a service manager gives a machine beyond what sov waits for it.
+// unitReserve is added to sov's own timeouts for the timeouts of a service manager.
 const unitReserve = 30 * time.Second
 
-// printUnit prints a unit of systemd's that runs the machine as the flags say.
+// printUnit prints a systemd unit that runs the machine with these flags.
 func (f *runFlags) printUnit(c *cobra.Command, spec *vmspec.Spec) error {
 	command, err := f.command()
 	if err != nil {

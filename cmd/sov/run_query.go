@@ -7,7 +7,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/query"
 )
 
-// ask runs the queries in order, in one session, and prints what each of them answers.
+// ask runs the queries in order, in one session, and prints their results.
 func (r *runner) ask() error {
 	c := r.command
 	answers, err := query.Run(c.Context(), r.vm.URL(), r.vm.Password(), r.queries)
@@ -21,8 +21,8 @@ func (r *runner) ask() error {
 	}), err)
 }
 
-// printTable prints rows as COPY's text format would, without its escapes: columns between tabs, \N
-// for NULL. A statement without rows prints its tag.
+// printTable prints rows like COPY's text format without escapes: tabs between columns, \N for
+// NULL. For a statement without rows it prints the command tag.
 func printTable(p *printer, t query.Table) {
 	if len(t.Columns) == 0 {
 		p.printf("%s\n", t.Tag)

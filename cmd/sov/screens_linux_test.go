@@ -14,7 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
 )
 
-// statusText is what sov-runner's status may print, with lines that are wider than a window.
+// statusText is an output of sov-runner's status with lines wider than a window.
 const statusText = `sql        ready since 2026-11-26 18:00:00
 slot a     1.0, installed 2026-11-25 12:00:00, ready since then, the version before this one
 slot b     1.1, running, current
@@ -30,8 +30,8 @@ database   PostgreSQL 17.5, 3 connections
 backup     2026-11-25 23:00:00, 2 databases
 `
 
-// TestScreens compares what people see at terminals of 60 and 120 columns, with colours allowed and
-// not, with testdata/screens. No line is wider than the window.
+// TestScreens compares the screens of terminals with 60 and 120 columns, with and without colours,
+// with testdata/screens. No line may be wider than the window.
 func TestScreens(t *testing.T) {
 	server := useADB(t)
 	p := androidtest.New(t, androidtest.Options{})
@@ -78,7 +78,8 @@ func TestScreens(t *testing.T) {
 	}
 }
 
-// What takes long is shown at a terminal while it lasts, and is gone from the screen afterwards.
+// TestWorkingIsShown verifies that a slow step is shown at a terminal while it runs, and erased
+// afterwards.
 func TestWorkingIsShown(t *testing.T) {
 	server := useADB(t)
 	p := androidtest.New(t, androidtest.Options{})
@@ -89,12 +90,12 @@ func TestWorkingIsShown(t *testing.T) {
 	if err := os.WriteFile(p.File("/data/answer"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.expect("\x1b[1A\r\x1b[J", "") // up a row, and erase from there
+	s.expect("\x1b[1A\r\x1b[J", "") // move up a row and erase from there
 	s.expect("no machine is built in this folder", "")
 	s.wantStatus(exitDone)
 }
 
-// Ctrl-C is answered by what it has left.
+// TestInterruptMessage verifies that the message after Ctrl-C reports what the command has done.
 func TestInterruptMessage(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -120,12 +121,12 @@ func TestInterruptMessage(t *testing.T) {
 	}
 }
 
-// packageDir is where the golden files are: tests change folders.
+// packageDir is the folder of the golden files: tests change their working directory.
 var packageDir, _ = os.Getwd()
 
 var escapes = regexp.MustCompile("\x1b\\[[0-9;]*[A-Za-z]")
 
-// compareScreen compares what was shown with a golden file, and looks at the width of its lines.
+// compareScreen compares the shown text with a golden file and checks the width of its lines.
 func compareScreen(t *testing.T, name string, columns int, shown string) {
 	t.Helper()
 	text := strings.ReplaceAll(shown, "\r\n", "\n")
@@ -155,7 +156,8 @@ func compareScreen(t *testing.T, name string, columns int, shown string) {
 	}
 }
 
-// At a terminal a push says which command comes next, for the same phone.
+// TestPushNextStep verifies that push prints at a terminal which command comes next, with the same
+// phone.
 func TestPushNextStep(t *testing.T) {
 	server := useADB(t)
 	p := androidtest.New(t, androidtest.Options{})

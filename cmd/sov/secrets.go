@@ -45,12 +45,12 @@ See docs/secrets.md.`,
 	return c
 }
 
-// identityFlag adds --identity, by whose file encrypted secrets are opened.
+// identityFlag adds --identity, the file that decrypts secrets.
 func identityFlag(c *cobra.Command, identity *string) {
 	c.Flags().StringVar(identity, "identity", "", "age identity file of encrypted secrets (default: $SOV_IDENTITY)")
 }
 
-// openSecrets returns the user's secrets; identity is what --identity says.
+// openSecrets returns the user's secrets. identity is the value of --identity.
 func openSecrets(identity string) (*secrets.Store, error) {
 	s, err := settings.Load(os.Getenv)
 	if err != nil {
@@ -59,8 +59,8 @@ func openSecrets(identity string) (*secrets.Store, error) {
 	return secretsOpenedBy(s.Get(settings.Identity, identity).One())
 }
 
-// secretsOpenedBy returns the user's secrets, which an identity file opens. A passphrase is asked
-// for at the terminal when one is needed.
+// secretsOpenedBy returns the user's secrets, which an identity file decrypts. It asks for a
+// passphrase at the terminal if one is required.
 func secretsOpenedBy(identity string) (*secrets.Store, error) {
 	dir, err := folders.Config(os.Getenv)
 	if err != nil {
@@ -69,8 +69,8 @@ func secretsOpenedBy(identity string) (*secrets.Store, error) {
 	return secrets.Open(filepath.Join(dir, "secrets"), secrets.Keys{Identity: identity, Ask: askHidden}), nil
 }
 
-// secretNames completes the names of secrets behind the machine: those that its recipe uses or, if
-// held is set, those that are kept.
+// secretNames completes the names of a machine's secrets: all that its recipe uses or, if held is
+// set, only stored ones.
 func secretNames(held bool) cobra.CompletionFunc {
 	return func(c *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		switch len(args) {
@@ -93,7 +93,7 @@ func secretNames(held bool) cobra.CompletionFunc {
 	}
 }
 
-// machineSecrets returns the machine that an argument means, its recipe where that is known, and
+// machineSecrets returns the name of the machine for an argument, its recipe if that is known, and
 // the user's secrets.
 func machineSecrets(argument string) (string, *recipe.Recipe, *secrets.Store, error) {
 	vm, known, err := built.Machine(argument)
@@ -104,9 +104,9 @@ func machineSecrets(argument string) (string, *recipe.Recipe, *secrets.Store, er
 	return vm, known, store, err
 }
 
-// machineOf returns the machine that an argument means, if it can have a secret of that name, and
-// whether sov generates that secret. What a machine uses its recipe says, or else what was built of
-// it.
+// machineOf returns the machine for an argument and whether sov generates the secret. It returns an
+// error if the machine cannot have a secret of that name. The declared secrets are those of the
+// recipe or, if that is unknown, those of the build.
 func machineOf(argument, secret string) (vm string, generates bool, err error) {
 	vm, known, err := built.Machine(argument)
 	if err != nil {

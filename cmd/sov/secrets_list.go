@@ -43,7 +43,7 @@ set. Values are not printed, so encrypted secrets need no identity or passphrase
 	return c
 }
 
-// listSecrets describes the secrets of the machine that an argument means.
+// listSecrets describes the secrets of the machine for an argument.
 func listSecrets(machine string) ([]secrets.Secret, error) {
 	vm, known, store, err := machineSecrets(machine)
 	if err != nil {

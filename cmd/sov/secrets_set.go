@@ -73,7 +73,7 @@ func setSecret(c *cobra.Command, machine, name string, f secretsSetFlags) error 
 	if err != nil {
 		return err
 	}
-	if len(value) > 0 { // else Set says what is wrong
+	if len(value) > 0 { // Set rejects an empty value
 		if err := secrets.CheckPassword(vm, name, string(value)); err != nil {
 			return err
 		}
@@ -85,10 +85,10 @@ func setSecret(c *cobra.Command, machine, name string, f secretsSetFlags) error 
 	return nil
 }
 
-// open returns the store, which encrypts where the flags say so.
+// open returns the store, with encryption if the flags request it.
 func (f secretsSetFlags) open(c *cobra.Command) (*secrets.Store, error) {
 	open := openSecrets
-	if f.passphrase { // opens them, whatever identity is set
+	if f.passphrase { // a passphrase is used even if an identity is set
 		open = secretsOpenedBy
 	}
 	store, err := open(f.identity)
@@ -102,8 +102,8 @@ func (f secretsSetFlags) open(c *cobra.Command) (*secrets.Store, error) {
 	return store, err
 }
 
-// readSecret asks for a secret or, where the standard input is no terminal, reads it from there:
-// without the newline that ends it, unless exact is set.
+// readSecret asks for a secret at the terminal or, if standard input is not a terminal, reads it
+// from there. It removes the final newline unless exact is set.
 func readSecret(c *cobra.Command, what string, exact bool) ([]byte, error) {
 	in := c.InOrStdin()
 	if f, ok := in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
@@ -111,7 +111,7 @@ func readSecret(c *cobra.Command, what string, exact bool) ([]byte, error) {
 		return []byte(value), err
 	}
 	value, err := unlessDone(c.Context(), func() ([]byte, error) {
-		return io.ReadAll(io.LimitReader(in, guestspec.MaxSecret+int64(len("\r\n"))+1)) // what is longer is refused by its length
+		return io.ReadAll(io.LimitReader(in, guestspec.MaxSecret+int64(len("\r\n"))+1)) // a longer value is rejected because of its length
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the %s: %w", what, err)

@@ -16,14 +16,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/secrets"
 )
 
-// cliWith runs a command line with this standard input.
+// cliWith runs a command line with the given standard input.
 func cliWith(in string, args ...string) (stdout, stderr string, status int) {
 	var out, errOut bytes.Buffer
 	status = execute(context.Background(), args, strings.NewReader(in), &out, &errOut)
 	return out.String(), errOut.String(), status
 }
 
-// secretValue returns what is kept, opened by the identity file at that path.
+// secretValue returns a stored secret, decrypted with the identity file at that path.
 func secretValue(t *testing.T, vm, name, identity string) string {
 	t.Helper()
 	all, err := secrets.Open(filepath.Join(os.Getenv("SOV_CONFIG_DIR"), "secrets"), secrets.Keys{Identity: identity}).All(t.Context(), vm)
@@ -61,7 +61,7 @@ func TestSecretsListAndRm(t *testing.T) {
 	if err := os.WriteFile(recipe, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// Exactly the names that the recipe has.
+	// Only the names that the recipe uses are accepted.
 	for name, want := range map[string]string{"role-app": "", "smtp": "", "tailscale": "must be one that the recipe mine uses: postgres, role-app, session, smtp", "smpt": `did you mean "smtp"?`, "data-key": ""} {
 		_, stderr, status := cliWith("c4n4ry of the cage", "secrets", "set", recipe, name)
 		if want == "" && status != exitDone || want != "" && (status != exitUsage || !strings.Contains(stderr, want)) {
@@ -73,7 +73,7 @@ func TestSecretsListAndRm(t *testing.T) {
 			t.Errorf("generate %s: status %d: %s", name, status, stderr)
 		}
 	}
-	// What is kept of an earlier recipe is listed.
+	// Secrets that were stored for an earlier recipe are listed.
 	store := secrets.Open(filepath.Join(os.Getenv("SOV_CONFIG_DIR"), "secrets"), secrets.Keys{})
 	if err := store.Set("mine", "tailscale", []byte("c4n4ry of the cage")); err != nil {
 		t.Fatal(err)
@@ -101,7 +101,8 @@ func TestSecretsListAndRm(t *testing.T) {
 	}
 }
 
-// A generated password is as strong as the rule wants it, replaces none by itself, and is shown.
+// TestGeneratedSecret verifies that a generated password is strong, replaces a stored one only with
+// --replace, and is shown by `sov secrets show`.
 func TestGeneratedSecret(t *testing.T) {
 	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
 	if _, stderr, status := cliWith("", "secrets", "show", "sql", "role-app"); status != exitFailed || !strings.Contains(stderr, "has no secret role-app") {
@@ -125,8 +126,8 @@ func TestGeneratedSecret(t *testing.T) {
 	}
 }
 
-// A weak password of a role is refused with what to type instead; what is kept already is not
-// touched.
+// TestWeakPasswordIsRefused verifies that the error for a role's weak password names the command
+// that generates one. Stored passwords are not checked.
 func TestWeakPasswordIsRefused(t *testing.T) {
 	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
 	for _, weak := range []string{"short\n", "postgrespostgres", "Password-2026"} {
@@ -140,7 +141,8 @@ func TestWeakPasswordIsRefused(t *testing.T) {
 	}
 }
 
-// An identity of the environment begins the encryption, and is not needed for more secrets.
+// TestIdentityOfTheEnvironment verifies that $SOV_IDENTITY starts encryption and is not required to
+// store further secrets.
 func TestIdentityOfTheEnvironment(t *testing.T) {
 	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
 	key, err := age.GenerateX25519Identity()
@@ -191,7 +193,7 @@ func TestRefusedSecrets(t *testing.T) {
 	}
 }
 
-// Of a machine that was built here, its vm.json says what its recipe declares.
+// TestSecretsOfABuiltMachine verifies that the secrets of a local build come from its vm.json.
 func TestSecretsOfABuiltMachine(t *testing.T) {
 	t.Setenv("SOV_CONFIG_DIR", t.TempDir())
 	t.Chdir(t.TempDir())

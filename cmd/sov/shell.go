@@ -19,8 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/terminal"
 )
 
-// whereSessions says in the help of shell and exec which machine they are for, and how they are
-// kept.
+// whereSessions is the help of shell and exec about the selected machine and the connection.
 const whereSessions = `The machine is the one of this name that 'sov run' runs on this computer, otherwise the one on the
 phone. --local and --device choose explicitly. The connection goes through the cable or ssh, and
 through sov-runner to the guest's endpoint, which requires this boot's token. The guest's journal
@@ -82,7 +81,7 @@ if a signal killed it.`,
 	return c
 }
 
-// sessionFlags say in which machine's guest a session runs, and as whom.
+// sessionFlags select the machine and the user of a session.
 type sessionFlags struct {
 	phoneFlags
 	localFlags
@@ -95,7 +94,7 @@ func (f *sessionFlags) add(c *cobra.Command) {
 	c.Flags().StringVarP(&f.user, "user", "u", session.DefaultUser, "user in the guest")
 }
 
-// run runs a session in a machine and ends with its exit status.
+// run runs a session in a machine and exits with its status.
 func (f *sessionFlags) run(c *cobra.Command, machine string, start session.Start) error {
 	if err := f.check(c); err != nil {
 		return err
@@ -113,7 +112,7 @@ func (f *sessionFlags) run(c *cobra.Command, machine string, start session.Start
 // An opener runs a session in a machine's guest.
 type opener func(context.Context, session.Start, session.Streams) (session.Exit, error)
 
-// open calls use with the way to the guest of the machine that is meant, here or on a phone.
+// open calls use with an opener for the selected machine, on this computer or on a phone.
 func (f *sessionFlags) open(c *cobra.Command, name string, use func(context.Context, opener) error) error {
 	here, err := f.here(name)
 	switch {
@@ -129,7 +128,7 @@ func (f *sessionFlags) open(c *cobra.Command, name string, use func(context.Cont
 	})
 }
 
-// here returns the machine if it is one that runs here; nil if it is one on a phone.
+// here returns the selected machine if it runs on this computer, or nil for a machine on a phone.
 func (f *sessionFlags) here(name string) (*localvm.Running, error) {
 	switch {
 	case f.meant():
@@ -140,7 +139,7 @@ func (f *sessionFlags) here(name string) (*localvm.Running, error) {
 	return f.running(name)
 }
 
-// localSession opens sessions of a machine that runs here.
+// localSession returns an opener for a machine on this computer.
 func localSession(name string, guest *guestapi.Client) opener {
 	return func(ctx context.Context, start session.Start, streams session.Streams) (session.Exit, error) {
 		conn, err := guest.Session(ctx)
@@ -158,7 +157,7 @@ func localSession(name string, guest *guestapi.Client) opener {
 func interact(ctx context.Context, c *cobra.Command, open opener, start session.Start) error {
 	start.Caller = caller()
 	giveBack := func() error { return nil }
-	// What runs in the guest draws on the terminal itself.
+	// Programs in the guest control the terminal directly.
 	streams := session.Streams{In: c.InOrStdin(), Out: terminal.Raw(c.OutOrStdout()), Errors: terminal.Raw(c.ErrOrStderr())}
 	if t := terminal.Of(streams.In, streams.Out); t != nil {
 		ctx, cancel := context.WithCancel(ctx)
@@ -186,7 +185,7 @@ func interact(ctx context.Context, c *cobra.Command, open opener, start session.
 	return nil
 }
 
-// withTerm adds the name of the kind of terminal that this program runs in.
+// withTerm returns env with the type of this program's terminal.
 func withTerm(env map[string]string) map[string]string {
 	with := map[string]string{"TERM": "vt100"}
 	if kind := os.Getenv("TERM"); kind != "" {
@@ -196,7 +195,7 @@ func withTerm(env map[string]string) map[string]string {
 	return with
 }
 
-// caller names the user of this program, for the guest's journal.
+// caller returns the user of this program, for the guest's journal.
 func caller() string {
 	name := "unknown"
 	if u, err := user.Current(); err == nil {

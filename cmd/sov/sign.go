@@ -94,7 +94,7 @@ func serialFlag(c *cobra.Command, serial *int64) {
 	c.Flags().Int64Var(serial, "serial", 0, "the version's serial (default: one more than the highest known serial)")
 }
 
-// newSigner reads a private key. A serial of 0 is chosen when it signs.
+// newSigner returns a signer with a private key. If serial is 0, the signer selects one.
 func newSigner(ctx context.Context, keyPath string, passphrase passphraseFile, serial int64) (*signing.Signer, error) {
 	if serial < 0 || serial > provenance.MaxSerial {
 		return nil, usagef("--serial %d: must be between 1 and %d", serial, int64(provenance.MaxSerial))
@@ -107,7 +107,7 @@ func newSigner(ctx context.Context, keyPath string, passphrase passphraseFile, s
 	return &signing.Signer{Key: key, Serials: memory, Serial: serial}, err
 }
 
-// serialMemory is where this computer keeps the serials of signed versions.
+// serialMemory returns this computer's record of the serials of signed versions.
 func serialMemory() (serials.Memory, error) {
 	dir, err := folders.State(os.Getenv)
 	return serials.At(filepath.Join(dir, "serials.json")), err

@@ -7,15 +7,15 @@ import (
 )
 
 const (
-	// startLimit is for a start as a whole: a phone that is booting is waited for, ten minutes by
-	// the runner's settings, and then the machine.
+	// startLimit is the timeout of a whole start: sov-runner waits for a booting phone, ten minutes
+	// by default, and then for the machine.
 	startLimit = 30 * time.Minute
-	// stopLimit is for an orderly shutdown: the runner has bounds of its own for each step, and
-	// ends with killing.
+	// stopLimit is the timeout of a clean shutdown. sov-runner has a timeout for each step and
+	// finally kills the machine.
 	stopLimit = 10 * time.Minute
 )
 
-// upFlags are those of whatever waits for a machine.
+// upFlags are the flags of commands that wait for a machine.
 type upFlags struct {
 	noWait  bool
 	timeout time.Duration

@@ -19,7 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
-// watchInterval is the pause between two looks: each is a command on the phone, which asks the
+// watchInterval is the time between two queries. Each is a command on the phone, which queries the
 // guest.
 const watchInterval = 2 * time.Second
 
@@ -55,8 +55,8 @@ reports it.`,
 	}.command(), statusHere)
 }
 
-// watchStatus shows a machine's status until ctx ends, which is not an error. A terminal shows the
-// latest alone.
+// watchStatus shows a machine's status until ctx ends, which is not an error. A terminal shows only
+// the latest status.
 func watchStatus(ctx context.Context, s *fleet.Site, name string, out *os.File) error {
 	draws := term.IsTerminal(int(out.Fd())) && !s.AsJSON
 	tick := time.NewTicker(watchInterval)
@@ -85,12 +85,12 @@ func watchStatus(ctx context.Context, s *fleet.Site, name string, out *os.File) 
 	}
 }
 
-// screen is a text of rows of a key and a value as a whole screen of a terminal: lines that are too
-// wide go on below their values, and lines that have no room are counted. Nothing in the text
-// steers the terminal.
+// screen returns text, rows of a key and a value, as a full terminal screen. It wraps wide lines
+// below their values and replaces the lines that do not fit with their number. Control sequences in
+// the text are escaped.
 func screen(text string, window *os.File) string {
 	const clear, home = "\x1b[2J", "\x1b[H" // ECMA-48, 8.3.39 and 8.3.21
-	const keyWidth = 11                     // of sov-runner's status
+	const keyWidth = 11                     // in sov-runner's status
 	columns, rows, err := term.GetSize(int(window.Fd()))
 	if err != nil {
 		columns, rows = 0, 0
@@ -99,7 +99,7 @@ func screen(text string, window *os.File) string {
 	for line := range strings.Lines(text) {
 		lines = append(lines, progress.Wrap(terminal.Harmless(strings.TrimSuffix(line, "\n")), columns, keyWidth)...)
 	}
-	if room := rows - 1; room > 1 && len(lines) > room { // the cursor takes the last row
+	if room := rows - 1; room > 1 && len(lines) > room { // the cursor is on the last row
 		hidden := len(lines) - room + 1
 		lines = append(lines[:room-1], fmt.Sprintf("and %d more lines", hidden))
 	}

@@ -25,7 +25,7 @@ With --local, stop the machine that ` + "`sov run`" + ` runs on this computer, i
 	}.command(), stopHere)
 }
 
-// stopHere shuts down a machine that runs on this computer, whichever sov runs it.
+// stopHere shuts down a machine that any sov process runs on this computer.
 func stopHere(c *cobra.Command, r *localvm.Running) error {
 	began := time.Now()
 	fmt.Fprintf(c.ErrOrStderr(), "stop: %s on this computer, process %d\n", r.Name, r.PID)

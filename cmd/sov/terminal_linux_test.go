@@ -9,10 +9,11 @@ import (
 	"testing"
 )
 
-// hostile sets a terminal's title, and puts text into its clipboard, wherever it is printed.
+// hostile sets a terminal's title and clipboard if it is printed there.
 const hostile = "\x1b]0;pwned\x07\x1b]52;c;cm0gLXJmIH4K\x07\u009b2J"
 
-// TestEscapesOfARegistry has a registry answer with an error whose text a terminal would obey.
+// TestEscapesOfARegistry verifies that control sequences in a registry's error do not reach the
+// terminal.
 func TestEscapesOfARegistry(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v2/" {
@@ -28,8 +29,8 @@ func TestEscapesOfARegistry(t *testing.T) {
 	}
 }
 
-// TestEscapesAtATerminal prints a file, whose bytes are passed on to a program and not to a
-// terminal.
+// TestEscapesAtATerminal verifies that the bytes of a file are not changed for a program and are
+// escaped for a terminal.
 func TestEscapesAtATerminal(t *testing.T) {
 	key := filepath.Join(t.TempDir(), "key.pem")
 	if out, errOut, status := cliWith("", "key", "new", key); status != exitDone {
@@ -39,7 +40,7 @@ func TestEscapesAtATerminal(t *testing.T) {
 	if err := os.Rename(key, named); err != nil {
 		t.Fatal(err)
 	}
-	// The path of a key that exists stands in the error.
+	// The error contains the path of the existing key.
 	s := atTerminal(t, "key", "new", named)
 	s.expect("\n", "")
 	s.wantStatus(exitFailed)

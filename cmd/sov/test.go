@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// testLimit is for all checks together, each of which is bounded by itself.
+// testLimit is the timeout of all checks together; each has its own timeout.
 const testLimit = 3 * time.Minute
 
 func newTest() *cobra.Command {

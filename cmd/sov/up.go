@@ -42,7 +42,7 @@ Exit status: 0 if all checks pass, 3 if one fails.`,
 			if forward && p.several() {
 				return usagef("--forward: a port leads to one phone: name one with --device")
 			}
-			// One answer to "which phone?" is for all that follows.
+			// The user selects the phone once for all steps.
 			var err error
 			if p.chosen, err = p.choose(c); err != nil {
 				return err

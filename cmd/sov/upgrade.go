@@ -26,7 +26,7 @@ import (
 type upgrade struct {
 	build     buildFlags
 	push      pushFlags
-	file      string // of the backup
+	file      string // the backup's
 	noBackup  bool
 	checksums bool
 	forget    bool
@@ -65,7 +65,7 @@ every page is read.`,
 			if err != nil {
 				return err
 			}
-			if u.push.chosen, err = u.push.choose(c); err != nil { // one answer is for all that follows
+			if u.push.chosen, err = u.push.choose(c); err != nil { // the user selects the phone once for all steps
 				return err
 			}
 			switch {
@@ -95,14 +95,14 @@ every page is read.`,
 	return c
 }
 
-// An upgraded is what `sov upgrade --json` prints.
+// An upgraded is the output of `sov upgrade --json`.
 type upgraded struct {
 	Machine string `json:"machine"`
-	Backup  string `json:"backup,omitempty"` // file
+	Backup  string `json:"backup,omitempty"` // path
 	*backup.Upgraded
 }
 
-// only does one thing to the databases of the machine as it runs.
+// only performs one operation on the databases of the running machine.
 func (u *upgrade) only(c *cobra.Command, recipe, do string) error {
 	name, _, err := built.Machine(recipe)
 	if err != nil {
@@ -119,7 +119,8 @@ func (u *upgrade) do(ctx context.Context, s *fleet.Site, done upgraded, do strin
 	return printResult(s.Out, u.build.asJSON, done, func(p *printer) { p.printf("%s: %s\n", done.Machine, done.Upgraded) })
 }
 
-// run upgrades the databases.
+// run upgrades the databases: it builds the version for the upgrade, saves a backup, pushes the
+// version, and requests the upgrade from the guest.
 func (u *upgrade) run(c *cobra.Command, recipe string) error {
 	u.build.Jobs = runtime.NumCPU()
 	if err := u.build.prepare(c, recipe); err != nil {
@@ -137,7 +138,8 @@ func (u *upgrade) run(c *cobra.Command, recipe string) error {
 	if done.Backup == "" && !u.noBackup {
 		done.Backup = fmt.Sprintf("%s-postgresql%d.zip", done.Machine, from)
 	}
-	// The answer is that of the upgrade: what building and installing say is for people.
+	// Only the upgrade's report goes to standard output. The output of build and push goes to
+	// standard error.
 	answer := c.OutOrStdout()
 	c.SetOut(c.ErrOrStderr())
 	defer c.SetOut(answer)
@@ -164,7 +166,7 @@ func (u *upgrade) run(c *cobra.Command, recipe string) error {
 	return err
 }
 
-// serverOf returns the major version of the server of a machine that runs.
+// serverOf returns the major version of a running machine's PostgreSQL.
 func serverOf(ctx context.Context, s *fleet.Site, name string) (int, error) {
 	now, err := install.Status(ctx, s, name)
 	if errors.Is(err, fleet.ErrNoRunner) {
@@ -173,7 +175,7 @@ func serverOf(ctx context.Context, s *fleet.Site, name string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if !now.CrosvmAlive || now.Database != nil && !now.Database.Ready { // an earlier sov-runner says nothing of it
+	if !now.CrosvmAlive || now.Database != nil && !now.Database.Ready { // an older sov-runner does not report the database
 		return 0, fmt.Errorf("upgrade %s on %s: its PostgreSQL does not answer: `sov start %[1]s` starts it, `sov status %[1]s` says what keeps it", name, s.Name())
 	}
 	major, err := install.ClusterMajor(ctx, s, name)
@@ -183,7 +185,7 @@ func serverOf(ctx context.Context, s *fleet.Site, name string) (int, error) {
 	return major, err
 }
 
-// save saves the backup.
+// save saves the backup unless --no-backup is set.
 func (u *upgrade) save(c *cobra.Command, done upgraded) error {
 	if u.noBackup {
 		return nil

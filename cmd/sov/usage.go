@@ -12,7 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// flagError makes a usage error of what pflag says, with what was probably meant.
+// flagError turns an error of pflag into a usage error with a suggestion.
 func flagError(c *cobra.Command, err error) error {
 	unknown, missing, invalid := new(pflag.NotExistError), new(pflag.ValueRequiredError), new(pflag.InvalidValueError)
 	switch {
@@ -28,7 +28,7 @@ func flagError(c *cobra.Command, err error) error {
 	return usagef("%w (see `%s --help`)", err, c.CommandPath())
 }
 
-// valueForms say what the values of a flag's type are.
+// valueForms describe the valid values of a flag by its type.
 var valueForms = map[string]string{
 	"bool":     "true or false",
 	"int":      "a whole number",
@@ -61,7 +61,7 @@ func unknownFlag(c *cobra.Command, e *pflag.NotExistError) error {
 	return usagef("unknown flag: %s (see `%s --help`)", word, c.CommandPath())
 }
 
-// argumentsError says which argument of a command is missing or too many.
+// argumentsError returns a usage error that names the missing or extra argument of a command.
 func argumentsError(c *cobra.Command, args []string, err error) error {
 	if c.HasSubCommands() {
 		return unknownCommand(c, args[0])
@@ -89,13 +89,13 @@ func argumentsError(c *cobra.Command, args []string, err error) error {
 		return usagef("%s %s missing: type `%s %s` (see `%s --help`)", strings.Join(missing, " and "), verb, c.CommandPath(),
 			strings.Join(slices.Concat(args, missing), " "), c.CommandPath())
 	case all < len(args):
-		// Without the argument itself: the user may have typed a password.
+		// The message does not repeat the argument: it may be a password.
 		return usagef("too many arguments: type `%s` (see `%s --help`)", strings.Join(append([]string{c.CommandPath()}, strings.Fields(c.Use)[1:]...), " "), c.CommandPath())
 	}
 	return usagef("%w (see `%s --help`)", err, c.CommandPath())
 }
 
-// newHelp replaces cobra's help command, which takes a misspelt verb without an error.
+// newHelp replaces cobra's help command, which accepts a misspelt command without an error.
 func newHelp() *cobra.Command {
 	return &cobra.Command{
 		Use:     "help [COMMAND...]",
@@ -133,7 +133,7 @@ func newHelp() *cobra.Command {
 	}
 }
 
-// unknownCommand says which command was probably meant.
+// unknownCommand returns a usage error with the most similar command.
 func unknownCommand(c *cobra.Command, word string) error {
 	var names []string
 	for _, sub := range c.Commands() {

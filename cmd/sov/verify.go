@@ -57,7 +57,7 @@ Exit status: 0 if the machine passes all checks, 3 with a list of errors.`,
 	return c
 }
 
-// publicKey reads a public key's file; without one there is no key.
+// publicKey reads a public key's file. An empty path returns nil.
 func publicKey(path string) (dsse.PublicKey, error) {
 	if path == "" {
 		return nil, nil

@@ -9,8 +9,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/embedded"
 )
 
-// version is what `make build` stamps with .ci/version; in a sov of `go install`, it is the
-// module's version.
+// version is set by `make build` from .ci/version. With `go install` it is the module's version.
 var version = "development"
 
 func init() {
@@ -20,7 +19,7 @@ func init() {
 	}
 }
 
-// versionReport is what `sov version --json` prints.
+// versionReport is the output of `sov version --json`.
 type versionReport struct {
 	Version string `json:"version"`
 	Commit  string `json:"commit,omitempty"`

@@ -14,7 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
-// terminalOf returns the terminal that a command's standard error is, or nil.
+// terminalOf returns the terminal of a command's standard error, or nil.
 func terminalOf(c *cobra.Command) *os.File {
 	if f, ok := terminal.Raw(c.ErrOrStderr()).(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return f
@@ -22,8 +22,8 @@ func terminalOf(c *cobra.Command) *os.File {
 	return nil
 }
 
-// working runs fn and meanwhile shows at a terminal what is being done, and for how long. Nothing
-// of it stays on the screen. Elsewhere fn's task is nil, which counts nothing.
+// working runs fn. At a terminal it shows a description and the elapsed time meanwhile, and erases
+// them afterwards. Elsewhere fn's task is nil, which is valid.
 func working(c *cobra.Command, what string, fn func(ctx context.Context, task *pipeline.Task) error) error {
 	f := terminalOf(c)
 	if f == nil || os.Getenv("TERM") == "dumb" {
@@ -44,15 +44,16 @@ func working(c *cobra.Command, what string, fn func(ctx context.Context, task *p
 	return err
 }
 
-// next says at a terminal which command comes next. Who reads JSON, or a log, has no use for it.
+// next prints at a terminal which command comes next. With JSON or without a terminal it prints
+// nothing.
 func next(c *cobra.Command, asJSON bool, words ...string) {
 	if f := terminalOf(c); f != nil && !asJSON {
 		fmt.Fprintf(f, "next: %s\n", device.Quote(words))
 	}
 }
 
-// afterInterrupt says, by command, what Ctrl-C has left: whether the same command goes on from
-// there, and whether anything was changed.
+// afterInterrupt maps a command to the state that it leaves after Ctrl-C: whether the same command
+// continues from there, and whether anything was changed.
 var afterInterrupt = map[string]string{
 	"sov build":        "finished stages are in the cache: the next build continues from there",
 	"sov lock":         "the lock was not changed; downloads are in the cache",

@@ -1,5 +1,5 @@
-// Package bound limits the cost of untrusted input: the bytes read from a file or a stream, and the
-// size after decompression.
+// Package bound limits the cost of untrusted input: the number of bytes read, and the size after
+// decompression.
 package bound
 
 import (
@@ -12,7 +12,7 @@ import (
 // ErrTooLarge is wrapped by the error of every exceeded limit.
 var ErrTooLarge = errors.New("larger than accepted")
 
-// A Limit bounds the output of a decompressor.
+// A Limit is the maximum output of a decompressor.
 type Limit struct {
 	Bytes int64 // absolute maximum
 	Free  int64 // bytes that are allowed for any input size
@@ -39,8 +39,8 @@ func (s *Source) Read(p []byte) (int, error) {
 // Count returns how many bytes were read.
 func (s *Source) Count() int64 { return s.read }
 
-// Expanded returns a reader of r, the decompressed form of what is read from s, that fails with an
-// error that wraps ErrTooLarge when the output exceeds the limit for the bytes read from s.
+// Expanded returns a reader of r, the decompressor of the data read from s. Reads return an error
+// that wraps ErrTooLarge when the output exceeds the limit for the bytes read from s.
 func (l Limit) Expanded(r io.Reader, s *Source) io.Reader {
 	return &expanded{r: r, source: s, limit: l}
 }
@@ -52,8 +52,8 @@ type expanded struct {
 	n      int64
 }
 
-// Read implements io.Reader. The decompressor may read ahead of its output, so the effective ratio
-// is a little higher, never lower.
+// Read implements io.Reader. The decompressor may have read more than it has output, so the
+// effective ratio is at least Ratio and a little higher.
 func (e *expanded) Read(p []byte) (int, error) {
 	n, err := e.r.Read(p)
 	e.n += int64(n)
@@ -66,7 +66,7 @@ func (e *expanded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadAll reads r to its end, which must come within limit bytes.
+// ReadAll reads r to its end. If r has more than limit bytes, the error wraps ErrTooLarge.
 func ReadAll(r io.Reader, limit int64) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(b)) > limit {

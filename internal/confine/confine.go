@@ -1,9 +1,8 @@
-// Package confine runs a compiler on untrusted sources, whose Makefiles are programs: without a
-// network, without access to other processes, without privileges or a way to gain them, and with a
-// file system of only the computer's programs and libraries, the inputs, and the folders for the
-// output.
+// Package confine runs a compiler on untrusted sources, whose Makefiles are programs. The compiler
+// has no network, no access to other processes, no privileges, and cannot gain any. Its file system
+// has only the computer's programs and libraries, the inputs, and the output folders.
 //
-// It uses Linux namespaces. Where the system does not allow them, Check returns the reason and Run
+// It uses Linux namespaces. If the system does not allow them, Check returns the reason and Run
 // fails.
 package confine
 
@@ -25,18 +24,19 @@ type Command struct {
 	Path string   // absolute
 	Args []string // without the program's name
 	Env  []string
-	Dir  string // working directory: one of the folders in Write or Read, or below one
+	Dir  string // working directory: a folder in Write or Read, or below one
 
 	Stdin          io.Reader // nil: /dev/null
 	Stdout, Stderr io.Writer
 
-	// Write are folders that the program can write, at the same paths. If sov runs as root, they
-	// are chowned to the user nobody, and files in them should belong to that user or be readable
-	// by all.
+	// Write are folders that the program can write, at the same paths. If sov runs as root, it
+	// changes their owner to the user nobody. Files in them should belong to that user or be
+	// readable by all.
 	Write []string
-	// Read are files and folders that it can read, at the same paths, in addition to the system's.
+	// Read are files and folders that the program can read, at the same paths, in addition to the
+	// system's.
 	Read []string
-	// Temporary is the folder mounted as its /tmp, writable. "": it has none.
+	// Temporary is a folder that is mounted writable at /tmp. "": the program has no /tmp.
 	Temporary string
 
 	// Plain runs the program unconfined with sov's privileges, for systems where Check fails.
@@ -62,11 +62,11 @@ func (c Command) Run(ctx context.Context) error {
 	return err
 }
 
-// patience is how long to wait for the output of a killed program.
+// patience is the timeout for the output of a killed program.
 const patience = 10 * time.Second
 
-// ReadOutput reads a regular file of at most limit bytes that a program has left below a folder. A
-// link out of the folder, or a pipe, is rejected: the program is not trusted.
+// ReadOutput reads a regular file of at most limit bytes that an untrusted program has left below a
+// folder. It rejects a link out of the folder and a pipe.
 func ReadOutput(dir, name string, limit int64) ([]byte, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -88,8 +88,8 @@ func ReadOutput(dir, name string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, limit))
 }
 
-// WriteInput writes a file to a folder that a program could write. It replaces a link and does not
-// follow it.
+// WriteInput writes a file to a folder that a program could write. It replaces a link instead of
+// following it.
 func WriteInput(dir, name string, content []byte) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -107,5 +107,5 @@ func WriteInput(dir, name string, content []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// ErrUnsupported is wrapped by the error if the system does not allow confinement.
+// ErrUnsupported is wrapped by errors of systems that do not allow confinement.
 var ErrUnsupported = errors.New("this system does not let sov confine a compiler")

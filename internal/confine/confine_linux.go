@@ -22,7 +22,7 @@ import (
 // nobody is the user and group that programs run as (the kernel's overflow IDs).
 const nobody = 65534
 
-// A plan has the instructions for the first process in the new namespaces.
+// A plan is the input of the first process in the new namespaces.
 type plan struct {
 	Path, Dir, Root, Temporary string
 	Args, Env, Write, Read     []string
@@ -38,8 +38,8 @@ var checked struct {
 	err  error
 }
 
-// Check returns nil if programs can be confined here, or an error that wraps ErrUnsupported and
-// says why not. It tests this by running a program, once.
+// Check returns nil if programs can be confined here, otherwise an error that wraps ErrUnsupported
+// and names the reason. It runs a confined program once and keeps the result.
 func Check(ctx context.Context) error {
 	checked.Lock()
 	defer checked.Unlock()
@@ -82,7 +82,7 @@ func (c Command) confined(ctx context.Context) error {
 	}
 	err = c.run(ctx, text, attributes(asRoot, true))
 	if setup := new(setupError); asRoot && errors.As(err, &setup) && ctx.Err() == nil {
-		// User namespaces may be disabled or limited: root does not need them.
+		// User namespaces may be disabled or limited. Root does not need them.
 		err = c.run(ctx, text, attributes(asRoot, false))
 	}
 	return err
@@ -104,7 +104,7 @@ func attributes(asRoot, users bool) *syscall.SysProcAttr {
 	return a
 }
 
-// A setupError says why a program could not be confined.
+// A setupError is the reason why a program could not be confined.
 type setupError struct{ text string }
 
 func (e *setupError) Error() string { return e.text }
@@ -151,20 +151,20 @@ func (c Command) run(ctx context.Context, text []byte, a *syscall.SysProcAttr) e
 	return err
 }
 
-// argument is this program's name when it is the first process of new namespaces.
+// argument is this program's name as the first process of new namespaces.
 const argument = "sov: confined"
 
-// The files of that process.
+// File descriptors of that process.
 const (
 	planFile   = 3
 	reportFile = 4
 )
 
-// init takes over in that process before main runs.
+// init runs that process instead of main.
 func init() {
 	if len(os.Args) == 1 && os.Args[0] == argument && os.Getpid() == 1 {
 		report := os.NewFile(reportFile, "report")
-		// Include those that sov inherited.
+		// This includes descriptors that sov inherited.
 		unix.CloseRange(planFile, 1<<30, unix.CLOSE_RANGE_CLOEXEC)
 		status, err := first()
 		if err != nil {
@@ -187,22 +187,22 @@ func first() (int, error) {
 	if err := p.root(); err != nil {
 		return 0, err
 	}
-	runtime.LockOSThread() // no_new_privs is set for this thread, which must be the one that forks
+	runtime.LockOSThread() // no_new_privs is set for this thread, which must also fork
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("give up new privileges: %w", err)
 	}
-	// exec.Cmd is not used: this process waits for all children, and files 0 to 2 are passed on
+	// exec.Cmd is not used, because this process waits for all children and passes files 0 to 2 on
 	// unchanged.
 	attr := &syscall.ProcAttr{Dir: p.Dir, Env: lastOf(p.Env), Files: []uintptr{0, 1, 2}, Sys: p.attributes()}
 	pid, err := syscall.ForkExec(p.Path, append([]string{p.Path}, p.Args...), attr)
 	if err != nil {
 		return 0, fmt.Errorf("run %s without privileges: %w", p.Path, err)
 	}
-	unix.Close(reportFile) // later failures are the program's
+	unix.Close(reportFile) // later errors are the program's
 	return reap(pid), nil
 }
 
-// lastOf removes variables that are set again later in the environment, as package os/exec does.
+// lastOf keeps only the last value of each variable, as package os/exec does.
 func lastOf(env []string) []string {
 	var out []string
 	seen := map[string]bool{}
@@ -216,8 +216,8 @@ func lastOf(env []string) []string {
 	return out
 }
 
-// attributes run the program as the user nobody. Executing it as that user drops the capabilities
-// that this process has in its user namespace.
+// attributes returns the attributes to run the program as the user nobody. Executing it as that
+// user drops this process's capabilities in its user namespace.
 func (p *plan) attributes() *syscall.SysProcAttr {
 	if !p.Nested {
 		return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{}}, Setsid: true}
@@ -226,8 +226,8 @@ func (p *plan) attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: one, GidMappings: one, Setsid: true}
 }
 
-// reap waits for children until the one with this process ID has ended. The others end with this
-// process, which is process 1.
+// reap waits for children until the child with this process ID has ended, and returns its exit
+// status. The others end with this process, which is process 1.
 func reap(pid int) int {
 	for {
 		var status syscall.WaitStatus
@@ -254,8 +254,8 @@ var system = []string{
 // devices are the device nodes that programs need.
 var devices = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
 
-// root makes a file system with what the program may access, and makes it the root of this mount
-// namespace.
+// root builds a file system of the files that the program may access, and makes it the root of this
+// mount namespace.
 func (p *plan) root() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
@@ -284,7 +284,8 @@ func (p *plan) root() error {
 	return p.enter()
 }
 
-// show makes a file, a folder or a symbolic link readable at the same path.
+// show makes a file, folder or symbolic link readable at the same path. It ignores a path that does
+// not exist.
 func (p *plan) show(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -319,7 +320,7 @@ func below(folders []string, path string) bool {
 	return false
 }
 
-// bind bind-mounts source in the new root.
+// bind bind-mounts source at path in the new root.
 func (p *plan) bind(source, path string, readOnly bool) error {
 	info, err := os.Stat(source)
 	if err != nil {
@@ -355,8 +356,8 @@ func (p *plan) bind(source, path string, readOnly bool) error {
 	return nil
 }
 
-// devices makes /dev, and mounts /proc of the new PID namespace if that is allowed: in containers
-// it often is not.
+// devices creates /dev, and mounts /proc of the new PID namespace if that is allowed. Containers
+// often forbid it.
 func (p *plan) devices() error {
 	for _, device := range devices {
 		if err := p.bind(device, device, false); err != nil {

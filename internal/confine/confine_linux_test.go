@@ -35,8 +35,8 @@ func available(t *testing.T) {
 	}
 }
 
-// TestConfined lets a shell try what a hostile Makefile would. The secret and the server are this
-// computer's own, so that without confinement every attempt works.
+// TestConfined runs a shell that tries what a hostile Makefile would. The secret and the server are
+// on this computer, so that every attempt succeeds without confinement.
 func TestConfined(t *testing.T) {
 	available(t)
 	out, in := folder(t, "out"), folder(t, "in")
@@ -100,7 +100,7 @@ func TestConfined(t *testing.T) {
 	}
 }
 
-// TestCancel ends the program and what it has started in the background.
+// TestCancel verifies that cancelling kills the program and its background processes.
 func TestCancel(t *testing.T) {
 	available(t)
 	out := folder(t, "out")
@@ -116,7 +116,7 @@ func TestCancel(t *testing.T) {
 		if err == nil {
 			_, err = io.ReadFull(f, make([]byte, len("up\n")))
 			cancel()
-			io.Copy(io.Discard, f) // until the last writer is gone
+			io.Copy(io.Discard, f) // until the last writer closes it
 			f.Close()
 		}
 		ended <- err
@@ -136,7 +136,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// TestOutput leaves links and pipes where sov reads and writes.
+// TestOutput verifies that links and pipes in an output folder are rejected or replaced.
 func TestOutput(t *testing.T) {
 	dir, outside := folder(t, "out"), filepath.Join(t.TempDir(), "outside")
 	if err := errors.Join(os.WriteFile(outside, []byte("c4n4ry"), 0o600), os.WriteFile(filepath.Join(dir, "file"), []byte("good"), 0o600),

@@ -8,8 +8,7 @@ import (
 	"runtime"
 )
 
-// Check returns nil if programs can be confined here, or an error that wraps ErrUnsupported and
-// says why not.
+// Check returns an error that wraps ErrUnsupported and names the reason.
 func Check(context.Context) error {
 	return fmt.Errorf("%w: %s has no namespaces", ErrUnsupported, runtime.GOOS)
 }

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Exchange gives two files or folders each other's names, in one step and durably. Both exist, on
-// one file system. What they hold must be synced already.
+// Exchange swaps the names of two files or folders, atomically and durably. Both must exist on one
+// file system, and their contents must be synced already.
 func Exchange(a, b string) error {
 	if err := unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE); err != nil {
 		return err

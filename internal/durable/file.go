@@ -15,18 +15,17 @@ type Option func(*File)
 // if it was created during the write.
 func KeepExisting() Option { return func(f *File) { f.keep = true } }
 
-// In puts the temporary file into another folder of the same file system. The caller removes the
+// In puts the temporary file into another folder of the same file system. The caller removes
 // leftovers there.
 func In(dir string) Option { return func(f *File) { f.dir = dir } }
 
-// NoSync leaves out both syncs: the file is replaced atomically, but a power cut may leave it empty
-// or torn. It is for content that is checked when it is read and can be made again.
+// NoSync omits both syncs. The file is replaced atomically, but may be empty or torn after a power
+// cut. Use it for content that is checked when it is read and can be re-created.
 func NoSync() Option { return func(f *File) { f.noSync = true } }
 
-// WriteFile makes content the content of the file at path, with exactly the permission bits of
-// perm, whatever the umask. The folder must exist. An error means that the old file is still there,
-// except when only the folder's sync failed: the new file is in place then, but a power cut may
-// undo that.
+// WriteFile writes content to the file at path, with exactly the permission bits of perm,
+// regardless of the umask. The folder must exist. After an error the old file is unchanged, unless
+// only the folder's sync failed: then the new file is in place, but a power cut may undo that.
 func WriteFile(path string, content []byte, perm fs.FileMode, options ...Option) error {
 	f, err := Create(path, perm, options...)
 	if err != nil {
@@ -39,20 +38,20 @@ func WriteFile(path string, content []byte, perm fs.FileMode, options ...Option)
 	return f.Commit()
 }
 
-// A File is a temporary file that [File.Commit] makes the file at a path. Name is the name of the
-// temporary file.
+// A File is a temporary file that [File.Commit] renames to its final path. Name returns the name of
+// the temporary file.
 type File struct {
 	*os.File
 	path         string
 	perm         fs.FileMode
 	dir          string // of the temporary file
 	keep, noSync bool
-	gone         bool         // the temporary name does not exist any more
-	step         func(string) // called after each step; tests die there
+	gone         bool         // the temporary name does not exist anymore
+	step         func(string) // called after each step; tests kill the process there
 }
 
-// Create begins to write the file at path. The caller closes the File, which removes it unless it
-// was committed.
+// Create starts to write the file at path. The caller must close the File, which removes it unless
+// it was committed.
 func Create(path string, perm fs.FileMode, options ...Option) (*File, error) {
 	f := &File{path: path, perm: perm, step: func(string) {}}
 	for _, option := range options {
@@ -72,8 +71,8 @@ func Create(path string, perm fs.FileMode, options ...Option) (*File, error) {
 	return f, nil
 }
 
-// Commit sets the mode, syncs the file, gives it its name and syncs the folder. The file stays
-// open. WriteFile says what an error means.
+// Commit sets the mode, syncs the file, renames it and syncs the folder. The file stays open,
+// unless NoSync is set. Errors are as for WriteFile.
 func (f *File) Commit() (err error) {
 	if f.gone {
 		return f.fault(os.ErrClosed)
@@ -85,9 +84,9 @@ func (f *File) Commit() (err error) {
 	}
 	f.step("chmod")
 	if f.noSync {
-		// A network file system may report a failed write only here. The lock ends here too, so
-		// that another writer of the same path could take the file for a leftover: this write fails
-		// then.
+		// A network file system may report a failed write only here. Closing also releases the
+		// lock: another writer of the same path could then remove the file as a leftover, and this
+		// write would fail.
 		if err := f.File.Close(); err != nil {
 			return err
 		}
@@ -97,7 +96,7 @@ func (f *File) Commit() (err error) {
 		return err
 	}
 	f.step("synced")
-	// Opened before the rename: a folder that cannot be opened keeps its old file.
+	// Open the folder before the rename: if that fails, the old file is kept.
 	folder, err := os.Open(filepath.Dir(f.path))
 	if err != nil {
 		return err
@@ -138,7 +137,7 @@ func (f *File) name() error {
 		f.gone = err == nil
 		return err
 	}
-	// A link, unlike a rename, never replaces a file. FAT has no links.
+	// Unlike a rename, a link never replaces a file. FAT does not support links.
 	err := os.Link(f.Name(), f.path)
 	if err == nil {
 		f.gone = true
@@ -154,7 +153,7 @@ func (f *File) name() error {
 	return err
 }
 
-// fault makes err an error about path instead of the temporary name.
+// fault returns err as an error about path instead of the temporary name.
 func (f *File) fault(err error) error {
 	if err == nil {
 		return nil

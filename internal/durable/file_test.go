@@ -21,7 +21,7 @@ const (
 	newText = "the new content, which is longer\n"
 )
 
-// old makes a file with the old content.
+// old creates a file with the old content.
 func old(t *testing.T, dir string) (path string) {
 	t.Helper()
 	path = filepath.Join(dir, "file")
@@ -31,7 +31,7 @@ func old(t *testing.T, dir string) (path string) {
 	return path
 }
 
-// check compares a file's content, and the names of the other files in its folder.
+// check compares a file's content and the names of the other files in its folder.
 func check(t *testing.T, path, content string, others ...string) {
 	t.Helper()
 	if got, err := os.ReadFile(path); err != nil || string(got) != content {
@@ -75,7 +75,7 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
-// TestPrivateWhileWritten: what is to be private is private from the first moment.
+// TestPrivateWhileWritten verifies that a private file is private from its creation.
 func TestPrivateWhileWritten(t *testing.T) {
 	path := old(t, t.TempDir())
 	var modes []fs.FileMode
@@ -94,8 +94,8 @@ func TestPrivateWhileWritten(t *testing.T) {
 	}
 }
 
-// TestKilledWriter kills a writer after each of its steps. The file is the old one or the new one,
-// and the next writer removes what is left.
+// TestKilledWriter kills a writer after each of its steps. The file must have the old or the new
+// content, and the next writer must remove leftovers.
 func TestKilledWriter(t *testing.T) {
 	for _, tt := range []struct {
 		step string
@@ -129,8 +129,8 @@ func TestKilledWriter(t *testing.T) {
 	}
 }
 
-// TestLeftovers: what a killed writer left is removed, and what a living one writes is not, nor is
-// what only looks like either.
+// TestLeftovers verifies that only the files of killed writers are removed, not those of living
+// writers or files with similar names.
 func TestLeftovers(t *testing.T) {
 	dir := t.TempDir()
 	path := old(t, dir)
@@ -160,8 +160,8 @@ func TestLeftovers(t *testing.T) {
 	}
 }
 
-// TestWriteTogether has writers of one path sweep while others write: no writer may lose a
-// temporary file.
+// TestWriteTogether verifies that concurrent writers of one path, which all remove leftovers, do
+// not remove each other's temporary files.
 func TestWriteTogether(t *testing.T) {
 	path := old(t, t.TempDir())
 	var wait sync.WaitGroup
@@ -225,8 +225,8 @@ func TestUnwritableFolder(t *testing.T) {
 	}
 }
 
-// makeReadOnly takes away the right to write into a folder. Root, who needs no such right, is kept
-// out by the flag that nothing in the folder may change (chattr(1)).
+// makeReadOnly removes write permission from a folder. For root, who ignores permissions, it makes
+// the folder immutable (chattr(1)).
 func makeReadOnly(t *testing.T, dir string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -266,7 +266,7 @@ func TestReadOnlyFileSystem(t *testing.T) {
 	}
 }
 
-// TestAbandoned: a File that is closed, or whose Commit fails, leaves nothing.
+// TestAbandoned verifies that a File that is closed, or whose Commit fails, leaves nothing.
 func TestAbandoned(t *testing.T) {
 	path := old(t, t.TempDir())
 	f, err := Create(path, 0o600)
@@ -281,7 +281,7 @@ func TestAbandoned(t *testing.T) {
 	}
 	check(t, path, oldText)
 
-	folder := filepath.Join(filepath.Dir(path), "folder") // which a file cannot replace
+	folder := filepath.Join(filepath.Dir(path), "folder") // a file cannot replace it
 	if err := os.MkdirAll(filepath.Join(folder, "full"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -363,7 +363,7 @@ func TestInAnotherFolder(t *testing.T) {
 	}
 }
 
-// TestReplacesLink: a link is replaced and what it points to stays.
+// TestReplacesLink verifies that a link is replaced and its target is kept.
 func TestReplacesLink(t *testing.T) {
 	dir := t.TempDir()
 	target := old(t, dir)

@@ -40,7 +40,7 @@ func Rename(from, to string) error {
 	return err
 }
 
-// MkdirAll is os.MkdirAll that makes the names of the new folders durable. Existing folders are not
+// MkdirAll is os.MkdirAll, but makes the names of new folders durable. Existing folders are not
 // changed.
 func MkdirAll(dir string, perm fs.FileMode) error {
 	info, err := os.Stat(dir)
@@ -57,7 +57,7 @@ func MkdirAll(dir string, perm fs.FileMode) error {
 		}
 	}
 	if err := os.Mkdir(dir, perm); err != nil {
-		// Another process may have created it concurrently without having synced it.
+		// Another process may have created it and not synced it yet.
 		if info, statErr := os.Stat(dir); statErr != nil || !info.IsDir() {
 			return err
 		}

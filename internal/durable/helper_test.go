@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience bounds every wait of these tests.
+// patience is the timeout of every wait of these tests.
 const patience = 20 * time.Second
 
-// helpers are what the test binary does when it is started again, by name.
+// helpers are the functions that the test binary runs as a separate process, by name.
 var helpers = map[string]func(path string){
 	"lock": func(path string) {
 		if _, err := TryLock(path, Exclusive, LockOptions{NotePID: true}); err != nil {
@@ -84,13 +84,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A helper is this test binary, started again.
+// A helper is a separate process of this test binary.
 type helper struct {
 	*exec.Cmd
 	stdin io.Closer
 }
 
-// start runs a helper until it is ready.
+// start starts a helper and waits until it is ready.
 func start(t *testing.T, name, path string) *helper {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -116,13 +116,13 @@ func start(t *testing.T, name, path string) *helper {
 	return h
 }
 
-// stop lets the helper end by itself.
+// stop lets the helper end normally.
 func (h *helper) stop() {
 	h.stdin.Close()
 	h.Wait()
 }
 
-// kill ends the helper at once.
+// kill kills the helper.
 func (h *helper) kill() {
 	h.Process.Kill()
 	h.Wait()

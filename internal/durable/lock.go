@@ -17,42 +17,43 @@ import (
 // ErrBusy is wrapped by the error of a lock that has another holder.
 var ErrBusy = errors.New("locked by another process")
 
-// A Mode is how a lock is held.
+// A Mode is the mode of a lock.
 type Mode int
 
-// Any number of holders share a lock; an exclusive one has one holder.
+// A shared lock may have any number of holders, an exclusive lock only one.
 const (
 	Shared    Mode = unix.LOCK_SH
 	Exclusive Mode = unix.LOCK_EX
 )
 
-// LockOptions are the options of a lock. The zero value is for a file that is created with mode
-// 0600 if it does not exist, and is kept.
+// LockOptions are the options of a lock. With the zero value, a missing file is created with mode
+// 0600 and kept.
 type LockOptions struct {
-	Existing  bool             // a file or a folder that exists, and that is not written to
+	Existing  bool             // a file or folder that exists and is not written to
 	Perm      fs.FileMode      // of a new file; 0 is 0600
 	Transient bool             // the holder removes the file when it releases the lock
 	NotePID   bool             // the holder of an exclusive lock writes its process ID to the file, for Holder
 	OnWait    func(holder int) // called once by WaitLock if it has to wait; the holder is 0 if unknown
 }
 
-// A Lock is a flock(2) on a file or a folder. Two locks in one process exclude each other like
-// those of two processes.
+// A Lock is a flock(2) on a file or folder. Two locks in one process exclude each other like those
+// of two processes.
 type Lock struct {
 	f         *os.File
 	transient bool
 	noted     bool
 }
 
-// TryLock locks the file or folder at path. The error wraps ErrBusy if another holder has it.
+// TryLock locks the file or folder at path. If another holder has the lock, the error wraps
+// ErrBusy.
 func TryLock(path string, mode Mode, o LockOptions) (*Lock, error) {
 	return acquire(path, mode, o, unix.LOCK_NB)
 }
 
-// lockPoll is how often WaitLock tries to lock: a waiting flock(2) cannot be cancelled.
+// lockPoll is the interval between WaitLock's attempts: a waiting flock(2) cannot be cancelled.
 const lockPoll = 20 * time.Millisecond
 
-// WaitLock is TryLock that waits for the other holders to release the lock. If ctx ends first, the
+// WaitLock is like TryLock, but waits until other holders release the lock. If ctx ends first, the
 // error wraps ErrBusy and the context's cause.
 func WaitLock(ctx context.Context, path string, mode Mode, o LockOptions) (*Lock, error) {
 	l, err := TryLock(path, mode, o)
@@ -62,7 +63,7 @@ func WaitLock(ctx context.Context, path string, mode Mode, o LockOptions) (*Lock
 	if o.OnWait != nil {
 		o.OnWait(Holder(path))
 	}
-	if ctx.Done() == nil { // it never ends
+	if ctx.Done() == nil { // ctx never ends
 		return acquire(path, mode, o, 0)
 	}
 	poll := time.NewTicker(lockPoll)
@@ -90,8 +91,8 @@ func acquire(path string, mode Mode, o LockOptions, how int) (*Lock, error) {
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
 		l := &Lock{f, o.Transient, o.NotePID && mode == Exclusive}
-		// The previous holder may have removed the file; then no other process can find the locked
-		// file.
+		// The previous holder may have removed the file. Other processes then cannot find the
+		// locked file.
 		if !SameFile(f, path) {
 			l.unlock()
 			continue
@@ -134,8 +135,8 @@ func (l *Lock) Release() {
 	l.unlock()
 }
 
-// unlock unlocks before it closes: a process that another goroutine has forked, and that has not
-// executed its program yet, shares the open file and would hold the lock until then.
+// unlock unlocks the file before it closes it. A process that another goroutine has forked, and
+// that has not executed its program yet, shares the open file and would still hold the lock.
 func (l *Lock) unlock() {
 	flock(l.f, unix.LOCK_UN)
 	l.f.Close()
@@ -157,7 +158,7 @@ func flock(f *os.File, how int) error {
 	}
 }
 
-// SameFile reports whether path is still the open file f.
+// SameFile reports whether path still refers to the open file f.
 func SameFile(f *os.File, path string) bool {
 	a, errA := f.Stat()
 	b, errB := os.Stat(path)
@@ -171,7 +172,7 @@ func note(f *os.File) {
 	}
 }
 
-// Holder returns the process ID that the holder of a lock has written, or 0.
+// Holder returns the process ID that a lock's holder has written, or 0.
 func Holder(path string) int {
 	f, err := os.Open(path)
 	if err != nil {

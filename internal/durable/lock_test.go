@@ -65,8 +65,8 @@ func TestSharedLocks(t *testing.T) {
 	}
 }
 
-// TestWait: a waiter that cannot be cancelled waits in the kernel, another one polls; both get the
-// lock when the holder ends, and a cancelled one ends.
+// TestWait verifies that waiters get the lock when the holder ends, and that a cancelled waiter
+// returns. A waiter that cannot be cancelled waits in the kernel, others poll.
 func TestWait(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	holder := start(t, "lock", path)
@@ -105,8 +105,8 @@ func TestWait(t *testing.T) {
 	}
 }
 
-// TestRemovedByHolder: a process that waited for a lock whose file was removed locks the file that
-// others find.
+// TestRemovedByHolder verifies that a waiter whose lock file was removed locks the new file that
+// other processes find.
 func TestRemovedByHolder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	holder := start(t, "transient", path)
@@ -130,7 +130,8 @@ func TestRemovedByHolder(t *testing.T) {
 	}
 }
 
-// TestTransientExcludes: a transient lock excludes although its file comes and goes.
+// TestTransientExcludes verifies that a transient lock excludes others although its file is removed
+// and re-created.
 func TestTransientExcludes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	var inside, held atomic.Int64
@@ -151,7 +152,7 @@ func TestTransientExcludes(t *testing.T) {
 					t.Errorf("%d holders at once", n)
 				}
 				held.Add(1)
-				for range 20 { // give the others time to get in
+				for range 20 { // let the others run
 					runtime.Gosched()
 				}
 				inside.Add(-1)
@@ -165,7 +166,8 @@ func TestTransientExcludes(t *testing.T) {
 	}
 }
 
-// TestReleaseBesideForks: a lock is free when it was released, whatever programs start at the time.
+// TestReleaseBesideForks verifies that a released lock is free even while other programs are
+// started.
 func TestReleaseBesideForks(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	stop := make(chan bool)

@@ -9,16 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A ProcessLock is a lock of the process (fcntl(2), F_SETLK). The kernel reports its holder, which
-// is always current. Two locks of one process do not exclude each other, and closing any descriptor
-// of the file releases them: a process must not call ProcessLockHolder for a lock that it holds.
+// A ProcessLock is a lock of the process (fcntl(2), F_SETLK). The kernel reports its current
+// holder. Two locks of one process do not exclude each other, and closing any descriptor of the
+// file releases them: a process must not call ProcessLockHolder for a lock that it holds.
 type ProcessLock struct{ f *os.File }
 
 // wholeFile is the range of a ProcessLock.
 var wholeFile = unix.Flock_t{Type: unix.F_WRLCK}
 
-// TryProcessLock locks the file at path, which it creates with mode 0600 if it does not exist. The
-// error wraps ErrBusy if another process has it.
+// TryProcessLock locks the file at path and creates it with mode 0600 if it does not exist. If
+// another process has the lock, the error wraps ErrBusy.
 func TryProcessLock(path string) (*ProcessLock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -35,11 +35,11 @@ func TryProcessLock(path string) (*ProcessLock, error) {
 	return &ProcessLock{f}, nil
 }
 
-// Release releases the lock. The file is kept: if it were removed, two processes could lock two
-// files of one name.
+// Release releases the lock. It keeps the file: otherwise two processes could lock two files of one
+// name.
 func (l *ProcessLock) Release() { l.f.Close() }
 
-// ProcessLockHolder returns the process that holds the ProcessLock at path, or 0.
+// ProcessLockHolder returns the process ID of the holder of the lock at path, or 0.
 func ProcessLockHolder(path string) (int, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestSystemCalls has strace tell what the kernel was asked for, in which order: no test without a
-// power cut can see what was not synced.
+// TestSystemCalls records the system calls and their order with strace: without a power cut, no
+// other test can detect a missing sync.
 func TestSystemCalls(t *testing.T) {
 	if os.Getenv("DURABLE_TRACED") != "" {
 		dir := os.Getenv("DURABLE_TRACED")
@@ -64,7 +64,7 @@ var (
 	digitPattern = regexp.MustCompile(`\.new-\d+`)
 )
 
-// calls returns the system calls about files in dir, with names relative to it.
+// calls returns the system calls on files in dir, with names relative to it.
 func calls(trace, dir string) (list []string) {
 	place := regexp.MustCompile(`[<"]` + regexp.QuoteMeta(dir) + `([^>"]*)[>"]`)
 	for line := range strings.Lines(trace) {

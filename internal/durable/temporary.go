@@ -46,9 +46,8 @@ func removeAbandoned(path string) error {
 	return os.Remove(path)
 }
 
-// CreateTemp is os.CreateTemp for a file that stays locked while it is open, so that other
-// processes can test with TryLock whether it is in use. On a file system without locks it must not
-// be removed by others.
+// CreateTemp is like os.CreateTemp, but the file is locked while it is open. Other processes can
+// test with TryLock whether it is in use. On a file system without locks they must not remove it.
 func CreateTemp(dir, pattern string) (*os.File, error) {
 	for {
 		f, err := os.CreateTemp(dir, pattern)
@@ -61,7 +60,7 @@ func CreateTemp(dir, pattern string) (*os.File, error) {
 			os.Remove(f.Name())
 			return nil, err
 		}
-		// Between its creation and the lock the file may have been removed as a leftover.
+		// The file may have been removed as a leftover before it was locked.
 		if !errors.Is(err, ErrBusy) && SameFile(f, f.Name()) {
 			return f, nil
 		}
@@ -69,7 +68,7 @@ func CreateTemp(dir, pattern string) (*os.File, error) {
 	}
 }
 
-// lockless reports whether err is that of a file system without locks.
+// lockless reports whether err means that the file system does not support locks.
 func lockless(err error) bool {
 	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.EINVAL)
 }

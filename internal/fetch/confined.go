@@ -11,21 +11,21 @@ import (
 	"syscall"
 )
 
-// ErrLocal is in the error of a request that a server on the network sends to this computer or its
-// link, where other programs listen that trust all who can reach them (a cloud's metadata service
-// among them).
+// ErrLocal is wrapped by the error of a request that a remote server directs to this computer or
+// its link. Programs that listen there, such as a cloud's metadata service, often trust every
+// client.
 var ErrLocal = errors.New("a server on the network sends sov to an address of this computer or its link, which is refused")
 
 type originKey struct{}
 
-// WithOrigin marks the requests of a context as asked for by the server at host, which the user has
-// named: where it redirects, logs in or has things uploaded may be anywhere but this computer and
-// its link, unless it is there itself. Redirects need no mark.
+// WithOrigin marks the requests of a context as caused by the server at host, which the user has
+// named. If the server redirects, requests a login or names an upload location, that address must
+// not be on this computer or its link, unless the server itself is. Redirects need no mark.
 func WithOrigin(ctx context.Context, host string) context.Context {
 	return context.WithValue(ctx, originKey{}, host)
 }
 
-// confined refuses requests to local addresses on behalf of another server.
+// confined rejects requests to local addresses that another server has caused.
 type confined struct{ http.RoundTripper }
 
 func (t confined) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -37,15 +37,15 @@ func (t confined) RoundTrip(req *http.Request) (*http.Response, error) {
 	if addr, err := netip.ParseAddr(host); err == nil && isLocal(addr) || host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return nil, fmt.Errorf("%s: %s: %w", origin, req.URL.Host, ErrLocal)
 	}
-	// A name is known to be local when it has been looked up. A proxy looks it up itself, and is
-	// often local.
+	// A name can be checked only after it was resolved. A proxy resolves it itself, and is often
+	// local.
 	if proxy, err := http.ProxyFromEnvironment(req); proxy == nil && err == nil {
 		req = req.WithContext(context.WithValue(req.Context(), refuseLocalKey{}, origin))
 	}
 	return t.RoundTripper.RoundTrip(req)
 }
 
-// originOf is the host that the user has named; "" for a request that no other has caused.
+// originOf returns the host that the user has named, or "" if no server has caused the request.
 func originOf(req *http.Request) string {
 	if origin, ok := req.Context().Value(originKey{}).(string); ok {
 		return origin
@@ -73,7 +73,7 @@ func isLocal(addr netip.Addr) bool {
 
 type refuseLocalKey struct{}
 
-// refuseLocal is a dialer's last look at an address, after names have been looked up.
+// refuseLocal is a dialer's check of an address after names were resolved.
 func refuseLocal(ctx context.Context, _, address string, _ syscall.RawConn) error {
 	origin, ok := ctx.Value(refuseLocalKey{}).(string)
 	if !ok {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// network answers for servers that are somewhere on the network, and notes who was asked.
+// network answers as servers on the network, and records the requested hosts.
 type network struct{ asked []string }
 
 func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -49,8 +49,8 @@ func TestRedirectsToLocalAddresses(t *testing.T) {
 	}
 }
 
-// TestOrigin asks on behalf of a server that is not here, as a registry has sov do with the realm
-// of its tokens and the place of an upload.
+// TestOrigin sends requests that a remote server has caused, as a registry does with the realm of
+// its tokens and the location of an upload.
 func TestOrigin(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "content") }))
 	defer server.Close()
@@ -74,7 +74,8 @@ func TestOrigin(t *testing.T) {
 	}
 }
 
-// TestDrip has a server send a byte now and then, which no timeout of silence ends.
+// TestDrip verifies that a body is rejected if the server sends only a byte now and then, which the
+// idle timeout does not detect.
 func TestDrip(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for r.Context().Err() == nil {

@@ -1,7 +1,6 @@
-// Package fetch downloads files over HTTP for builds: requests and transfers have timeouts,
-// temporary errors are retried a few times, sizes are bounded, and errors distinguish a refusal by
-// the server, an unreachable server, and a build that is offline. The caller must verify the
-// content.
+// Package fetch downloads files over HTTP for builds. Requests and transfers have timeouts,
+// temporary errors are retried a few times, and sizes are limited. Errors distinguish a rejected
+// request, an unreachable server and an offline build. The caller must verify the content.
 package fetch
 
 import (
@@ -36,7 +35,7 @@ type StatusError struct {
 
 func (e *StatusError) Error() string { return e.URL + ": " + e.Status }
 
-// Bytes returns the file at location, a URL or a path, of at most limit bytes.
+// Bytes returns the content of the file at location, a URL or path, of at most limit bytes.
 func (c *Client) Bytes(ctx context.Context, location string, limit int64) ([]byte, error) {
 	var b bytes.Buffer
 	err := c.attempt(ctx, func() error {
@@ -46,8 +45,8 @@ func (c *Client) Bytes(ctx context.Context, location string, limit int64) ([]byt
 	return b.Bytes(), err
 }
 
-// File writes the file at location, a URL or a path, of at most limit bytes
-// into f from its beginning.
+// File writes the content of the file at location, a URL or path, of at most limit bytes, to f. It
+// replaces the content of f.
 func (c *Client) File(ctx context.Context, f *os.File, location string, limit int64) error {
 	return c.attempt(ctx, func() error {
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -60,8 +59,8 @@ func (c *Client) File(ctx context.Context, f *os.File, location string, limit in
 	})
 }
 
-// Encrypted returns a copy of the client that rejects plain http except to loopback addresses, for
-// files with neither a known digest nor a signature.
+// Encrypted returns a copy of the client that rejects plain http except to loopback addresses. Use
+// it for files with neither a known digest nor a signature.
 func (c *Client) Encrypted() *Client {
 	only := *c
 	if only.Transport == Offline {
@@ -101,8 +100,9 @@ func Retry(ctx context.Context, attempts int, pause time.Duration, fn func() err
 	}
 }
 
-// Passing reports whether an error may be temporary: a status of 5xx, 429 or 408, and a connection
-// that broke or timed out; not a name that does not resolve or a refused connection.
+// Passing reports whether an error may be temporary: a status of 5xx (except 501), 429 or 408, or a
+// connection that broke or timed out. A name that does not resolve and a refused connection are
+// permanent errors.
 func Passing(err error) bool {
 	var status *StatusError
 	if errors.As(err, &status) {
@@ -124,7 +124,7 @@ func Passing(err error) bool {
 	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// IsURL reports whether a location is a URL and not a path.
+// IsURL reports whether a location is an http or https URL, not a path.
 func IsURL(location string) bool {
 	u, err := url.Parse(location)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https")
@@ -177,7 +177,7 @@ func Unreachable(err error) bool {
 	return errors.As(err, &op) || errors.As(err, &dns) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// explain adds what to do about an unreachable server.
+// explain adds a hint to the error of an unreachable server.
 func explain(err error) error {
 	if Unreachable(err) {
 		return fmt.Errorf("%w (no connection? a build whose lock and cache are filled needs none)", err)

@@ -16,17 +16,16 @@ import (
 	"time"
 )
 
-// quick is a client that tries again at once, and waits for a server of this computer, however busy
-// it is.
+// quick returns a client that retries at once. Its timeouts are long enough for a busy computer.
 func quick() *Client { return patient(time.Minute) }
 
-// patient is a client that waits as long for an answer and its parts.
+// patient returns a client with this timeout for a response and for each part of its body.
 func patient(patience time.Duration) *Client {
 	return &Client{Transport: NewTransport(Timeouts{Connect: time.Minute, Header: patience, Idle: patience}), Attempts: 3, Pause: time.Millisecond}
 }
 
-// serve answers each request with the next of the handlers, the last one for
-// ever, and counts them.
+// serve starts a server that answers each request with the next handler, then always with the last
+// one. It returns the server's URL and the number of requests.
 func serve(t *testing.T, handlers ...http.HandlerFunc) (url string, requests *atomic.Int64) {
 	t.Helper()
 	requests = new(atomic.Int64)
@@ -44,24 +43,24 @@ func status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }
 
-// broken promises more than it sends.
+// broken announces more bytes than it sends.
 func broken(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Length", "100")
 	io.WriteString(w, "cont")
 }
 
-// stalled sends a part and then nothing, until the client has gone.
+// stalled sends a part and then nothing, until the client disconnects.
 func stalled(w http.ResponseWriter, r *http.Request) {
 	io.WriteString(w, "cont")
 	w.(http.Flusher).Flush()
 	<-r.Context().Done()
 }
 
-// silent does not answer at all.
+// silent does not answer.
 func silent(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
 func TestBytes(t *testing.T) {
-	const silence = 2 * time.Second // of servers that are silent, which busy ones are not for so long
+	const silence = 2 * time.Second // timeout that only silent servers exceed, busy ones do not
 	tests := []struct {
 		name     string
 		handlers []http.HandlerFunc

@@ -14,15 +14,15 @@ import (
 	"time"
 )
 
-// Timeouts bound each part of a request. The whole has no timeout: a large file may take long over
-// a slow connection.
+// Timeouts limit each part of a request. A request as a whole has none: a large file may take long
+// over a slow connection.
 type Timeouts struct {
 	Connect time.Duration // name lookup, TCP and TLS, each
 	Header  time.Duration // from the request to the response header
 	Idle    time.Duration // without a byte of the body
 
-	// Window is how long a body may be slower than LeastRate, without the time that its reader
-	// needs. 0: DefaultTimeouts'.
+	// Window is the longest time for which a body may be slower than LeastRate, not counting the
+	// reader's own time. 0: as in DefaultTimeouts.
 	Window time.Duration
 }
 
@@ -33,7 +33,7 @@ const LeastRate = 2 << 10
 // DefaultTimeouts allow tethering through a phone, and detect a dead server within a minute.
 var DefaultTimeouts = Timeouts{Connect: 10 * time.Second, Header: 30 * time.Second, Idle: 30 * time.Second, Window: time.Minute}
 
-// NewTransport returns a transport with these timeouts. Proxies are taken from the environment.
+// NewTransport returns a transport with these timeouts. It uses the proxies of the environment.
 func NewTransport(t Timeouts) http.RoundTripper {
 	inner := http.DefaultTransport.(*http.Transport).Clone()
 	inner.DialContext = (&net.Dialer{Timeout: t.Connect, KeepAlive: 30 * time.Second, ControlContext: refuseLocal}).DialContext
@@ -55,10 +55,10 @@ func (offline) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, ErrOffline
 }
 
-// ErrInsecure is wrapped by the error of a request that would not be encrypted on a network.
+// ErrInsecure is wrapped by the error of a request that would leave this computer unencrypted.
 var ErrInsecure = errors.New("plain http is used for this computer's own addresses only: use https")
 
-// LoopbackHTTP wraps a transport so that plain http is allowed only to loopback addresses.
+// LoopbackHTTP returns a transport that allows plain http only to loopback addresses.
 func LoopbackHTTP(t http.RoundTripper) http.RoundTripper { return loopbackHTTP{t} }
 
 type loopbackHTTP struct{ http.RoundTripper }
@@ -80,7 +80,7 @@ func IsLoopback(host string) bool {
 	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
-// idleTransport ends a response whose body stalls or is too slow.
+// idleTransport cancels a response whose body stalls or is too slow.
 type idleTransport struct {
 	http.RoundTripper
 	idle, window time.Duration
@@ -99,7 +99,7 @@ func (t idleTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// errStalled is a timeout error with the time since the last byte.
+// errStalled is a timeout error. Its value is the time without data.
 type errStalled time.Duration
 
 func (e errStalled) Error() string {

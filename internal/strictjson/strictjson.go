@@ -1,5 +1,5 @@
-// Package strictjson decodes the JSON of files and messages in which an unknown key is an error: a
-// program that does not know a key does not know what its author asked for.
+// Package strictjson decodes JSON files and messages in which an unknown key is an error, because
+// ignoring a key would ignore a request.
 package strictjson
 
 import (
@@ -9,8 +9,7 @@ import (
 	"io"
 )
 
-// Unmarshal is json.Unmarshal, but returns an error for a key that v has no field for. b holds one
-// value, as it does for json.Unmarshal.
+// Unmarshal is json.Unmarshal, but returns an error for a key without a field in v.
 func Unmarshal(b []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()

@@ -15,13 +15,13 @@ type ScalarUnmarshaler interface {
 	UnmarshalScalar(text string) error
 }
 
-// An Abbreviated is a struct that a document may abbreviate to the value of one field, a scalar or
-// a list, in place of the mapping. Short returns a pointer to that field.
+// An Abbreviated is a struct that a document may give as the value of one field, a scalar or a
+// list, instead of a mapping. Short returns a pointer to that field.
 type Abbreviated interface {
 	Short() any
 }
 
-// maxDepth bounds the nesting of a document.
+// maxDepth is the maximum nesting of a document.
 const maxDepth = 64
 
 var tooDeepMessage = fmt.Sprintf("nested deeper than %d levels", maxDepth)
@@ -60,7 +60,7 @@ func (d *decoder) decode(n *Node, path string, out reflect.Value) {
 		}
 	case ScalarUnmarshaler:
 		if n.Kind == List && out.Kind() == reflect.Slice {
-			break // a list that a word may stand for
+			break // a list, which could also be a scalar
 		}
 		d.unmarshal(n, path, "a string, number or boolean", n.isScalar(), u.UnmarshalScalar)
 		return
@@ -169,8 +169,8 @@ func (d *decoder) mismatch(n *Node, path, want string) {
 	d.doc.Faultf(path, "expected %s, found %s", want, n.describe())
 }
 
-// UnknownKey returns the message of an unknown key in the mapping at path, with a similar known
-// key.
+// UnknownKey returns the error message for an unknown key in the mapping at path. It suggests a
+// similar known key or lists all known keys.
 func UnknownKey(key, path string, known []string) string {
 	where := "at the top level"
 	if path != "" {

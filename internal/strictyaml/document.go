@@ -15,11 +15,11 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// A Position is a place in a document. Lines and columns count from 1; the zero
-// Position is unknown.
+// A Position is a place in a document. Lines and columns count from 1. The zero Position is
+// unknown.
 type Position struct{ Line, Column int }
 
-// A Place is a Position in the document of that name.
+// A Place is a position in a named document.
 type Place struct {
 	Name string
 	Position
@@ -38,7 +38,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", e.Name, e.Line, e.Column, e.Message)
 }
 
-// Errors are the errors in a document, at least one, in the order of their positions.
+// Errors are the errors of a document, at least one, ordered by position.
 type Errors []*Error
 
 func (e Errors) Error() string {
@@ -58,20 +58,19 @@ func (e Errors) Unwrap() []error {
 	return out
 }
 
-// A Document has the positions of the values of a decoded document and collects errors found in
-// them.
+// A Document has the positions of the values of a decoded document, and collects errors in them.
 type Document struct {
 	name   string
 	places map[string]Place
 	faults Errors
 }
 
-// maxSize bounds a document, in bytes: recipes and locks have a few KiB, and the parsed tree needs
-// much more memory than the text.
+// maxSize is the maximum size of a document, in bytes. Recipes and locks have a few KiB, and the
+// parsed tree needs much more memory than the text.
 const maxSize = 4 << 20
 
-// Decode reads the single document in src into v, a pointer to a struct. name is used in messages.
-// The returned error is of type [Errors]; the Document is never nil.
+// Decode decodes the single document in src into v, a pointer to a struct. name is used in
+// messages. The error is of type [Errors]. The Document is never nil.
 func Decode(name string, src []byte, v any) (*Document, error) {
 	d := newDocument(name)
 	n, ok := d.read(src)
@@ -81,15 +80,16 @@ func Decode(name string, src []byte, v any) (*Document, error) {
 	return d, d.Err()
 }
 
-// Parse reads the single document in src; nil for an empty one. name is used in messages. The error
-// is of type [Errors] and has the errors that do not depend on the target type.
+// Parse parses the single document in src and returns its node, nil for an empty document. name is
+// used in messages. The error is of type [Errors] and has only errors that do not depend on a
+// target type.
 func Parse(name string, src []byte) (*Node, error) {
 	d := newDocument(name)
 	n, _ := d.read(src)
 	return n, d.Err()
 }
 
-// DecodeNode decodes a node, whose values may be of several documents, as Decode does. name is used
+// DecodeNode is like Decode for a node, whose values may come from several documents. name is used
 // in messages without a position.
 func DecodeNode(name string, n *Node, v any) (*Document, error) {
 	d := newDocument(name)
@@ -109,7 +109,7 @@ func (d *Document) decode(n *Node, v any) {
 	}
 }
 
-// read returns the node of a document; false if it is not YAML.
+// read returns a document's node, or false if it is not YAML.
 func (d *Document) read(src []byte) (*Node, bool) {
 	root, err := d.parse(src)
 	if root == nil {
@@ -121,14 +121,14 @@ func (d *Document) read(src []byte) (*Node, bool) {
 
 func (d *Document) at(p Position) Place { return Place{d.name, p} }
 
-// parse returns the document's node, nil for an empty document.
+// parse returns the document's node, or nil for an empty document.
 func (d *Document) parse(src []byte) (node ast.Node, err error) {
 	if len(src) > maxSize {
 		d.Faultf("", "%d bytes is more than the %d that are read", len(src), maxSize)
 		return nil, d.Err()
 	}
-	// The YAML library has paniced on malformed documents before; its bug
-	// should read as the fault of the document that it is.
+	// The YAML library has panicked on malformed documents before. Report such a bug as an error of
+	// the document.
 	defer func() {
 		if r := recover(); r != nil {
 			d.Faultf("", "not a YAML document: %v", r)
@@ -156,9 +156,9 @@ func (d *Document) parse(src []byte) (node ast.Node, err error) {
 	return nil, d.Err()
 }
 
-// tooDeep returns the first token that is nested deeper than maxDepth in lists
-// and mappings on one line, or nil. The YAML library recurses into these, and
-// its time grows with the square of their depth.
+// tooDeep returns the first token that is nested deeper than maxDepth in flow collections, or in
+// list items on one line, or nil. The YAML library recurses into these, and its time grows with the
+// square of their depth.
 func tooDeep(tokens token.Tokens) *token.Token {
 	flow, dashes, line := 0, 0, 0
 	for _, t := range tokens {
@@ -190,9 +190,8 @@ func (d *Document) syntaxFault(err error) {
 	d.Faultf("", "not a YAML document: %v", err)
 }
 
-// Position returns where the value at path stood: "vm.memory",
-// "services[2].command". A path that the document does not have gets the place
-// of the nearest one around it.
+// Position returns the position of the value at path, such as "vm.memory" or "services[2].command".
+// If the document does not have the path, it returns the position of the nearest enclosing value.
 func (d *Document) Position(path string) Position { return d.place(path).Position }
 
 func (d *Document) place(path string) Place {
@@ -208,12 +207,12 @@ func (d *Document) place(path string) Place {
 	return d.at(Position{})
 }
 
-// Faultf records a fault of the value at path.
+// Faultf records an error in the value at path.
 func (d *Document) Faultf(path, format string, args ...any) {
 	d.faults = append(d.faults, d.Errorf(path, format, args...))
 }
 
-// Errorf returns a fault of the value at path, which is not recorded.
+// Errorf returns an error in the value at path without recording it.
 func (d *Document) Errorf(path, format string, args ...any) *Error {
 	message := fmt.Sprintf(format, args...)
 	if path != "" {
@@ -222,12 +221,12 @@ func (d *Document) Errorf(path, format string, args ...any) *Error {
 	return &Error{d.place(path), message}
 }
 
-// Fault records a fault at a place.
+// Fault records an error at a place.
 func (d *Document) Fault(p Place, message string) {
 	d.faults = append(d.faults, &Error{p, message})
 }
 
-// Err returns the faults recorded so far as [Errors], or nil.
+// Err returns the errors recorded so far as [Errors], or nil.
 func (d *Document) Err() error {
 	if len(d.faults) == 0 {
 		return nil

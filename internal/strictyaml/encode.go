@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Encode writes a node as a YAML document, which Parse reads as the same node.
+// Encode returns a node as a YAML document. Parse of that document returns the same node.
 func (n *Node) Encode() []byte {
 	var b bytes.Buffer
 	switch {
@@ -20,12 +20,12 @@ func (n *Node) Encode() []byte {
 	return b.Bytes()
 }
 
-// isBlock reports whether a node takes lines of its own.
+// isBlock reports whether a node is written in block style, on several lines.
 func (n *Node) isBlock() bool {
 	return n.Kind == Mapping && len(n.Pairs) > 0 || n.Kind == List && len(n.Items) > 0 && !n.isShort()
 }
 
-// isShort reports whether a list stands on one line.
+// isShort reports whether a list is written on one line.
 func (n *Node) isShort() bool {
 	length := 0
 	for _, item := range n.Items {
@@ -64,7 +64,7 @@ func (n *Node) block(b *bytes.Buffer, indent string) {
 	}
 }
 
-// flow writes what stands behind a key or a dash, with the end of its line.
+// flow writes the value after a key or a dash, and ends the line.
 func (n *Node) flow(b *bytes.Buffer, indent string) {
 	switch n.Kind {
 	case Mapping:
@@ -96,8 +96,8 @@ func (n *Node) flow(b *bytes.Buffer, indent string) {
 	b.WriteByte('\n')
 }
 
-// literalForm is a text that may stand as it is below a "|": lines of printable ASCII that end with
-// the text's only line break at its end, the first of them without a space in front.
+// literalForm matches a text that can be a literal block ("|"): lines of printable ASCII with
+// exactly one line break at the end of the text. The first line does not begin with a space.
 var literalForm = regexp.MustCompile(`^[!-~][ -~]*\n(([!-~][ -~]*|  *[!-~][ -~]*)?\n)*([!-~][ -~]*| +[!-~][ -~]*)\n$|^[!-~][ -~]*\n$`)
 
 func (n *Node) scalar() string {
@@ -110,10 +110,11 @@ func (n *Node) scalar() string {
 	return n.Text
 }
 
-// plainForm is a string that no YAML parser takes for something else, at any place.
+// plainForm matches a string that every YAML parser reads as a string without quotes, in any
+// position.
 var plainForm = regexp.MustCompile(`^[A-Za-z/][A-Za-z0-9_./@=+-]*( [A-Za-z0-9_./@=+(][A-Za-z0-9_./@=+;()-]*)*$`)
 
-// words are what YAML 1.1 or 1.2 takes for a boolean or nothing.
+// words match what YAML 1.1 or 1.2 reads as a boolean or null.
 var words = regexp.MustCompile(`^(?i:true|false|yes|no|on|off|y|n|null)$`)
 
 func quote(s string) string {
@@ -121,13 +122,13 @@ func quote(s string) string {
 		return s
 	}
 	var b bytes.Buffer
-	e := json.NewEncoder(&b) // YAML 1.2 takes JSON's strings as they are
+	e := json.NewEncoder(&b) // a JSON string is a YAML 1.2 string
 	e.SetEscapeHTML(false)
-	_ = e.Encode(s) // a string has no error
+	_ = e.Encode(s) // encoding a string does not fail
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// MarshalJSON writes a node as JSON, with its keys in their order.
+// MarshalJSON returns a node as JSON with its keys in document order.
 func (n *Node) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
 	switch n.Kind {

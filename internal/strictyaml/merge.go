@@ -4,14 +4,14 @@ import (
 	"strings"
 )
 
-// Append marks a key whose list is put behind the list that is there: "install+".
+// Append is the suffix of a key whose list is appended to the existing list: "install+".
 const Append = "+"
 
-// Merge returns the node under with the node over laid on it; each may be nil. Mappings merge key
-// by key. Lists whose items are all mappings with an identity merge by it, and what is new in over
-// comes behind; an empty list empties the list below it. Everything else of over replaces what is
-// there. KEY+ appends to the list KEY. Values keep the places where they stood. The error is of
-// type [Errors].
+// Merge returns the node under with over merged into it. Either may be nil. Mappings are merged key
+// by key. If all items of both lists are mappings with an identity, the lists are merged by
+// identity, and new items of over are appended; an empty list empties the list. Any other value of
+// over replaces the value in under. KEY+ appends to the list KEY. Values keep their places. The
+// error is of type [Errors].
 func Merge(under, over *Node) (*Node, error) {
 	m := merger{}
 	out := m.merge(under, over, "")
@@ -108,10 +108,10 @@ func (m *merger) lists(under, over *Node, path string) *Node {
 	return out
 }
 
-// identities are the keys that tell the items of a list apart, the most telling one first.
+// identities are the keys that may identify an item of a list; the first that an item has is used.
 var identities = []string{"name", "to", "output", "path", "id"}
 
-// identity returns what tells an item of a list from the others, or "".
+// identity returns the identity of an item of a list, or "".
 func (n *Node) identity() string {
 	for _, key := range identities {
 		if v := n.Get(key); v != nil && v.Kind == String {

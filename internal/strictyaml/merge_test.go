@@ -58,7 +58,7 @@ func TestMergeFaults(t *testing.T) {
 	}
 }
 
-// TestFaultsOfSeveral: a fault names the document that the value is from.
+// TestFaultsOfSeveral verifies that an error names the document of the value.
 func TestFaultsOfSeveral(t *testing.T) {
 	n, err := Merge(parsed(t, "under.yaml", "count: x\nlist:\n  - key: 1"), parsed(t, "over.yaml", "\nnmae: y"))
 	if err != nil {
@@ -121,7 +121,7 @@ func same(a, b *Node) bool {
 	return true
 }
 
-// FuzzEncode: any strings, as keys and as values, are read again as they were.
+// FuzzEncode verifies that any strings, as keys and as values, are decoded as they were encoded.
 func FuzzEncode(f *testing.F) {
 	for _, s := range []string{"", "a b", "- x", "|", "a\n b\n", "a\n\n", "\n", "yes", "null", "true", "0x1", "~", "a: b", "é\u2028", "a \n", "<<", "!x", "%", "\ta\n"} {
 		f.Add(s, s)

@@ -1,8 +1,7 @@
 package strictyaml
 
-// Nearest returns the candidate that a misspelt word most likely meant, or ""
-// when none is near. Two edits are forgiven, one in words of up to four
-// letters.
+// Nearest returns the candidate most similar to a misspelt word, or "" if none is similar. It
+// allows two edits, or one in words of up to four bytes.
 func Nearest(word string, candidates []string) string {
 	best, limit := "", 2
 	if len(word) <= 4 {
@@ -19,8 +18,8 @@ func Nearest(word string, candidates []string) string {
 	return best
 }
 
-// distance is the optimal string alignment distance: insertions, deletions,
-// substitutions and swaps of neighbours count one each.
+// distance returns the optimal string alignment distance: each insertion, deletion, substitution
+// and swap of neighbours counts one.
 func distance(a, b string) int {
 	older, old, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range old {

@@ -7,12 +7,12 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// A Kind says what a Node is.
+// A Kind is the kind of a Node.
 type Kind int
 
 // Kinds of nodes.
 const (
-	Other Kind = iota // nothing, infinity and the like, which no type takes
+	Other Kind = iota // null, infinity and other values that no type accepts
 	String
 	Integer
 	Float
@@ -22,27 +22,27 @@ const (
 	invalid // reported already
 )
 
-// A Node is a value of a document, with the place where it stands.
+// A Node is a value of a document and its place.
 type Node struct {
 	Place
 	Kind  Kind
-	Text  string  // of a scalar, as it is written, without quotes
+	Text  string  // of a scalar, as written, without quotes
 	Items []*Node // of a List
 	Pairs []Pair  // of a Mapping, each key once
 
 	integer int64 // of an Integer that fits
 	fits    bool
-	what    string // of Other, for people
+	what    string // of Other, for messages
 }
 
-// A Pair is a key of a mapping with its value.
+// A Pair is a key of a mapping and its value.
 type Pair struct {
 	Key   string
 	At    Place // of the key
 	Value *Node
 }
 
-// Get returns the value of a key of a mapping, or nil.
+// Get returns the value of a mapping's key, or nil.
 func (n *Node) Get(key string) *Node {
 	for _, p := range n.Pairs {
 		if p.Key == key {
@@ -52,7 +52,7 @@ func (n *Node) Get(key string) *Node {
 	return nil
 }
 
-// A converter makes Nodes of the YAML library's and reports what is not used here.
+// A converter makes Nodes from the YAML library's nodes, and reports unsupported syntax.
 type converter struct {
 	doc   *Document
 	depth int
@@ -101,7 +101,8 @@ func (c *converter) node(n ast.Node, path string) *Node {
 	return out
 }
 
-// pairs returns each key of a mapping that is a plain string and stands there for the first time.
+// pairs returns the pairs of a mapping. It reports keys that are not plain strings and duplicate
+// keys, and omits them.
 func (c *converter) pairs(m ast.MapNode, path string) (out []Pair) {
 	first := map[string]Place{}
 	for pairs := m.MapRange(); pairs.Next(); {
@@ -121,9 +122,9 @@ func (c *converter) pairs(m ast.MapNode, path string) (out []Pair) {
 	return out
 }
 
-// place returns where a node begins.
+// place returns the position where a node begins.
 func place(n ast.Node) Position {
-	// A mapping's own token is the colon of its first pair.
+	// The token of a mapping is the colon of its first pair.
 	if m, ok := n.(*ast.MappingNode); ok && !m.IsFlowStyle && len(m.Values) > 0 {
 		n = m.Values[0].Key
 	}
@@ -168,7 +169,7 @@ func integer(i *ast.IntegerNode) (int64, bool) {
 	return 0, false
 }
 
-// describe names a node for a person: `the string "x"`, "a list".
+// describe returns a description for messages, such as `the string "x"` or "a list".
 func (n *Node) describe() string {
 	switch n.Kind {
 	case String:

@@ -100,7 +100,7 @@ func TestBounds(t *testing.T) {
 	for name, src := range map[string]string{
 		"large":  strings.Repeat("# comment\n", maxSize/10+1),
 		"deep":   "list: " + strings.Repeat("[", 500) + strings.Repeat("]", 500),
-		"abyss":  "list: " + strings.Repeat("[", maxSize-10), // takes days without a bound
+		"abyss":  "list: " + strings.Repeat("[", maxSize-10), // takes days without a limit
 		"dashes": strings.Repeat("- ", maxSize/2-10),
 		"nested": "ptr: " + strings.Repeat("{key: ", 500) + strings.Repeat("}", 500),
 	} {

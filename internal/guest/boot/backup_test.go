@@ -19,7 +19,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// stream asks the endpoint for something that takes as long as it takes.
+// stream sends a request that may take long to the endpoint, and returns the status and body of its
+// response.
 func (v *boot) stream(method, path, bearer string, body io.Reader) (int, []byte) {
 	v.t.Helper()
 	ctx, cancel := context.WithTimeout(v.t.Context(), 2*time.Minute)
@@ -35,7 +36,7 @@ func (v *boot) stream(method, path, bearer string, body io.Reader) (int, []byte)
 	return response.StatusCode, answer
 }
 
-// lastEvent is the last thing that the guest says of a restore.
+// lastEvent returns the last event of a restore.
 func lastEvent(t *testing.T, answer []byte) backup.Event {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(string(answer)), "\n")
@@ -48,7 +49,7 @@ func lastEvent(t *testing.T, answer []byte) backup.Event {
 
 func TestBackup(t *testing.T) {
 	b := newPostgresBox(t)
-	b.spec.Services = append(b.spec.Services, forge()) // with the databases, in one stream
+	b.spec.Services = append(b.spec.Services, forge()) // saved with the databases, in one stream
 	b.config.Secrets = map[string]string{"postgres": "c4n4ry password"}
 	v := b.boot(t)
 	v.waitReady()
@@ -91,7 +92,7 @@ func TestBackup(t *testing.T) {
 	}
 	wantFile("two")
 
-	// While one is under way, another is refused.
+	// While a restore runs, another one is rejected.
 	body, feed := io.Pipe()
 	done := make(chan []byte, 1)
 	go func() {

@@ -14,14 +14,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// TestServicesHaveTheLeastRights lets a hostile service that runs as root, and one that does not,
-// try what no service needs.
+// TestServicesHaveTheLeastRights verifies that hostile services, as root and as another user,
+// cannot do what no service needs.
 func TestServicesHaveTheLeastRights(t *testing.T) {
 	victim := sleeper("victim")
 	victim.User = "nobody"
 	victim.Directories = []guestspec.Directory{{Path: "/data/victim", Mode: "0755", User: "nobody"}, {Path: "/run/victim", Mode: "0755", User: "nobody"}}
 	victim.Prepare = []guestspec.Step{{Command: []string{"/bin/sh", "-c", "echo precious >/data/victim/file"}}}
-	// Each line of it is a command that a shell tries.
+	// The script runs each argument as a command.
 	script := `for what in "$@"; do if out=$(eval "$what" 2>&1); then echo "did: $what: $out"; else echo "failed: $what"; fi; done; echo tried; exec sleep 1000`
 	attacks := []string{
 		"mount -t tmpfs tmpfs /tmp",
@@ -43,7 +43,7 @@ func TestServicesHaveTheLeastRights(t *testing.T) {
 				Name: "hostile", User: user, After: []string{"victim"}, Command: []string{"/bin/sh", "-c", "true"},
 				Directories: []guestspec.Directory{{Path: "/data/own", Mode: "0700", User: user}},
 			}
-			// The victim's number is known by its status file.
+			// The victim writes its process ID to a file.
 			victim := victim
 			victim.Command = []string{"/bin/sh", "-c", "echo $$ >/run/victim/pid; while :; do sleep 1; done"}
 			victim.Ready.Command = []string{"/usr/bin/test", "-s", "/run/victim/pid"}

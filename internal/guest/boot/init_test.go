@@ -24,7 +24,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// shell is a service that runs a script.
+// shell returns a service that runs a script.
 func shell(name, script string) guestspec.Service {
 	return guestspec.Service{
 		Name: name, Command: []string{"/bin/sh", "-c", script},
@@ -33,7 +33,7 @@ func shell(name, script string) guestspec.Service {
 	}
 }
 
-// sleeper lives until it is told to end, and says so.
+// sleeper returns a service that runs until SIGTERM and then prints "bye".
 func sleeper(name string) guestspec.Service {
 	return shell(name, `trap 'echo bye; exit 0' TERM; echo "hello from $USER"; while :; do sleep 1 & wait; done`)
 }
@@ -44,7 +44,7 @@ func TestMachineIsAsDescribed(t *testing.T) {
 	s.Env = map[string]string{"COLOUR": "green"}
 	s.Directories = []guestspec.Directory{{Path: "/run/a", Mode: "2770", User: "nobody"}}
 	s.Tmpfs = []guestspec.Tmpfs{{Path: "/run/a/fast", Mode: "0700", User: "nobody", Size: "1048576"}}
-	// The mount point of a tmpfs is made by a step, as initdb makes pg_dynshmem.
+	// A step creates the mount point of a tmpfs, as initdb creates pg_dynshmem.
 	s.Prepare = []guestspec.Step{{Command: []string{"/bin/mkdir", "-p", "/run/a/fast"}}}
 	b := newBox(t, s)
 	v := b.boot(t)
@@ -56,12 +56,12 @@ func TestMachineIsAsDescribed(t *testing.T) {
 		{"/tmp", "stat -fc %T /tmp; stat -c %a /tmp", "tmpfs\n1777"},
 		{"/run", "stat -fc %T /run", "tmpfs"},
 		{"data disk", "grep ' /data ' /proc/mounts | cut -d' ' -f3,4", "ext4 rw,nosuid,nodev,noatime"},
-		// Which mounts leaves out where the file system's superblock says the same.
+		// /proc/mounts omits this option if the superblock has the same value.
 		{"errors of the data disk", "grep ^errors= /proc/fs/ext4/$(basename $(readlink /sys/dev/block/$(mountpoint -d /data)))/options", "errors=remount-ro"},
 		{"address", "ip -4 -o addr show dev enp7s0 | grep -o 'inet [^ ]*'", "inet 192.168.100.2/24"},
 		{"mtu", "cat /sys/class/net/enp7s0/mtu", "1400"},
 		{"loopback", "cat /sys/class/net/lo/flags", "0x9"},
-		{"default route", "ip route show default | sed 's/ linkdown//'", "default via 192.168.100.1 dev enp7s0"}, // the other end is not open
+		{"default route", "ip route show default | sed 's/ linkdown//'", "default via 192.168.100.1 dev enp7s0"}, // linkdown: the peer is not up
 		{"DNS", "grep nameserver /run/resolv.conf", "nameserver 9.9.9.9"},
 		{"directory", "stat -c '%a %U' /run/a", "2770 nobody"},
 		{"tmpfs of the service", "stat -fc '%T %b' /run/a/fast; stat -c '%a %U' /run/a/fast", "tmpfs 256\n700 nobody"},
@@ -70,7 +70,7 @@ func TestMachineIsAsDescribed(t *testing.T) {
 		{"environment", "tr '\\0' '\\n' < /proc/PID/environ | grep -c -e ^COLOUR=green$ -e ^USER=nobody$ -e ^PATH=/usr/local/sbin:", "3"},
 		{"standard input", "readlink /proc/PID/fd/0", "/dev/null"},
 		{"session", "ps -o sid= -p PID | tr -d ' '", "PID"},
-		{"descriptors", "ls /proc/PID/fd | grep -cv -e '^[012]$' -e '^10$'", "0"}, // 10 is the shell's own
+		{"descriptors", "ls /proc/PID/fd | grep -cv -e '^[012]$' -e '^10$'", "0"}, // 10 is the shell's
 	} {
 		got, err := v.run("/bin/sh", "-c", strings.ReplaceAll(tt.command, "PID", strconv.Itoa(pid)))
 		got = strings.TrimRight(strings.ReplaceAll(got, " \n", "\n"), " ")
@@ -79,7 +79,7 @@ func TestMachineIsAsDescribed(t *testing.T) {
 		}
 	}
 	for _, s := range sysctls {
-		// The guest's interface is older than sov-init, as on a real machine.
+		// The guest's interface exists before sov-init starts, as on a real machine.
 		files := "/proc/sys/" + strings.ReplaceAll(s.name, ".", "/")
 		if got, err := v.run("/bin/sh", "-c", "for f in "+files+"; do test ! -e $f || grep -Hvx "+s.value+" $f; done; true"); err != nil || got != "" {
 			t.Errorf("%s is not %s in %q (%v)", s.name, s.value, got, err)
@@ -96,7 +96,8 @@ func TestMachineIsAsDescribed(t *testing.T) {
 	b.wantCleanDisk(t)
 }
 
-// ownOOMScore is what PID 1 has: it protects itself where that is allowed (CAP_SYS_RESOURCE).
+// ownOOMScore returns the expected score of PID 1, which protects itself if that is allowed
+// (CAP_SYS_RESOURCE).
 func ownOOMScore(t *testing.T) string {
 	t.Helper()
 	if exec.Command("/bin/sh", "-c", "echo -1000 >/proc/self/oom_score_adj").Run() != nil {
@@ -107,7 +108,7 @@ func ownOOMScore(t *testing.T) string {
 
 func TestServicesStartAndStopInOrder(t *testing.T) {
 	a, b, c := sleeper("a"), sleeper("b"), sleeper("c")
-	// b is ready only when its file is there, and c comes after it.
+	// b is ready only once its file exists, and c starts after b.
 	b.Ready.Command = []string{"/usr/bin/test", "-e", "/run/go"}
 	b.After, c.After = []string{"a"}, []string{"b"}
 	once := shell("once", "echo once")
@@ -155,7 +156,7 @@ func TestTasksEndBeforeDependents(t *testing.T) {
 	}
 	v.shutDown()
 	v = newBox(t, task).boot(t)
-	v.waitReady() // with nothing but a task that is done
+	v.waitReady() // ready with only a finished task
 	v.shutDown()
 }
 
@@ -184,8 +185,8 @@ func TestOtherSignalsChangeNothing(t *testing.T) {
 	if status := v.status(); !status.Ready {
 		t.Errorf("status: %+v", status)
 	}
-	// A service does not inherit what its init thinks of a signal. (What the init itself has
-	// inherited is another matter: this test's own parents may ignore one or the other.)
+	// A service does not inherit the signals that init ignores. It does inherit those that init's
+	// parents ignore, such as this test's parents.
 	pid := v.service("a").PID
 	out, err := v.run("/bin/sh", "-c", fmt.Sprintf("grep SigIgn /proc/%d/status", pid))
 	must(t, err)
@@ -232,7 +233,7 @@ func TestCrashingServicesRestart(t *testing.T) {
 }
 
 func TestDeadServiceIsCleanedUp(t *testing.T) {
-	// The child leaves session and process group, ignores signals and keeps the output open.
+	// The child leaves its session and process group, ignores signals and keeps the output open.
 	daemon := shell("daemon", `setsid sh -c 'trap "" TERM; while :; do sleep 1; done' & sleep 0.1; exit 1`)
 	daemon.Restart.Backoff = guestspec.Duration(time.Minute)
 	daemon.Restart.MaxBackoff = guestspec.Duration(time.Minute)
@@ -240,7 +241,8 @@ func TestDeadServiceIsCleanedUp(t *testing.T) {
 	stubborn.Stop.Timeout = guestspec.Duration(300 * time.Millisecond)
 	v := newBox(t, daemon, stubborn).boot(t)
 	v.waitService("daemon", "in back-off", func(s guestapi.Service) bool { return s.State == guestapi.StateBackoff })
-	// Left: PID 1, stubborn and its child, which may have only begun, their sleeps, and what looks.
+	// Still running: PID 1, stubborn and its child, which may just have started, their sleeps, and
+	// ps.
 	eventually(t, "stubborn's two shells alone live", patience, func() error {
 		out, err := v.run("/bin/sh", "-c", "ps -e -o args= | grep -c 'while :[;]'")
 		if err == nil && out != "2" {
@@ -251,17 +253,18 @@ func TestDeadServiceIsCleanedUp(t *testing.T) {
 	began := time.Now()
 	v.shutDown()
 	v.waitLine(`info stubborn: stopped end="killed by SIGKILL"`)
-	if took := time.Since(began); took > 45*time.Second { // the shutdown must not wait for the end of daemon's back-off
+	if took := time.Since(began); took > 45*time.Second { // the shutdown must not wait for daemon's back-off
 		t.Errorf("the shutdown took %s", took)
 	}
 }
 
-// A day of crashes, orphans, requests, readers who leave and unauthenticated requests, in seconds:
-// process 1 has the memory, the descriptors and the zombies that it had before.
+// TestDayWithoutLeaks repeats a day's crashes, orphans, requests, disconnecting readers and
+// unauthenticated requests within seconds. PID 1 must not use more memory or descriptors or keep
+// more zombies than before.
 func TestDayWithoutLeaks(t *testing.T) {
 	orphans := shell("orphans", "for i in 1 2 3 4 5 6 7 8 9 10; do (sleep 0.01 & ) ; done; sleep 0.05; exit 1")
 	orphans.Restart = guestspec.Restart{Backoff: guestspec.Duration(time.Millisecond), MaxBackoff: guestspec.Duration(time.Millisecond)}
-	quick := shell("quick", "exit 1") // ends before its start is noted
+	quick := shell("quick", "exit 1") // ends before its start is recorded
 	quick.Restart = orphans.Restart
 	v := newBox(t, sleeper("a"), orphans, quick).boot(t)
 	descriptors := func() int {
@@ -288,8 +291,8 @@ func TestDayWithoutLeaks(t *testing.T) {
 	if grown := v.resident() - memory; grown > 32<<20 {
 		t.Errorf("process 1 grew by %d MiB", grown>>20)
 	}
-	// At any moment a start may be under way and a connection open: a few descriptors, not
-	// hundreds. That a follower has left is noticed a while later.
+	// A start may be in progress and a connection open, which takes a few descriptors, not
+	// hundreds. A follower's disconnect is noticed later.
 	eventually(t, "descriptors are given back", patience, func() error {
 		if after := descriptors(); after > before+12 {
 			return fmt.Errorf("PID 1 has %d descriptors after many restarts, had %d", after, before)
@@ -299,7 +302,7 @@ func TestDayWithoutLeaks(t *testing.T) {
 	if n := v.status().Orphans; n < 100 {
 		t.Errorf("%d orphans were reaped, want at least 100", n)
 	}
-	// A zombie may be seen on its way; one that stays is a leak.
+	// A zombie may be reaped soon. One that remains is a leak.
 	stay := v.zombies()
 	eventually(t, "zombies go", patience, func() error {
 		now := v.zombies()
@@ -312,7 +315,7 @@ func TestDayWithoutLeaks(t *testing.T) {
 	v.shutDown()
 }
 
-// zombies returns the processes that are not reaped yet.
+// zombies returns the IDs of processes that were not reaped yet.
 func (v *boot) zombies() (pids []string) {
 	out, _ := v.run("/bin/ps", "-e", "-o", "stat=,pid=")
 	for line := range strings.Lines(out) {
@@ -323,17 +326,17 @@ func (v *boot) zombies() (pids []string) {
 	return pids
 }
 
-// resident is PID 1's memory in bytes.
+// resident returns the resident memory of PID 1, in bytes.
 func (v *boot) resident() int64 {
 	v.t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", v.pid()))
 	must(v.t, err)
-	pages, err := strconv.ParseInt(strings.Fields(string(b))[1], 10, 64) // proc(5): the second is resident
+	pages, err := strconv.ParseInt(strings.Fields(string(b))[1], 10, 64) // proc(5): the second field is resident
 	must(v.t, err)
 	return pages * int64(os.Getpagesize())
 }
 
-// followBriefly reads a line of an answer that does not end, and leaves.
+// followBriefly reads one line of an endless response and disconnects.
 func (v *boot) followBriefly(path string) {
 	v.t.Helper()
 	conn, err := v.dial(v.t.Context(), "tcp", net.JoinHostPort(guestAddress, strconv.Itoa(guestspec.EndpointPort)))
@@ -388,7 +391,7 @@ func TestEndpointOfARunningGuest(t *testing.T) {
 		conn.Close()
 		t.Error("the endpoint listens on other addresses than the guest's own")
 	}
-	// The other end is not open: the link has no carrier.
+	// The peer is not up, so that the link has no carrier.
 	want := guestapi.Network{Interface: "enp7s0", Address: guestAddress + "/24", Gateway: "192.168.100.1"}
 	if got := v.status().Network; got == nil || *got != want {
 		t.Errorf("the guest's link is %+v, want %+v", got, want)
@@ -420,14 +423,14 @@ func TestDataDiskRepair(t *testing.T) {
 			t.Fatalf("debugfs: %v\n%s", err, out)
 		}
 	}
-	// The free counts of a file system that lost its power are routinely wrong: -p mends them.
+	// The free counts of a file system are often wrong after a power cut: -p corrects them.
 	debugfs("set_super_value free_inodes_count 5")
 	debugfs("set_super_value state 0")
 	v := b.boot(t)
 	v.waitReady()
 	v.waitLine("warn init: e2fsck repaired the data disk")
 	v.shutDown()
-	// A root directory that is none is no routine matter: a person has to look.
+	// A root directory that is a file is not routine: a user must repair it.
 	debugfs("set_inode_field <2> mode 0100644")
 	debugfs("set_super_value state 2")
 	before, err := os.ReadFile(b.data)
@@ -440,7 +443,7 @@ func TestDataDiskRepair(t *testing.T) {
 	v.shutDown()
 	after, err := os.ReadFile(b.data)
 	must(t, err)
-	// e2fsck -p notes in the superblock that it found errors; all else is to stay.
+	// e2fsck -p records in the superblock that it found errors. Everything else must be unchanged.
 	if string(before[2048:]) != string(after[2048:]) {
 		t.Error("the broken disk was written to")
 	}
@@ -454,7 +457,7 @@ func TestFatalErrors(t *testing.T) {
 	v.wantPowerOff()
 	v.waitLine(`error init: cannot continue error="read /etc/sov/guest.json: json: unknown field \"nonsense\""`)
 	v.waitLine("info init: power off")
-	if strings.Contains(v.text(), "unmount") { // there is no data disk, and nothing else is its business
+	if strings.Contains(v.text(), "unmount") { // the machine has no data disk, and must not touch other mounts
 		t.Error("something was to be unmounted")
 	}
 }
@@ -468,13 +471,13 @@ func TestDamagedConfigDisk(t *testing.T) {
 	name := filepath.Join(b.root, "config.img")
 	disk, err := os.ReadFile(name)
 	must(t, err)
-	// The next boot writes its own config disk; this one is read through the spec's preference.
+	// The next boot writes its own config disk. The spec names this one instead.
 	disk[60] ^= 1
 	b.write(t, "damaged.img", string(disk))
 	b.spec.ConfigDisk = "/damaged.img"
 	v = b.boot(t)
 	v.waitLine("error init: config disk: damaged: its checksum does not match")
-	v.waitReady() // without network, but with its data
+	v.waitReady() // without a network, but with its data
 	must(t, v.cmd.Process.Signal(syscall.SIGTERM))
 	v.wantPowerOff()
 	if strings.Contains(v.text(), "c4n4ry") {
@@ -482,7 +485,8 @@ func TestDamagedConfigDisk(t *testing.T) {
 	}
 }
 
-// TestNoFirewallNoServices runs a guest whose kernel has no netfilter.
+// TestNoFirewallNoServices verifies that a guest without netfilter in its kernel starts no
+// services.
 func TestNoFirewallNoServices(t *testing.T) {
 	b := newBox(t, sleeper("a"))
 	b.noNetfilter = true
@@ -500,8 +504,8 @@ func TestNoFirewallNoServices(t *testing.T) {
 	v.shutDown()
 }
 
-// TestFirewallBeforeNetwork runs such a guest whose gateway the kernel refuses. Its interface is up
-// with an address by then, and services must not be reachable there.
+// TestFirewallBeforeNetwork runs a guest without netfilter whose gateway the kernel rejects. Its
+// interface is then up with an address, and services must not be reachable there.
 func TestFirewallBeforeNetwork(t *testing.T) {
 	b := newBox(t, sleeper("a"))
 	b.noNetfilter = true

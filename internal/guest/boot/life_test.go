@@ -21,8 +21,8 @@ class H(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(('127.0.0.1', 8080), H).serve_forever()
 `
 
-// TestLifeOfServices: steps with users of their own, readiness and liveness by HTTP, a schedule,
-// the size of a log, settings of the kernel; and a service that has ended is never ready.
+// TestLifeOfServices checks steps with their own users, readiness and liveness checks by HTTP, a
+// schedule, the size of a log, kernel settings, and that a service that has ended is never ready.
 func TestLifeOfServices(t *testing.T) {
 	check := guestspec.Ready{HTTP: "http://127.0.0.1:8080/health", Interval: guestspec.Duration(50 * time.Millisecond), Timeout: guestspec.Duration(5 * time.Second)}
 	web := shell("web", "exec python3 -c '"+strings.ReplaceAll(server, "'", `"`)+"' 2>/dev/null")
@@ -55,7 +55,7 @@ func TestLifeOfServices(t *testing.T) {
 	if s := v.service("nightly"); s.Schedule == nil || !s.Schedule.LastStart.IsZero() || s.Schedule.Next.Format("01-02 15:04") != "02-29 03:30" {
 		t.Errorf("nightly: %+v", s)
 	}
-	// A status of 503, twice in a row, is an end of the service.
+	// Two 503 statuses in a row restart the service.
 	if out, err := v.run("/bin/sh", "-c", "echo 503 >/run/web/status"); err != nil {
 		t.Fatal(out)
 	}

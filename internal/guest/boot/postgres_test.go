@@ -21,7 +21,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
 )
 
-// postgresBin is the directory of this computer's PostgreSQL server.
+// postgresBin returns the directory of this computer's PostgreSQL programs.
 func postgresBin(t *testing.T) string {
 	t.Helper()
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin")
@@ -32,7 +32,7 @@ func postgresBin(t *testing.T) string {
 	return found[len(found)-1]
 }
 
-// newPostgresBox makes a guest with PostgreSQL as the sql recipe describes it.
+// newPostgresBox returns a guest with PostgreSQL as in the sql recipe.
 func newPostgresBox(t *testing.T) *box {
 	t.Helper()
 	bin := postgresBin(t)
@@ -90,7 +90,7 @@ shared_buffers = 16MB
 	return b
 }
 
-// query asks the guest's server over TCP, as postgres with this password.
+// query runs SQL on the guest's server over TCP as postgres with this password.
 func (v *boot) query(password, sql string) (string, error) {
 	return v.queryAs("user=postgres dbname=postgres", password, sql)
 }
@@ -99,7 +99,7 @@ func (v *boot) queryAs(who, password, sql string) (string, error) {
 	return v.ask("sslmode=disable "+who, password, sql)
 }
 
-// ask asks as the parameters of a connection say.
+// ask runs SQL on the guest's server with these connection parameters.
 func (v *boot) ask(parameters, password, sql string) (string, error) {
 	config, err := pgconn.ParseConfig("host=" + guestAddress + " " + parameters)
 	if err != nil {
@@ -153,7 +153,7 @@ func TestPostgres(t *testing.T) {
 			t.Errorf("pg_dynshmem is on %s", got)
 		}
 		if _, err := v.query(first, "CREATE TABLE kept (n int); INSERT INTO kept SELECT generate_series(1, 1000); "+
-			"UPDATE pg_database SET datcollversion = '1.0' WHERE datname = 'postgres'"); err != nil { // as if ICU had been another one
+			"UPDATE pg_database SET datcollversion = '1.0' WHERE datname = 'postgres'"); err != nil { // as if ICU had changed
 			t.Error(err)
 		}
 		v.shutDown()
@@ -195,8 +195,8 @@ func TestPostgres(t *testing.T) {
 		if _, err := v.query(second, "INSERT INTO kept VALUES (0)"); err != nil {
 			t.Error(err)
 		}
-		// Killing PID 1 kills the rest at once; the pid file stays, with a number that is another
-		// process's on the next boot.
+		// Killing PID 1 kills all other processes at once. The pid file remains, with a process ID
+		// that belongs to another process after the next boot.
 		must(t, v.cmd.Process.Kill())
 		v.wantEnd(syscall.SIGKILL)
 		v = b.boot(t)
@@ -215,7 +215,7 @@ func TestPostgres(t *testing.T) {
 		pids, err := v.run("/usr/bin/pgrep", "-u", "postgres")
 		must(t, err)
 		for pid := range strings.FieldsSeq(pids) {
-			v.run("/bin/kill", "-9", pid) // the end of an earlier process may have ended this one too
+			v.run("/bin/kill", "-9", pid) // it may have ended because of an earlier kill
 			v.waitService("postgres", "ready", func(s guestapi.Service) bool { return s.State == guestapi.StateReady })
 			waitQuery(t, v, second)
 		}
@@ -252,8 +252,9 @@ func TestPostgres(t *testing.T) {
 	})
 }
 
-// checkTLS logs in as a client that trusts the machine's authority, by the address and by names,
-// and looks at who can read the key. A clock that leaps over the certificate's end has it replaced.
+// checkTLS logs in as a client that trusts the machine's authority, by address and by name, and
+// checks who can read the key. After the clock passes the certificate's expiry, the certificate
+// must be replaced.
 func checkTLS(t *testing.T, b *box, v *boot, password string) {
 	t.Helper()
 	authority := v.status().Postgres.Authority
@@ -271,7 +272,7 @@ func checkTLS(t *testing.T, b *box, v *boot, password string) {
 			t.Errorf("%s: %s, want %s", file, got, want)
 		}
 	}
-	// The server's own view: its certificate, and not the authority.
+	// The server can access its certificate, but not the authority.
 	got, err = v.query(password, "CREATE TEMPORARY TABLE f (x text); COPY f FROM PROGRAM 'ls /run/postgres-tls /data/.sov-tls 2>&1; true'; SELECT string_agg(x, ' ') FROM f")
 	if err != nil || !strings.Contains(got, "server.pem") || strings.Contains(got, "authority") {
 		t.Errorf("the server sees %q, %v", got, err)
@@ -281,7 +282,7 @@ func checkTLS(t *testing.T, b *box, v *boot, password string) {
 func TestInterruptedFirstStartStartsOver(t *testing.T) {
 	b := newPostgresBox(t)
 	b.config.Secrets = map[string]string{"postgres": "c4n4ry"}
-	for inTheMiddle := false; !inTheMiddle; { // initdb takes a second, which may pass before the line is read
+	for inTheMiddle := false; !inTheMiddle; { // initdb may have finished before its line is read
 		v := b.boot(t)
 		v.waitLine("out postgres: creating configuration files")
 		must(t, v.cmd.Process.Kill())
@@ -316,8 +317,8 @@ func TestInterruptedFirstStartStartsOver(t *testing.T) {
 	})
 }
 
-// TestAccountsOfTheRecipe has a role and its database made and its password changed by what the
-// config disk says, at each start; nothing else writes.
+// TestAccountsOfTheRecipe verifies that each start creates the recipe's role and database if they
+// are missing, and changes the role's password only if the config disk has another one.
 func TestAccountsOfTheRecipe(t *testing.T) {
 	b := newPostgresBox(t)
 	pooled := withPooler(t, b)
@@ -325,7 +326,7 @@ func TestAccountsOfTheRecipe(t *testing.T) {
 	ask := func(v *boot, password string) (string, error) {
 		return v.queryAs("user=app dbname=shop", password, "SELECT current_user || ' in ' || current_database()")
 	}
-	v := b.boot(t) // without any secret: the role is there and has no password
+	v := b.boot(t) // without any secret: the role exists and has no password
 	v.waitReady()
 	v.waitLine("out postgres: role app was made")
 	v.waitLine("out postgres: database shop was made")
@@ -363,8 +364,8 @@ func TestAccountsOfTheRecipe(t *testing.T) {
 	}
 }
 
-// withPooler gives the box a pooler as package postgres of the stages describes it, if this
-// computer has one.
+// withPooler adds a pooler to the box, as stages/postgres does, and reports whether this computer
+// has one.
 func withPooler(t *testing.T, b *box) bool {
 	t.Helper()
 	const program = "/usr/sbin/pgbouncer"
@@ -405,7 +406,7 @@ client_tls_ca_file = /run/pgbouncer-tls/server.pem
 	return true
 }
 
-// waitQuery asks until the server answers: it may be replaying its log.
+// waitQuery queries until the server answers, which may be replaying its log.
 func waitQuery(t *testing.T, v *boot, password string) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
@@ -420,7 +421,7 @@ func waitQuery(t *testing.T, v *boot, password string) {
 	}
 }
 
-// wantNoSecret fails if a password is in the guest's log.
+// wantNoSecret fails the test if a password is in the guest's log.
 func wantNoSecret(t *testing.T, v *boot) {
 	t.Helper()
 	if log := v.text(); strings.Contains(log, "c4n4ry") || strings.Contains(log, "SCRAM-SHA-256$") {
@@ -428,7 +429,7 @@ func wantNoSecret(t *testing.T, v *boot) {
 	}
 }
 
-// withData mounts the data disk while the guest does not run.
+// withData calls fn with the mounted data disk of a guest that does not run.
 func withData(t *testing.T, b *box, fn func(data string)) {
 	t.Helper()
 	mnt, unmount := mounttest.Loop(t, b.data, "")
@@ -436,7 +437,7 @@ func withData(t *testing.T, b *box, fn func(data string)) {
 	fn(mnt)
 }
 
-// digest sums up names, modes, times and contents of the cluster.
+// digest returns a digest of the cluster's names, modes, times and contents.
 func digest(t *testing.T, b *box) (sum string) {
 	t.Helper()
 	withData(t, b, func(data string) {

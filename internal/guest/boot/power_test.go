@@ -20,7 +20,7 @@ func TestReadEvents(t *testing.T) {
 	event(0, 0, 0)
 	event(eventKey, keyPower, pressed)
 	event(eventKey, keyPower, 0)
-	stream = append(stream, 1, 2, 3) // the device went away
+	stream = append(stream, 1, 2, 3) // the device disappeared
 	presses := 0
 	readEvents(bytes.NewReader(stream), func(kind, code uint16, value int32) {
 		if kind == eventKey && code == keyPower && value == pressed {

@@ -20,7 +20,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/session"
 )
 
-// TestRescue keeps a server from starting in the ways that its users have.
+// TestRescue breaks a server's start as users have done, and checks each repair.
 func TestRescue(t *testing.T) {
 	b := newPostgresBox(t)
 	const password = "c4n4ry"
@@ -38,7 +38,7 @@ func TestRescue(t *testing.T) {
 	}
 	alter := func(v *boot, settings ...string) {
 		t.Helper()
-		for _, s := range settings { // not in a transaction
+		for _, s := range settings { // ALTER SYSTEM cannot run in a transaction
 			ask(v, "ALTER SYSTEM SET "+s)
 		}
 	}
@@ -49,7 +49,7 @@ func TestRescue(t *testing.T) {
 		alter(v, "work_mem = '5MB'", "port = 1")
 		v.shutDown()
 		v = b.boot(t)
-		v.waitReady() // which makes work_mem good
+		v.waitReady() // now work_mem is known to be good
 		if p := v.status().Postgres; p == nil || strings.Join(p.Ignored, " ") != "port" {
 			t.Errorf("status: %+v", p)
 		}
@@ -74,7 +74,7 @@ func TestRescue(t *testing.T) {
 		}
 		alter(v, "shared_buffers = '17MB'")
 		v.shutDown()
-		v = b.boot(t) // the next settings are taken
+		v = b.boot(t) // new settings are accepted
 		v.waitReady()
 		if got := ask(v, "SHOW shared_buffers"); got != "17MB" {
 			t.Errorf("shared_buffers is %s", got)
@@ -99,7 +99,7 @@ func TestRescue(t *testing.T) {
 		if p := v.status().Postgres; p.Aside != nil {
 			t.Errorf("forgotten settings are told: %+v", p)
 		}
-		alter(v, "shared_buffers = '18MB'") // beside work_mem, with which it was ready
+		alter(v, "shared_buffers = '18MB'") // in addition to work_mem, with which it was ready
 		done := repair(v, guestapi.RepairSettings)
 		if len(done.Done) != 1 || !strings.Contains(done.Done[0], "shared_buffers, kept in /data/postgres/postgresql.auto.conf.aside-1") {
 			t.Errorf("%q", done.Done)
@@ -107,7 +107,7 @@ func TestRescue(t *testing.T) {
 		if got := ask(v, "SHOW shared_buffers") + ask(v, "SHOW work_mem"); got != "17MB5MB" {
 			t.Errorf("the settings are %s", got)
 		}
-		repair(v, guestapi.RepairSettings) // now those with which it was ready
+		repair(v, guestapi.RepairSettings) // now also those with which it was ready
 		if got := ask(v, "SHOW shared_buffers") + ask(v, "SHOW work_mem"); got != "16MB4MB" {
 			t.Errorf("the settings are %s", got)
 		}
@@ -120,7 +120,7 @@ func TestRescue(t *testing.T) {
 		}
 		v.shutDown()
 		v = b.boot(t)
-		v.waitReady() // which makes them good
+		v.waitReady() // now they are known to be good
 		v.shutDown()
 	})
 
@@ -150,7 +150,7 @@ func TestRescue(t *testing.T) {
 		if !strings.HasPrefix(s.Reason, "FATAL:  could not load ") {
 			t.Errorf("reason: %q", s.Reason)
 		}
-		b.write(t, "etc/sov/postgres/pg_hba.conf", string(hba)) // the root is the guest's, too
+		b.write(t, "etc/sov/postgres/pg_hba.conf", string(hba)) // the root is also the guest's
 		v.waitReady()
 		v.shutDown()
 	})
@@ -163,7 +163,7 @@ func TestRescue(t *testing.T) {
 			t.Error("the password is still that of the secret")
 		}
 		v.shutDown()
-		v = b.boot(t) // with the secret, which the phone's owner sets
+		v = b.boot(t) // the phone's owner has set the secret
 		v.waitReady()
 		ask(v, "SELECT 1")
 		v.shutDown()
@@ -252,7 +252,7 @@ func TestRescue(t *testing.T) {
 	})
 
 	t.Run("no memory for the workers of an index build", func(t *testing.T) {
-		b.spec.Services[0].Tmpfs[0].Size = "1114112" // a machine of 128 MiB has 64 MiB, of which others take some
+		b.spec.Services[0].Tmpfs[0].Size = "1114112" // a machine with 128 MiB has 64 MiB, some of it in use
 		defer func() { b.spec.Services[0].Tmpfs[0].Size = "" }()
 		v := b.boot(t)
 		v.waitReady()

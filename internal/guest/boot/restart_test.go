@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// What services said is there after a restart of the machine, and no service can be read that is
-// none.
+// TestLogsSurviveARestart verifies that services' logs are kept across a restart, and that only
+// logs of existing services can be read.
 func TestLogsSurviveARestart(t *testing.T) {
 	b := newBox(t, sleeper("a"))
 	v := b.boot(t)

@@ -13,9 +13,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// TestSecretsOfServices: a service reads its secrets in files and in its environment; another one
-// of the same user reads none of them, no log and no argument has one, and a service whose secret
-// is missing says so.
+// TestSecretsOfServices verifies that a service reads its secrets in files and environment, that
+// another service of the same user cannot read them, that no log or argument contains them, and
+// that a missing secret is reported.
 func TestSecretsOfServices(t *testing.T) {
 	const password, key = "the-password-of-a-role", "the-key-of-sessions"
 	web := shell("web", `printf '%s|%s|%s' "$(cat /run/secrets/web/db)" "$(cat /run/keys/session)" "$KEY" | sha256sum; exec sleep 1000`)

@@ -21,7 +21,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// saved is what a stream holds, by the kind and the service of each part.
+// saved returns the content of a stream by kind and service of each part.
 func saved(t *testing.T, stream []byte) map[string][]byte {
 	t.Helper()
 	parts := map[string][]byte{}
@@ -41,8 +41,8 @@ func saved(t *testing.T, stream []byte) map[string][]byte {
 	}
 }
 
-// forge is a service whose paths are saved, kv one that saves and restores itself. Both write down
-// that they run.
+// forge returns a service whose paths are saved, kv a service with backup and restore programs.
+// Each records that it runs.
 func forge() guestspec.Service {
 	s := shell("forge", `trap 'echo bye; exit 0' TERM; echo running >/data/forge/state; echo up; while :; do sleep 1 & wait; done`)
 	s.User = "nobody"
@@ -130,7 +130,7 @@ func TestServiceBackup(t *testing.T) {
 		}
 		kept(fmt.Sprintf("%d bytes of %d", n, len(stream)))
 	}
-	// What an attacker who writes a backup would try.
+	// What an attacker might put into a backup.
 	for what, c := range map[string]struct {
 		part   backup.Part
 		header tar.Header
@@ -175,7 +175,7 @@ func TestServiceBackup(t *testing.T) {
 	if got := look(`cat /data/forge/repos/a/file /data/kv/value; echo "$(readlink /data/forge/repos/b) $(stat -c '%a %U' /data/forge/repos/a/file)"; ls /data/forge /data/.sov-restore`); got != want {
 		t.Errorf("restored: %s", got)
 	}
-	// What hides forge's data from kv is there yet: its program still cannot read them.
+	// After the restore, kv's program still cannot read forge's data.
 	if _, second := v.stream(http.MethodGet, guestapi.PathBackup, token, nil); string(saved(t, second)["stream kv"]) != "first\n" {
 		t.Error("the backup after the restore lacks kv")
 	}
@@ -190,8 +190,9 @@ func paths(service string, list ...string) backup.Part {
 	return backup.Part{Kind: backup.KindPaths, Service: &backup.Service{Name: service, Paths: list}}
 }
 
-// TestBackupClientDisconnects: the service that was stopped runs again; a program that fails makes
-// no backup; and one that never ends is ended with its caller.
+// TestBackupClientDisconnects verifies that a stopped service is started again, that a failed
+// program fails the backup, and that a program that never ends is killed when its client
+// disconnects.
 func TestBackupClientDisconnects(t *testing.T) {
 	f := forge()
 	f.Prepare = []guestspec.Step{{Command: []string{"/bin/dd", "if=/dev/zero", "of=/data/forge/large", "bs=1M", "count=64"}}}
@@ -200,7 +201,7 @@ func TestBackupClientDisconnects(t *testing.T) {
 	v := newBox(t, f, failing).boot(t)
 	v.waitReady()
 	v.waitLine("out forge: up")
-	// It reads the beginning of the 64 MiB, and leaves.
+	// The client reads the beginning of the 64 MiB and disconnects.
 	conn, err := v.dial(t.Context(), "tcp", net.JoinHostPort(guestAddress, strconv.Itoa(guestspec.EndpointPort)))
 	must(t, err)
 	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: guest\r\nAuthorization: Bearer %s\r\n\r\n", guestapi.PathBackup, token)
@@ -213,7 +214,7 @@ func TestBackupClientDisconnects(t *testing.T) {
 	v.waitService("forge", "ready again", func(s guestapi.Service) bool { return s.State == guestapi.StateReady })
 
 	var answer []byte
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) { // the first one may not have ended
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) { // the first backup may not have ended
 		var code int
 		if code, answer = v.stream(http.MethodGet, guestapi.PathBackup, token, nil); code == http.StatusOK || time.Now().After(deadline) {
 			break
@@ -251,8 +252,8 @@ func TestBackupClientDisconnects(t *testing.T) {
 	v.shutDown()
 }
 
-// TestInterruptedSwap: what a restore has written down before the machine lost its power is done at
-// its next start.
+// TestInterruptedSwap verifies that the swap that a restore recorded before a power cut is
+// completed at the next start.
 func TestInterruptedSwap(t *testing.T) {
 	b := newBox(t, forge())
 	v := b.boot(t)

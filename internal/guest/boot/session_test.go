@@ -23,7 +23,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/session"
 )
 
-// openSession asks the endpoint for a session, as its client does, from inside the guest's network.
+// openSession opens a session at the endpoint from inside the guest's network.
 func (v *boot) openSession() (*session.Conn, error) {
 	v.t.Helper()
 	conn, err := v.dial(v.t.Context(), "tcp", net.JoinHostPort(guestAddress, strconv.Itoa(guestspec.EndpointPort)))
@@ -48,7 +48,7 @@ func (v *boot) openSession() (*session.Conn, error) {
 	return session.NewConn(reader, conn, conn.Close), nil
 }
 
-// command runs a command in the guest and returns what it printed.
+// command runs a command in the guest and returns its exit and output.
 func (v *boot) command(start session.Start, input string) (exit session.Exit, out, errOut string) {
 	v.t.Helper()
 	conn, err := v.openSession()
@@ -61,7 +61,7 @@ func (v *boot) command(start session.Start, input string) (exit session.Exit, ou
 	return exit, stdout.String(), stderr.String()
 }
 
-// A screen is a terminal's other end: what a person types, and sees.
+// A screen is the user's side of a terminal.
 type screen struct {
 	t    *testing.T
 	keys *io.PipeWriter
@@ -140,7 +140,7 @@ func (s *screen) wantEnd(status int) {
 	}
 }
 
-// shellBox is a guest without services that answers sessions.
+// shellBox returns a guest without services that accepts sessions.
 func shellBox(t *testing.T) *box {
 	t.Helper()
 	b := newBox(t)
@@ -200,7 +200,7 @@ func (v *boot) testCommands(t *testing.T) {
 	}
 }
 
-// processes counts those of a program in the guest.
+// processes returns the number of a program's processes in the guest.
 func (v *boot) processes(program string) (n int) {
 	v.t.Helper()
 	statuses, err := filepath.Glob(fmt.Sprintf("/proc/%d/root/proc/[0-9]*/comm", v.pid()))
@@ -243,7 +243,7 @@ func (v *boot) testTerminal(t *testing.T) {
 	s.wantEnd(5)
 }
 
-// testLost: the caller's connection ends, and all that ran for it does.
+// testLost verifies that all processes of a session end with the client's connection.
 func (v *boot) testLost(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := v.terminal(ctx, session.Start{Command: []string{"sh", "-c", "trap '' HUP TERM; sleep 1000; echo survived"}})
@@ -261,7 +261,8 @@ func (v *boot) testLost(t *testing.T) {
 	v.waitLine(`how="the caller has disconnected"`)
 }
 
-// testLimit: one too many is refused, and a place that is given back is given out.
+// testLimit verifies that sessions beyond the limit are rejected, and that a closed session makes
+// room for another.
 func (v *boot) testLimit(t *testing.T) {
 	var open []*session.Conn
 	for {
@@ -291,8 +292,8 @@ func (v *boot) testLimit(t *testing.T) {
 	}
 }
 
-// TestSessionEndsAtShutdown: an interactive shell, which ignores SIGTERM, does not hold the machine
-// up, and its caller learns why it ends.
+// TestSessionEndsAtShutdown verifies that an interactive shell that ignores SIGTERM does not delay
+// the shutdown, and that its client learns why it ended.
 func TestSessionEndsAtShutdown(t *testing.T) {
 	v := shellBox(t).boot(t)
 	v.waitReady()
@@ -315,7 +316,7 @@ func TestSessionEndsAtShutdown(t *testing.T) {
 	}
 }
 
-// TestNoSession: without the shell in its recipe, an image refuses sessions of all callers.
+// TestNoSession verifies that an image whose recipe has no shell rejects all sessions.
 func TestNoSession(t *testing.T) {
 	v := newBox(t).boot(t)
 	v.waitReady()

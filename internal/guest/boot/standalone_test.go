@@ -9,8 +9,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// TestPasswordsOnce makes passwords at the first start, shows them once they are those of the
-// roles, and never again. A power cut before that does not leave a role without a password.
+// TestPasswordsOnce verifies that passwords are generated at the first start, and shown once after
+// they were set, never again. A power cut before that must not leave a role without a password.
 func TestPasswordsOnce(t *testing.T) {
 	dir := t.TempDir()
 	var shown strings.Builder
@@ -27,7 +27,7 @@ func TestPasswordsOnce(t *testing.T) {
 		return s
 	}
 	first := start(nil).config.Secrets["postgres"]
-	s := start(map[string]string{"role-app": "given"}) // the first was cut off
+	s := start(map[string]string{"role-app": "given"}) // the first start was interrupted
 	again := s.config.Secrets["postgres"]
 	if len(again) < 26 || again == first || s.config.Secrets["role-app"] != "given" || len(s.config.Secrets) != 2 {
 		t.Errorf("secrets of the first start: %q", s.config.Secrets)

@@ -10,7 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// TestTailscaleWithoutKeyIsOff wants everything else to work, what comes after Tailscale included.
+// TestTailscaleWithoutKeyIsOff verifies that without a key everything but Tailscale works,
+// including services that start after it.
 func TestTailscaleWithoutKeyIsOff(t *testing.T) {
 	tailscale := sleeper("tailscale")
 	tailscale.StartIf = &guestspec.StartIf{Secret: "tailscale", File: "/data/tailscale/tailscaled.state"}
@@ -35,8 +36,8 @@ func TestTailscaleWithoutKeyIsOff(t *testing.T) {
 		t.Fatal(out, err)
 	}
 	v.shutDown()
-	// With a state it starts. A daemon that does not answer is reported and does not delay the
-	// status.
+	// With a state Tailscale starts. The status reports a daemon that does not answer, and is not
+	// delayed by it.
 	v = b.boot(t)
 	v.waitService("tailscale", "starting", func(s guestapi.Service) bool { return s.PID != 0 })
 	if s := v.status(); s.Ready || s.Tailnet.State != "NoState" || !strings.Contains(s.Tailnet.Fault, "tailscaled is starting") {

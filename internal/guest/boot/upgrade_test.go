@@ -19,8 +19,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
 )
 
-// TestUpgradeAtTheEndpoint takes a guest of PostgreSQL 15 to a version with 15 and 17, which goes
-// on with 15 until it is asked to upgrade, and from there to one with 17 alone and pgvector.
+// TestUpgradeAtTheEndpoint boots a guest with PostgreSQL 15, then a version with 15 and 17, which
+// uses 15 until an upgrade is requested, and finally a version with only 17 and pgvector.
 func TestUpgradeAtTheEndpoint(t *testing.T) {
 	root := postgrestest.Root(t)
 	b := newPostgresBox(t)
@@ -76,7 +76,7 @@ func TestUpgradeAtTheEndpoint(t *testing.T) {
 	if noted, err := v.run("/bin/sh", "-c", "read noted </data/postgres.collations; echo $noted"); err != nil || !strings.HasPrefix(noted, postgrestest.Bin("17")+postgrestest.Bin("15")+" ") {
 		t.Errorf("the indexes of 15 were not looked at: %q, %v", noted, err)
 	}
-	// Backup and restore take the programs of 15, although those of 17 are there.
+	// Backup and restore use the programs of 15 although those of 17 are installed.
 	code, saved := v.stream(http.MethodGet, guestapi.PathBackup, token, nil)
 	want(v, "DELETE FROM kept; "+rows, "0")
 	_, answer := v.stream(http.MethodPost, guestapi.PathRestore, token, bytes.NewReader(saved))
@@ -119,7 +119,7 @@ func TestUpgradeAtTheEndpoint(t *testing.T) {
 	v.shutDown()
 }
 
-// upgrade asks the endpoint, and returns how that ends.
+// upgrade requests an upgrade step and returns its result or error.
 func (v *boot) upgrade(do string) (did *backup.Upgraded, fault string) {
 	v.t.Helper()
 	code, body, err := v.request(http.MethodPost, guestapi.PathUpgrade+"?"+guestapi.QueryDo+"="+do, token, nil)

@@ -17,7 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// library is a service with data on the data disk and on a volume, both of which are saved.
+// library returns a service with saved data on the data disk and on a volume.
 func library() guestspec.Service {
 	s := sleeper("library")
 	s.User = "postgres"
@@ -27,21 +27,21 @@ func library() guestspec.Service {
 	return s
 }
 
-// TestVolumes takes a guest with two volumes through a start, a backup, a restore, a shutdown, and
-// a start without one of them.
+// TestVolumes boots a guest with two volumes, makes a backup, restores it, shuts the guest down,
+// and boots it without one of the volumes.
 func TestVolumes(t *testing.T) {
 	reader := shell("reader", `cat /srv/media/books/file; echo x >/srv/media/x; echo x >/srv/pictures/x && echo wrote; stat -c 'restore %a' /srv/media/.sov-restore; echo tried; while :; do sleep 1; done`)
 	reader.User, reader.Rights.Write = "nobody", []string{"/srv/pictures"}
 	b := newBox(t, library(), reader)
 	b.write(t, "etc/group", "root:x:0:\npostgres:x:70:\nnogroup:x:65534:\nmedia:x:71:\n")
-	b.spec.Data.Wait = 1 // what is attached is there at once
+	b.spec.Data.Wait = 1 // all disks are attached already
 	b.spec.Volumes = []guestspec.Volume{
 		{Name: "media", Directory: guestspec.Directory{Path: "/srv/media", Mode: "0751", User: "postgres", Group: "media"}},
 		{Name: "pictures", Directory: guestspec.Directory{Path: "/srv/pictures", User: "nobody"}},
 	}
 	dir := t.TempDir()
-	// Attached in another order than the specification's: no place among the disks tells the guest
-	// which is which.
+	// The volumes are attached in another order than in the specification: the guest must not
+	// identify them by their order.
 	for _, name := range []string{"pictures", "media"} {
 		image := filepath.Join(dir, name+".img")
 		must(t, datadisk.Spec{Volume: name, Size: 256 << 20}.Create(t.Context(), image))
@@ -71,7 +71,7 @@ func TestVolumes(t *testing.T) {
 		t.Errorf("the status says %+v", status.Volumes)
 	}
 
-	// What is on each disk is one part of a backup, and comes back to its disk.
+	// A backup has a part for each disk, which is restored to that disk.
 	code, stream := v.stream(http.MethodGet, guestapi.PathBackup, token, nil)
 	if code != http.StatusOK {
 		t.Fatalf("%d %s", code, stream)
@@ -104,7 +104,7 @@ func TestVolumes(t *testing.T) {
 		t.Error("the volumes are not unmounted")
 	}
 
-	// A volume that is missing is a reason for all services not to start, and no empty folder.
+	// If a volume is missing, no service starts and no empty folder replaces it.
 	b.volumes = b.volumes[:1]
 	v = b.boot(t)
 	v.waitLine("error init: volume media: no disk with the ext4 label vol-media: is it attached, and was it made?")

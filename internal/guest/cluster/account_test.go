@@ -51,10 +51,11 @@ func TestAccounts(t *testing.T) {
 	}
 }
 
-// TestPasswordsWithPgx logs in as Go programs do, over TCP, into the account's own database.
+// TestPasswordsWithPgx logs in with pgx over TCP, into the account's own database.
 //
-// pgx prepares passwords by RFC 8265, which leaves ligatures, soft hyphens and the like as they
-// are, and not by SASLprep as RFC 5802 asks and libpq does; it is given those prepared.
+// pgx prepares passwords by RFC 8265, which keeps ligatures, soft hyphens and similar characters,
+// not by SASLprep as RFC 5802 requires and libpq does. The test therefore passes prepared
+// passwords.
 func TestPasswordsWithPgx(t *testing.T) {
 	s := startServer(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -44,7 +44,7 @@ func (l *life) ready() {
 	must(l.T, l.Settled(&l.said))
 }
 
-// want looks at what the server gets, and at what the status tells.
+// want checks the server's settings and the status.
 func (l *life) want(conf string, aside ...guestapi.SettingsAside) {
 	l.Helper()
 	text, err := os.ReadFile(l.path(autoConf))
@@ -61,7 +61,7 @@ func (l *life) aside(n string, settings ...string) guestapi.SettingsAside {
 	return guestapi.SettingsAside{File: l.path(asideConf + n), Settings: settings}
 }
 
-// TestSettings lets servers fail, and looks at the settings with which they are started next.
+// TestSettings lets servers fail, and checks the settings of their next start.
 func TestSettings(t *testing.T) {
 	const good, bad = "work_mem = '5MB'\n", "work_mem = '5MB'\nshared_buffers = '8GB'\nprimary_conninfo = 'password=c4n4ry'\n"
 	t.Run("the changed ones are the reason", func(t *testing.T) {
@@ -74,7 +74,7 @@ func TestSettings(t *testing.T) {
 		l.want(good, l.aside("1", "primary_conninfo", "shared_buffers"))
 		must(t, l.Settled(&l.said))
 		l.want(good, l.aside("1", "primary_conninfo", "shared_buffers"))
-		l.set(good + "shared_buffers = '8GB'\n") // it is right now
+		l.set(good + "shared_buffers = '8GB'\n") // now the value is valid
 		l.want(good+"shared_buffers = '8GB'\n", l.aside("1", "primary_conninfo"))
 		l.ready()
 		if got, err := l.Ignored([]string{"fsync", "shared_buffers", "work_mem"}); err != nil || strings.Join(got, " ") != "shared_buffers work_mem" {
@@ -84,7 +84,7 @@ func TestSettings(t *testing.T) {
 			t.Errorf("it says %s", said)
 		}
 		l.set(bad)
-		l.starts(4) // another time
+		l.starts(4) // the next failure
 		l.want(good+"shared_buffers = '8GB'\n", l.aside("1", "primary_conninfo"), l.aside("2", "primary_conninfo"))
 		if removed, err := l.Forget(); err != nil || len(removed) != 2 {
 			t.Errorf("removed %q, %v", removed, err)
@@ -137,7 +137,7 @@ func TestSettings(t *testing.T) {
 		must(t, l.Ask())
 		l.ready()
 		l.want(good, l.aside("1", "primary_conninfo", "shared_buffers"))
-		must(t, l.Ask()) // once more: without all of them
+		must(t, l.Ask()) // the second request: without all of them
 		l.ready()
 		if text, err := os.ReadFile(l.path(autoConf)); err != nil || len(text) != 0 {
 			t.Errorf("the server gets %q, %v", text, err)

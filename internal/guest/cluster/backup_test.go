@@ -35,7 +35,7 @@ func (s server) names(t *testing.T) string {
 		s.exec(t, "SELECT string_agg(rolname, '|' ORDER BY rolname) FROM pg_roles WHERE rolname !~ '^pg_'")
 }
 
-// hinderSessions sets what keeps sessions from their work, but our own.
+// hinderSessions changes settings that prevent sessions from working, except sov's.
 func (s server) hinderSessions(t *testing.T) {
 	t.Helper()
 	for _, setting := range []string{"default_transaction_read_only = on", "statement_timeout = 1", "lock_timeout = 1", "local_preload_libraries = 'nothing'", "session_preload_libraries = 'nothing'"} {
@@ -123,7 +123,7 @@ func TestBackupAndRestore(t *testing.T) {
 		}
 	})
 	t.Run("whole", func(t *testing.T) {
-		client, err := connectTo(ctx, s.socket, "shop") // who is put out
+		client, err := connectTo(ctx, s.socket, "shop") // will be disconnected
 		must(t, err)
 		defer client.Close(ctx)
 		did, err := saved.Restore(ctx, bytes.NewReader(again.Bytes()), func(string) {})

@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// A collated is a cluster with ICU's collations, which has no server but in Collations.
+// A collated is a cluster with ICU's collations, whose server runs only inside Collations.
 type collated struct {
 	Collations
 	t   *testing.T
-	mu  sync.Mutex // of out, which the server and Collations write to
+	mu  sync.Mutex // protects out, which the server and Collations write
 	out bytes.Buffer
 }
 
@@ -36,7 +36,7 @@ func newCollated(t *testing.T) *collated {
 	if len(bins) == 0 || err != nil || os.Geteuid() != 0 {
 		t.Skip("needs root and a PostgreSQL server in /usr/lib/postgresql (apt install postgresql)")
 	}
-	dir, err := os.MkdirTemp("", "pg") // not t.TempDir: postgres has to pass
+	dir, err := os.MkdirTemp("", "pg") // not t.TempDir: postgres needs access
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	must(t, os.Chmod(dir, 0o755))
@@ -46,13 +46,13 @@ func newCollated(t *testing.T) *collated {
 	must(t, os.WriteFile(hba, []byte("local all all trust\n"), 0o644))
 	must(t, os.WriteFile(c.Config, []byte("hba_file = '"+hba+"'\n"), 0o644))
 	must(t, os.Chown(c.Config, int(owner.Uid), -1))
-	c.run() // there is no cluster yet
+	c.run() // the cluster does not exist yet
 	p := Preparation{Data: c.Data, Bin: c.Bin, User: "postgres", Output: c, InitArgs: []string{"--locale-provider=icu", "--icu-locale=und", "--locale=C.UTF-8", "--no-sync"}}
 	must(t, p.Run(t.Context()))
 	return c
 }
 
-// run runs Run and returns what it said.
+// run runs Run and returns its output.
 func (c *collated) run() string {
 	c.t.Helper()
 	c.out.Reset()
@@ -62,8 +62,8 @@ func (c *collated) run() string {
 	return c.out.String()
 }
 
-// sql runs statements as the superuser, in a temporary server, and returns the last statement's
-// first value.
+// sql runs statements as the superuser in a temporary server and returns the first value of the
+// last statement.
 func (c *collated) sql(database, text string) (value string) {
 	c.t.Helper()
 	err := c.withServer(c.t.Context(), func(socket string) error {
@@ -85,8 +85,8 @@ func (c *collated) sql(database, text string) (value string) {
 	return value
 }
 
-// TestCollations has libraries change below a cluster: its indexes are rebuilt before anything
-// else, once, also after a cut.
+// TestCollations changes the libraries of a cluster. Its indexes must be rebuilt before anything
+// else, once, even after a power cut.
 func TestCollations(t *testing.T) {
 	c := newCollated(t)
 	if said := c.run(); said != "" {
@@ -105,10 +105,10 @@ func TestCollations(t *testing.T) {
 		t.Errorf("the indexes of a cluster whose versions are right are rebuilt: %s", said)
 	}
 
-	// The libraries of old, as the cluster remembers them.
+	// The cluster's record of older libraries.
 	c.sql("postgres", "UPDATE pg_collation SET collversion = '1.0' WHERE collprovider = 'i'")
 	c.Image = "new"
-	c.Bin, c.OldBin = t.TempDir(), c.Bin // of a machine that is about to be upgraded
+	c.Bin, c.OldBin = t.TempDir(), c.Bin // of a machine before its upgrade
 	if said := c.run(); !strings.Contains(said, "2 indexes of database postgres use collations that sort otherwise") {
 		t.Errorf("it says %s", said)
 	}
@@ -132,8 +132,8 @@ func TestCollations(t *testing.T) {
 	if n := c.sql("postgres", current); n == "0" {
 		t.Fatal("it was not cut")
 	}
-	// A template of another version is of no use to CREATE DATABASE, such as that for a new role of
-	// the recipe.
+	// CREATE DATABASE, such as for a new role of the recipe, fails with a template of another
+	// collation version.
 	err := c.withServer(t.Context(), func(socket string) error {
 		_, err := Account{Role: "fresh", Database: "fresh"}.Ensure(t.Context(), socket)
 		return err
@@ -162,7 +162,8 @@ func TestCollations(t *testing.T) {
 	}
 }
 
-// A cluster that cannot be started is for its preparation and its server to tell of.
+// TestCollationsOfABrokenCluster verifies that a server that does not start is an error, and that
+// an incomplete cluster and one of another major version are skipped.
 func TestCollationsOfABrokenCluster(t *testing.T) {
 	c := newCollated(t)
 	c.Image = "another"
@@ -181,7 +182,7 @@ func TestCollationsOfABrokenCluster(t *testing.T) {
 	}
 }
 
-// indexFile is the file of an index in a list.
+// indexFile returns the file of an index in a list.
 func indexFile(list, name string) string {
 	for entry := range strings.SplitSeq(list, ", ") {
 		if file, ok := strings.CutPrefix(entry, name+" "); ok {

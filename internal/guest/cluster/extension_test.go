@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestExtensions creates and updates extensions of this computer's contrib, again and again.
+// TestExtensions creates and updates extensions of this computer's contrib repeatedly.
 func TestExtensions(t *testing.T) {
 	s := startServer(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

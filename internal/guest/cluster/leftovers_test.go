@@ -15,8 +15,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/backup"
 )
 
-// restorable makes a server with databases of a role's, and a backup of them from before they
-// changed.
+// restorable starts a server with databases of a role, and returns it with a backup from before
+// they were changed.
 func restorable(t *testing.T) (s server, saved Server, stream []byte) {
 	t.Helper()
 	s = startServer(t)
@@ -37,8 +37,7 @@ func restorable(t *testing.T) (s server, saved Server, stream []byte) {
 	return s, saved, b.Bytes()
 }
 
-// TestPowerCutDuringRestore kills the server in the middle of a restore, and with it the restoring
-// process.
+// TestPowerCutDuringRestore kills the server and the restoring process during a restore.
 func TestPowerCutDuringRestore(t *testing.T) {
 	s, saved, stream := restorable(t)
 	names := s.names(t)
@@ -49,12 +48,12 @@ func TestPowerCutDuringRestore(t *testing.T) {
 		_, err := saved.Restore(t.Context(), in, func(text string) { begun <- text })
 		ended <- err
 	}()
-	go feed.Write(stream) // all of it, and then nothing: the computer has no power either
+	go feed.Write(stream) // all of it, then nothing: the computer has no power either
 	for text := range begun {
 		if text == "taking their places" {
 			break
 		}
-		if text == "restoring database second" { // so that the first is whole
+		if text == "restoring database second" { // so that the first is complete
 			break
 		}
 	}
@@ -92,8 +91,8 @@ func TestPowerCutDuringRestore(t *testing.T) {
 	}
 }
 
-// TestRestoreWithoutRoles takes a backup whose roles the server lacks: it is made whole where the
-// backup has them, and refused where not.
+// TestRestoreWithoutRoles restores a backup whose roles the server lacks. They are created if the
+// backup contains them, otherwise the restore is rejected.
 func TestRestoreWithoutRoles(t *testing.T) {
 	s, saved, stream := restorable(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

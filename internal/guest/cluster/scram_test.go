@@ -8,7 +8,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// The salt and password of RFC 7677, section 3; the keys follow from its example's exchange.
+// TestVerifierOfRFC7677 uses the salt and password of RFC 7677, section 3. The keys follow from the
+// exchange in its example.
 func TestVerifierOfRFC7677(t *testing.T) {
 	salt, err := base64.StdEncoding.DecodeString("W22ZaJ0SNY7soEsUEjb6gQ==")
 	if err != nil {
@@ -25,7 +26,7 @@ func TestVerifierOfRFC7677(t *testing.T) {
 	if !matches(want, "pencil") || matches(want, "pencils") {
 		t.Error("the verifier does not tell its password from another")
 	}
-	// The server's signature of the example proves the server key: see the RFC.
+	// The server's signature in the example verifies the server key: see the RFC.
 	const auth = "n=user,r=rOprNGfwEbeRWgbNEkqO,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096," +
 		"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
 	if got := base64.StdEncoding.EncodeToString(mac(v.serverKey, auth)); got != "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=" {
@@ -45,22 +46,23 @@ func TestMatchesRefusesInvalidVerifiers(t *testing.T) {
 	}
 }
 
-// The examples of RFC 4013, section 3, and what PostgreSQL makes of the forbidden ones.
+// TestSASLprep uses the examples of RFC 4013, section 3, and PostgreSQL's results for prohibited
+// strings.
 func TestSASLprep(t *testing.T) {
 	for in, want := range map[string]string{
 		"I\u00adX": "IX", "user": "user", "USER": "USER", "\u00aa": "a", "\u2168": "IX",
-		"\u0007":               "\u0007",             // prohibited: as it is
-		"\u06271":              "\u06271",            // bidirectional: as it is
+		"\u0007":               "\u0007",             // prohibited: unchanged
+		"\u06271":              "\u06271",            // bidirectional: unchanged
 		"\u0627a\u0628":        "\u0627a\u0628",      // left-to-right among right-to-left
 		"\u0627\u0031\u0628":   "\u0627\u0031\u0628", // allowed
 		"a\u00a0b\u3000c":      "a b c",              // spaces
-		"\u00aa\U0001f600":     "\u00aa\U0001f600",   // younger than Unicode 3.2: as it is
+		"\u00aa\U0001f600":     "\u00aa\U0001f600",   // newer than Unicode 3.2: unchanged
 		"\ufb01":               "fi",                 // a ligature
-		"a\u1806\u00aa":        "aa",                 // nothing, in PostgreSQL as in RFC 3454
-		"a\u200b\u00aa":        "a a",                // nothing in RFC 4013, a space in PostgreSQL
-		"\u00ad":               "\u00ad",             // nothing would be left: as it is
+		"a\u1806\u00aa":        "aa",                 // removed, in PostgreSQL as in RFC 3454
+		"a\u200b\u00aa":        "a a",                // removed in RFC 4013, a space in PostgreSQL
+		"\u00ad":               "\u00ad",             // the result would be empty: unchanged
 		"e\u0301":              "\u00e9",             // composed
-		"\xff\u00aa":           "\xff\u00aa",         // no UTF-8: as it is
+		"\xff\u00aa":           "\xff\u00aa",         // not UTF-8: unchanged
 		"with \"quotes' and\\": "with \"quotes' and\\",
 	} {
 		if got := saslPrep(in); got != want {

@@ -18,14 +18,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 )
 
-// passwords are hard in one way or another; no two neighbours are the same once prepared.
+// passwords are difficult in various ways. Neighbours differ after they were prepared.
 var passwords = []string{
 	"pencil", "with 'quotes' and \"more\"", `back\slash`, "new\nline\ttab", "é", "ﬁ ligature", "e\u0301", "\u00aa", "\u00aa\U0001f600",
 	"@%#/:", "p@ss%20w#rd/:?&=+", "no\u00adthing", "\u06271", "\u0627\u0628", "a\u00a0b", "日本語", "\u2168", "\u0007 bell", "$1 %s {} ;--", strings.Repeat("long é", 170),
 }
 
-// TestSetPasswordAgainstServer lets libpq log in with what SetPassword set, and the server compute
-// verifiers that matches has to accept.
+// TestSetPasswordAgainstServer logs in through libpq with passwords that SetPassword set, and
+// checks that matches accepts the server's own verifiers.
 func TestSetPasswordAgainstServer(t *testing.T) {
 	s := startServer(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -62,7 +62,7 @@ func TestSetPasswordAgainstServer(t *testing.T) {
 	}
 }
 
-// A server is a PostgreSQL server in a folder of its own, that lets every local user in as its
+// A server is a PostgreSQL server in a temporary folder that accepts every local user as its
 // superuser.
 type server struct {
 	bin, socket string
@@ -78,7 +78,7 @@ func startServer(t *testing.T) server {
 	if len(bins) == 0 || err != nil || os.Geteuid() != 0 {
 		t.Skip("needs root and a PostgreSQL server in /usr/lib/postgresql (apt install postgresql)")
 	}
-	// Not t.TempDir: postgres has to pass, and a socket's path is at most 107 bytes long.
+	// Not t.TempDir: postgres needs access, and a socket's path has at most 107 bytes.
 	dir, err := os.MkdirTemp("", "pg")
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
@@ -92,7 +92,7 @@ func startServer(t *testing.T) server {
 	return s
 }
 
-// start prepares and starts the server, until the end of the test.
+// start prepares the cluster and starts the server until the end of the test.
 func (s server) start(t *testing.T) *os.Process {
 	t.Helper()
 	must(t, s.preparation.Run(context.Background()))
@@ -134,15 +134,14 @@ func (s server) exec(t *testing.T, sql string) string {
 	return ""
 }
 
-// logInByURL connects by libpq with a URL, such as those that sov prints, that has the password in
-// it.
+// logInByURL connects through libpq with a URL that contains the password, such as sov prints.
 func (s server) logInByURL(role, password string) (string, error) {
 	address := url.URL{Scheme: "postgresql", User: url.UserPassword(role, password), Host: fmt.Sprintf("127.0.0.1:%d", s.port), Path: "/postgres"}
 	out, err := exec.Command(filepath.Join(s.bin, "psql"), "-XAtw", "-c", "SELECT 1", address.String()).CombinedOutput()
 	return string(out), err
 }
 
-// logIn connects by libpq, over TCP and with a password.
+// logIn connects through libpq over TCP with a password.
 func (s server) logIn(role, password string) (string, error) {
 	cmd := exec.Command(filepath.Join(s.bin, "psql"), "-XAtw", "-h", "127.0.0.1", "-p", fmt.Sprint(s.port), "-U", role, "-d", "postgres", "-c", "SELECT 1")
 	cmd.Env = append(os.Environ(), "PGPASSWORD="+password, "PGCLIENTENCODING=UTF8")
@@ -150,8 +149,7 @@ func (s server) logIn(role, password string) (string, error) {
 	return string(out), err
 }
 
-// TestTimeZoneIsUTC checks that initdb takes the time zone that it is given, and does not look for
-// the computer's.
+// TestTimeZoneIsUTC verifies that initdb uses the given time zone, not the computer's.
 func TestTimeZoneIsUTC(t *testing.T) {
 	t.Setenv("TZ", "Asia/Tokyo")
 	s := startServer(t)
@@ -165,7 +163,7 @@ func TestTimeZoneIsUTC(t *testing.T) {
 func TestPreparationOfAnotherCluster(t *testing.T) {
 	s := startServer(t)
 	data := filepath.Join(filepath.Dir(s.socket), "data")
-	// The server lives: its pid file is no stale one.
+	// The server runs: its pid file is not stale.
 	p := Preparation{Data: data, Bin: s.bin, User: "postgres", Output: os.Stderr, Starts: filepath.Join(filepath.Dir(data), "starts")}
 	if err := p.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "still works in") {
 		t.Errorf("beside a living server: %v", err)

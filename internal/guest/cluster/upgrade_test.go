@@ -27,15 +27,15 @@ import (
 )
 
 // The tests of this file run in a root file system with three major versions of PostgreSQL, as the
-// first process of a PID namespace: when it ends, everything in it is killed at once, as by a power
-// cut.
+// first process of a PID namespace. When that process ends, everything in it is killed at once, as
+// by a power cut.
 
-// A deed is what a child does in such a root.
+// A deed is the task of a child in such a root.
 type deed struct {
 	Root, Do string
 	Old, New string   // major versions
 	Init     []string // arguments of initdb
-	Die      string   // at this step of an upgrade; empty: at none
+	Die      string   // die at this step of an upgrade; empty: do not die
 }
 
 const deedVariable = "SOV_TEST_UPGRADE"
@@ -56,7 +56,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// run does it, and prints what came of it.
+// run does the deed and prints the result.
 func (d deed) run() error {
 	if err := unix.Chroot(d.Root); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (d deed) run() error {
 				os.Exit(dead)
 			}
 		}
-		// The service's tmpfs, which must not go with the old cluster: it could not be removed.
+		// The service's tmpfs must not move with the old cluster, which could not be removed then.
 		if err := unix.Mount("tmpfs", u.Data+"/pg_dynshmem", "tmpfs", 0, ""); err != nil {
 			return err
 		}
@@ -99,10 +99,10 @@ func (d deed) run() error {
 	return print(d.look(ctx, u))
 }
 
-// dead is the exit status of a child that died as it was told.
+// dead is the exit status of a child that died at the requested step.
 const dead = 99
 
-// script makes databases with what an upgrade has to carry over.
+// script creates databases with everything that an upgrade has to preserve.
 const script = `
 CREATE ROLE app LOGIN PASSWORD 'kept';
 ALTER SYSTEM SET work_mem = '5MB';
@@ -144,10 +144,10 @@ func (d deed) create(ctx context.Context, u Upgrade) error {
 	})
 }
 
-// A look is what a cluster holds.
+// A look is the observed content of a cluster.
 type look struct {
 	Major  string
-	Rows   []string // answers
+	Rows   []string // answers to questions
 	Locale string
 }
 
@@ -168,7 +168,7 @@ var questions = []string{
 	"SELECT pg_encoding_to_char(encoding) || datcollate || datctype FROM pg_database WHERE datname = 'shop'",
 }
 
-// look starts the server of the cluster, as the guest does, and asks it.
+// look starts the cluster's server, as the guest does, and queries it.
 func (d deed) look(ctx context.Context, u Upgrade) (l look, err error) {
 	if err := (Preparation{Data: u.Data, Bin: u.Bin, OldBin: u.OldBin, User: u.User, Output: os.Stderr}).Run(ctx); err != nil {
 		return l, err
@@ -202,7 +202,7 @@ func (d deed) look(ctx context.Context, u Upgrade) (l look, err error) {
 	})
 }
 
-// do runs a child, and returns what it printed.
+// do runs a child and decodes its output.
 func (d deed) do(t *testing.T, into any) error {
 	t.Helper()
 	c, out, log := d.start(t)
@@ -234,7 +234,7 @@ func (d deed) start(t *testing.T) (c *exec.Cmd, out, log *bytes.Buffer) {
 	return c, out, log
 }
 
-// servers are a root, in which clusters are made and upgraded.
+// servers are a root file system in which clusters are created and upgraded.
 type servers struct{ root string }
 
 func newServers(t *testing.T) servers {
@@ -255,7 +255,7 @@ shared_buffers = 16MB
 	return s
 }
 
-// create makes a new cluster, in the place of any other, and says what it holds.
+// create creates a new cluster instead of any existing one and returns its content.
 func (s servers) create(t *testing.T, major string, init ...string) look {
 	t.Helper()
 	old, err := filepath.Glob(filepath.Join(s.root, "data", "*"))
@@ -267,14 +267,14 @@ func (s servers) create(t *testing.T, major string, init ...string) look {
 	return s.look(t, "", major)
 }
 
-// look says what the cluster holds.
+// look returns the cluster's content.
 func (s servers) look(t *testing.T, old, major string) (l look) {
 	t.Helper()
 	must(t, deed{Root: s.root, Do: "look", Old: old, New: major}.do(t, &l))
 	return l
 }
 
-// folders are the names on the data disk.
+// folders returns the names on the data disk.
 func (s servers) folders(t *testing.T) string {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(s.root, "data"))
@@ -291,7 +291,7 @@ func (s servers) folders(t *testing.T) string {
 	return strings.Join(names, " ")
 }
 
-// same compares what two looks at one cluster, of whatever version, have seen.
+// same compares the cluster's content before and after, regardless of the version.
 func same(t *testing.T, when string, before, after look, major string) {
 	t.Helper()
 	if after.Major != major {
@@ -310,13 +310,13 @@ func same(t *testing.T, when string, before, after look, major string) {
 }
 
 var (
-	// What initdb is given for clusters of each version, see stages/postgres.
+	// Arguments of initdb for clusters of each version, see stages/postgres.
 	initLibc = []string{"--locale=C"}
 	initICU  = []string{"--locale-provider=icu", "--icu-locale=und", "--locale=C"}
 )
 
-// TestUpgrade takes clusters from each major version to the next ones, with one kill at each step
-// of the way. The cluster of 15 is made as a release of sov makes it there.
+// TestUpgrade upgrades clusters from each major version to the next ones, and kills the upgrade at
+// each step. The cluster of 15 is created as a release of sov does.
 func TestUpgrade(t *testing.T) {
 	s := newServers(t)
 	steps := func(old, major string, want look) { // dies at each step
@@ -342,7 +342,7 @@ func TestUpgrade(t *testing.T) {
 			}
 		}
 	}
-	var whole time.Duration // that the last upgrade took
+	var whole time.Duration // of the last upgrade
 	upgrade := func(old, major string, want look) {
 		t.Helper()
 		var did backup.Upgraded
@@ -390,7 +390,7 @@ func TestUpgrade(t *testing.T) {
 		ends := map[string]int{}
 		for range repeat.Times(t, 1, 30) {
 			c, _, _ := deed{Root: s.root, Do: "upgrade", Old: "15", New: "17"}.start(t)
-			moment := time.Duration(random.Int64N(int64(whole) * 3 / 2)) // some after the step that counts
+			moment := time.Duration(random.Int64N(int64(whole) * 3 / 2)) // some after the final step
 			timer := time.AfterFunc(moment, func() { c.Process.Kill() })
 			c.Wait()
 			timer.Stop()
@@ -426,7 +426,7 @@ func TestUpgrade(t *testing.T) {
 		auto := filepath.Join(s.root, "data/postgres", autoConf)
 		text, err := os.ReadFile(auto)
 		must(t, err)
-		must(t, os.WriteFile(auto, append(text, "vacuum_cleanup_index_scale_factor = 0.2\n"...), 0o600)) // gone in 14
+		must(t, os.WriteFile(auto, append(text, "vacuum_cleanup_index_scale_factor = 0.2\n"...), 0o600)) // removed in 14
 		err = deed{Root: s.root, Do: "upgrade", Old: "13", New: "17"}.do(t, nil)
 		if err == nil || !strings.Contains(err.Error(), "vacuum_cleanup_index_scale_factor") || !strings.Contains(err.Error(), "ALTER SYSTEM RESET") {
 			t.Errorf("a setting that is gone: %v", err)
@@ -453,7 +453,7 @@ func TestUpgrade(t *testing.T) {
 	})
 }
 
-// back restores the kept cluster. Only this test does that.
+// back restores the kept cluster. Only this test does so.
 func (s servers) back(t *testing.T, old string) {
 	t.Helper()
 	data := filepath.Join(s.root, "data/postgres")
@@ -468,7 +468,7 @@ func (s servers) back(t *testing.T, old string) {
 	}
 }
 
-// crash leaves the cluster as a power cut does: its log is to be replayed.
+// crash leaves the cluster as a power cut does: its log must be replayed.
 func crash(t *testing.T, s servers, major string) {
 	t.Helper()
 	c, _, log := deed{Root: s.root, Do: "look", New: major}.start(t)

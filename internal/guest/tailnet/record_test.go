@@ -17,14 +17,14 @@ const (
 	freshState  = `{"_machinekey":"cHJpdmtleTo="}`
 )
 
-// TestPrepare looks at states as power cuts and people leave them.
+// TestPrepare checks states that power cuts and users leave.
 func TestPrepare(t *testing.T) {
 	used := record{Keys: []string{digest("old")}, Host: "here"}
 	for name, tt := range map[string]struct {
-		state, absent string // absent: the state is not there
+		state, absent string // absent: the state does not exist
 		record        record
 		host, key     string
-		lost          string // part of what is told; empty: nothing is lost
+		lost          string // part of the message; empty: nothing is lost
 		mayJoin       map[string]bool
 	}{
 		"first start":                  {absent: "yes", host: "here", key: "old", mayJoin: map[string]bool{"old": true}},
@@ -69,7 +69,7 @@ func TestPrepare(t *testing.T) {
 					t.Errorf("by the key %q it may join: %t", key, !may)
 				}
 			}
-			// The next start, with the state that tailscaled has made of nothing, tells the same.
+			// The next start, with tailscaled's new empty state, reports the same.
 			if tt.lost == "" {
 				return
 			}
@@ -91,7 +91,7 @@ func TestPrepare(t *testing.T) {
 	}
 }
 
-// TestNewKey lets a node that has to log in do so by a key that was not used, and no other.
+// TestNewKey verifies that a node that has to log in does so only with an unused key.
 func TestNewKey(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "tailscaled.state")
 	node := Node{Hostname: "old", AuthKey: "first", State: state}
@@ -120,7 +120,7 @@ func TestNewKey(t *testing.T) {
 	watch(login, "", false)
 	up(running, "second", "")
 	watch(running, "second", false)
-	watch(login, "second", true) // it was there before, and not used
+	watch(login, "second", true) // the key existed before and was not used
 	up(login, "second", Rejoining)
 	watch(running, "second", false)
 	watch(login, "second", false)
@@ -133,7 +133,8 @@ func TestNewKey(t *testing.T) {
 	}
 }
 
-// TestReportOfIdentity tells of a lost state, and of a name with a number.
+// TestReportOfIdentity verifies that a lost state and a hostname with a numeric suffix are
+// reported.
 func TestReportOfIdentity(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "tailscaled.state")
 	lost := record{Lost: "tailscaled's state x is empty", Kept: "x.kept-1", ID: "nBOX", Name: "box"}
@@ -155,7 +156,7 @@ func TestReportOfIdentity(t *testing.T) {
 	if r := Report(t.Context(), socket, state, ready, true); r.Old != nil {
 		t.Errorf("the node of another machine is told as an old one: %+v", r.Old)
 	}
-	// The node is known as soon as it is on its tailnet.
+	// The node is recorded once it is on its tailnet.
 	d.status = `{"BackendState":"Running","HaveNodeKey":true,"Self":{"ID":"nNEW","HostName":"Box","DNSName":"box.x","Online":true}}`
 	client := NewClient(socket)
 	for range 2 {
@@ -187,7 +188,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// TestBecomeNew makes a machine another node, whose state a twin has, too.
+// TestBecomeNew turns a machine, whose state a twin has, into a new node.
 func TestBecomeNew(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "tailscaled.state")
 	must(t, os.WriteFile(state, []byte(joinedState), 0o600))

@@ -16,14 +16,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A daemon answers as tailscaled does and remembers what it was asked.
+// A daemon answers as tailscaled does and records the requests.
 type daemon struct {
 	status, prefs string
 	whois         string   // of itself
 	asked         []string // METHOD PATH BODY
 }
 
-// start lets it listen.
+// start starts the daemon on a socket and returns a client of it.
 func (d *daemon) start(t *testing.T) *Client {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
@@ -129,7 +129,7 @@ func TestFailures(t *testing.T) {
 			t.Errorf("an answer that is %s passes", name)
 		}
 	}
-	// A daemon that accepts and never answers.
+	// A daemon that accepts a connection and never answers.
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
 	if err != nil {

@@ -5,12 +5,12 @@ import (
 	"testing"
 )
 
-// TestTwin sees keys as the control server tells them in the course of a node's life.
+// TestTwin feeds the keys that the control server reports during a node's life.
 func TestTwin(t *testing.T) {
 	const line = "2026/11/27 10:00:00 magicsock: disco key = d:"
 	a, b, c := strings.Repeat("a", 16), strings.Repeat("b", 16), strings.Repeat("c", 16)
 	for name, tt := range map[string]struct {
-		seen  string // in this order: a is this tailscaled's
+		seen  string // in this order: a is this tailscaled's key
 		found bool
 	}{
 		"alone":         {"aaa", false},
@@ -24,7 +24,7 @@ func TestTwin(t *testing.T) {
 	} {
 		twin := new(Twin)
 		twin.Output("something else")
-		for range 2 { // the second tailscaled starts from nothing
+		for range 2 { // the second tailscaled has no state
 			twin.see(c) // its key is not known yet
 			twin.Output(line + a)
 			for _, key := range tt.seen {
@@ -39,7 +39,7 @@ func TestTwin(t *testing.T) {
 			}
 		}
 	}
-	// As tailscaled tells it.
+	// As tailscaled reports it.
 	twin := new(Twin)
 	twin.Output(line + a)
 	d := &daemon{status: `{"BackendState":"Running","Self":{"TailscaleIPs":["100.64.0.1"]}}`}
