@@ -8,7 +8,7 @@ import (
 )
 
 // A Budget limits the bytes that a parser may allocate: Base, plus Ratio for each byte of the
-// input. Memory that is garbage already counts too.
+// input. Memory that has become garbage counts too.
 type Budget struct{ Base, Ratio uint64 }
 
 // Text is the budget of parsers of JSON, YAML and lines, which make a value of a few words for each

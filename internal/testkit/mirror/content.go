@@ -29,7 +29,7 @@ const contentFormat = 6
 
 // A content is a folder that the mirror serves for one architecture:
 //
-//	content.json    this
+//	content.json    the fields below
 //	repository/     the apks and their index
 //	images/         an OCI image layout
 type content struct {

@@ -86,8 +86,7 @@ func postgresImage(a arch.Arch, b *base, packages []*apkbuild.Package, entries m
 	return imageOf(a, append(b.layers[:len(b.layers):len(b.layers)], layer), env, "postgres")
 }
 
-// writeImages writes images as an OCI image layout. Their names are those under which the mirror
-// serves them.
+// writeImages writes images, with their names in the mirror, as an OCI image layout.
 func writeImages(dir string, images map[string]v1.Image) error {
 	to, err := layout.Write(dir, empty.Index)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package session lets programs run code for tests, which takes a testing.TB.
+// Package session lets programs run test code that expects a testing.TB.
 package session
 
 import (

@@ -9,9 +9,9 @@
 //
 //	GET /test/nodes     a JSON list of [Node]
 //	GET /acme/root      the certificate, in PEM, of the public authority at /acme/directory
-//	POST /test/open     do not require an auth key: the test server otherwise requires it from returning nodes, too
+//	POST /test/open     stop requiring an auth key; until then returning nodes need it too
 //	POST /test/expire   expire the keys of all nodes
-//	POST /test/lapse    expire the keys of all nodes except "other", and let a person approve new logins
+//	POST /test/lapse    expire the keys of all nodes except "other", and require a person's approval
 //	POST /test/renew    undo /test/lapse
 package main
 
