@@ -57,7 +57,7 @@ func writeFile(t *testing.T, name string, data []byte) {
 	}
 }
 
-// alpine unpacks the x86_64 minirootfs, in which the real apk runs.
+// alpine unpacks the x86_64 minirootfs, in which the real apk runs, and returns its folder.
 func alpine(t *testing.T) string {
 	t.Helper()
 	fixtures := os.Getenv("SOV_ALPINE_FIXTURES")
@@ -75,13 +75,13 @@ func alpine(t *testing.T) string {
 	return root
 }
 
-// chroot runs a program inside root and returns what it printed.
+// chroot runs a program inside root and returns its output.
 func chroot(root string, command ...string) (string, error) {
 	out, err := exec.Command("chroot", append([]string{root}, command...)...).CombinedOutput()
 	return string(out), err
 }
 
-// example is a package with every kind of file, scripts and all fields.
+// example returns a package with every kind of file, scripts and all fields.
 func example() Package {
 	return Package{
 		Info: Info{
@@ -106,7 +106,7 @@ func example() Package {
 	}
 }
 
-// library is what example needs.
+// library returns the package that example depends on.
 func library() Package {
 	return Package{
 		Info:  Info{Name: "libexample", Version: "1.0-r0", Arch: "x86_64", Provides: []string{"so:libexample.so.1=1.0"}},
@@ -114,8 +114,8 @@ func library() Package {
 	}
 }
 
-// TestRealApkInstalls lets Alpine's own apk verify and install what is
-// written here, for both kinds of signature.
+// TestRealApkInstalls verifies and installs packages with Alpine's apk, for both kinds of
+// signature.
 func TestRealApkInstalls(t *testing.T) {
 	for _, sha256 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("SHA256=%v", sha256), func(t *testing.T) {
@@ -159,7 +159,7 @@ func TestRealApkInstalls(t *testing.T) {
 	}
 }
 
-// checkInstalled compares what Package.Installed says with what apk wrote.
+// checkInstalled compares the result of Package.Installed with apk's database.
 func checkInstalled(t *testing.T, root string, key *Key) {
 	t.Helper()
 	p := example()
@@ -186,8 +186,8 @@ func checkInstalled(t *testing.T, root string, key *Key) {
 	t.Error("apk's database has no example")
 }
 
-// TestRealApkRefuses shows that the test above would fail if signatures were
-// not checked: another key, no key, and a flipped bit are all refused.
+// TestRealApkRefuses shows that apk verifies signatures in the test above: it rejects another key,
+// an unsigned package, and a flipped bit.
 func TestRealApkRefuses(t *testing.T) {
 	root := alpine(t)
 	key, stranger := newKey(t, "test.rsa.pub"), newKey(t, "test.rsa.pub")
@@ -235,8 +235,8 @@ func TestWriteIsDeterministic(t *testing.T) {
 	}
 }
 
-// TestGzipHeader looks for anything in a stream's header that no signature
-// or checksum is about: the flags, the time.
+// TestGzipHeader checks that the flags and the time in a stream's header, which signatures and
+// checksums do not cover, are zero.
 func TestGzipHeader(t *testing.T) {
 	stream, err := memberStream([]member{{"file", 0o644, nil}}, epoch, cut)
 	if err != nil {
@@ -247,8 +247,8 @@ func TestGzipHeader(t *testing.T) {
 	}
 }
 
-// TestEntry checks the identity in the entry against the file's bytes: an
-// unsigned file begins with the control stream.
+// TestEntry compares the identity in the entry with the file's bytes: an unsigned file begins with
+// the control stream.
 func TestEntry(t *testing.T) {
 	p := library()
 	var file bytes.Buffer

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// A File is one name in a package's data.
+// A File is an entry of a package's data.
 type File struct {
-	Name     string // slash path from the root, without one at its start
+	Name     string // slash-separated path from the root, without a leading slash
 	Type     Type
 	Mode     int64 // permission, set-id and sticky bits: 07777 at most
 	UID, GID int
-	// Owner and Group are the names of UID and GID; apk prefers a name that
-	// the target's /etc/passwd or /etc/group knows. Empty is "root" for id 0.
+	// Owner and Group are the names of UID and GID. apk prefers names that exist in the target's
+	// /etc/passwd or /etc/group. Empty is "root" for ID 0.
 	Owner, Group string
 	ModTime      time.Time         // to the second; zero is Unix time 0
 	Target       string            // of a symlink; of a hard link, the Name of an earlier file
@@ -28,10 +28,10 @@ type File struct {
 	Major, Minor int64             // of a device
 }
 
-// A Type is what kind of file a File is.
+// A Type is the kind of a File.
 type Type byte
 
-// The types of files that packages hold.
+// The types of files in packages.
 const (
 	Regular     Type = tar.TypeReg
 	HardLink    Type = tar.TypeLink
@@ -42,13 +42,12 @@ const (
 	FIFO        Type = tar.TypeFifo
 )
 
-// checksumRecord is the PAX record that tells apk a file's checksum before
-// its content: hex of the SHA-1 of a file's bytes or of a symlink's target.
+// checksumRecord is the PAX record with a file's checksum, which apk reads before the content: the
+// SHA-1, in hex, of a file's bytes or of a symlink's target.
 const checksumRecord = "APK-TOOLS.checksum.SHA1"
 
-// dataStream is the gzip stream of the files, with the bytes they take when
-// installed. Directories come before what they hold, and hard links after
-// everything else, so after what they link to.
+// dataStream returns the gzip stream of the files and their installed size in bytes. Directories
+// come before their contents, and hard links after all other files.
 func dataStream(files []File) (stream []byte, installed int64, err error) {
 	files, err = withParents(files)
 	if err != nil {
@@ -59,7 +58,7 @@ func dataStream(files []File) (stream []byte, installed int64, err error) {
 			if err := files[i].write(tw); err != nil {
 				return fmt.Errorf("write %s: %w", files[i].Name, err)
 			}
-			// A link takes room too: apk unpacks nothing of a package that says it takes none.
+			// Links count too: apk does not unpack a package with an installed size of 0.
 			installed += int64(len(files[i].Data) + len(files[i].Target))
 		}
 		return nil
@@ -67,8 +66,7 @@ func dataStream(files []File) (stream []byte, installed int64, err error) {
 	return stream, installed, err
 }
 
-// withParents adds the directories that are not listed, refuses names that
-// no package may have, and puts all in order.
+// withParents adds missing parent directories, rejects invalid names, and sorts the files.
 func withParents(files []File) ([]File, error) {
 	seen := make(map[string]bool, len(files))
 	for _, f := range files {

@@ -6,9 +6,8 @@ import (
 	"strings"
 )
 
-// WriteIndex writes the APKINDEX.tar.gz of a repository that holds the
-// entries, signed with key, or unsigned when key is nil. The description
-// names the repository's version, such as "v3.20.3-14-g0a1b2c3".
+// WriteIndex writes the APKINDEX.tar.gz of a repository with the entries, signed with key, or
+// unsigned if key is nil. description is the repository's version, such as "v3.20.3-14-g0a1b2c3".
 func WriteIndex(w io.Writer, key *Key, description string, entries []Entry) error {
 	var index strings.Builder
 	for i := range entries {
@@ -38,8 +37,8 @@ func WriteIndex(w io.Writer, key *Key, description string, entries []Entry) erro
 	return nil
 }
 
-// writeLines writes what an index and the database of installed packages say
-// alike, in the order of apk-tools' apk_pkg_write_info.
+// writeLines writes the lines that an index and the database of installed packages have in common,
+// in the order of apk-tools' apk_pkg_write_info.
 func (e *Entry) writeLines(buf *strings.Builder) error {
 	for _, text := range append(e.texts(), e.Checksum) {
 		if strings.Contains(text, "\n") {

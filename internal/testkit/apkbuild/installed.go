@@ -8,9 +8,8 @@ import (
 	"strings"
 )
 
-// Installed is what /lib/apk/db/installed says about the package when it is
-// installed: its lines and the empty line that ends them. The entry is the
-// one that Write returned.
+// Installed returns the package's stanza for /lib/apk/db/installed, with the empty line at its end.
+// entry is the result of Write.
 func (p *Package) Installed(entry Entry) (string, error) {
 	files, err := withParents(p.Files)
 	if err != nil {
@@ -62,8 +61,8 @@ func (p *Package) Installed(entry Entry) (string, error) {
 	return text.String(), nil
 }
 
-// installedChecksum is the "Z:" value of a file: a hard link has that of the
-// file it links to, a device none.
+// installedChecksum returns the "Z:" value of a file. A hard link has the value of its target, a
+// device has none.
 func (f *File) installedChecksum(byName map[string]*File) string {
 	var content []byte
 	switch f.Type {

@@ -12,24 +12,23 @@ import (
 	"fmt"
 )
 
-// keyBits is the modulus size of new keys, in bits: abuild-keygen's default
-// up to 3.10, and what apk-tools of any age verifies quickly.
+// keyBits is the modulus size of new keys, in bits: the default of abuild-keygen up to 3.10, which
+// every apk-tools verifies quickly.
 const keyBits = 2048
 
 // A Key signs packages and indexes.
 type Key struct {
-	// Name is the file name that the public key has in /etc/apk/keys, such
-	// as "builder@example.org-5f3c.rsa.pub". Signatures refer to it.
+	// Name is the file name of the public key in /etc/apk/keys, such as
+	// "builder@example.org-5f3c.rsa.pub". Signatures refer to it.
 	Name string
-	// SHA256 signs with RSA over SHA-256 (".SIGN.RSA256."), which apk-tools
-	// knows since 2.11. Otherwise it is RSA over SHA-1 (".SIGN.RSA."), which
-	// Alpine's own repositories use.
+	// SHA256 selects RSA over SHA-256 (".SIGN.RSA256."), which apk-tools supports since 2.11. The
+	// default is RSA over SHA-1 (".SIGN.RSA."), as in Alpine's repositories.
 	SHA256 bool
 
 	private *rsa.PrivateKey
 }
 
-// NewKey generates a key whose public half is to be installed under name.
+// NewKey generates a key. name is the file name of the public key.
 func NewKey(name string) (*Key, error) {
 	private, err := rsa.GenerateKey(rand.Reader, keyBits)
 	if err != nil {
@@ -38,7 +37,7 @@ func NewKey(name string) (*Key, error) {
 	return &Key{Name: name, private: private}, nil
 }
 
-// ParseKey reads a private key in PEM, PKCS #8 or PKCS #1.
+// ParseKey parses a private key in PEM, PKCS #8 or PKCS #1.
 func ParseKey(name string, pemBytes []byte) (*Key, error) {
 	block, _ := pem.Decode(pemBytes)
 	if block == nil {
@@ -58,7 +57,7 @@ func ParseKey(name string, pemBytes []byte) (*Key, error) {
 	return &Key{Name: name, private: private}, nil
 }
 
-// PrivatePEM is the private key in PEM (PKCS #8), as ParseKey reads it.
+// PrivatePEM returns the private key in PEM (PKCS #8), for ParseKey.
 func (k *Key) PrivatePEM() ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(k.private)
 	if err != nil {
@@ -67,7 +66,7 @@ func (k *Key) PrivatePEM() ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// PublicPEM is the content of the file Name in /etc/apk/keys.
+// PublicPEM returns the public key in PEM, as in /etc/apk/keys.
 func (k *Key) PublicPEM() ([]byte, error) {
 	der, err := x509.MarshalPKIXPublicKey(&k.private.PublicKey)
 	if err != nil {
@@ -76,11 +75,10 @@ func (k *Key) PublicPEM() ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
 }
 
-// Public is the public key.
+// Public returns the public key.
 func (k *Key) Public() *rsa.PublicKey { return &k.private.PublicKey }
 
-// sign returns the signature stream over the compressed bytes of the stream
-// that follows it.
+// sign returns the signature stream for the compressed bytes of the following stream.
 func (k *Key) sign(signed []byte) ([]byte, error) {
 	if k.Name == "" {
 		return nil, errors.New("sign: the key has no name")

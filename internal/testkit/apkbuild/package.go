@@ -14,9 +14,8 @@ import (
 	"time"
 )
 
-// Info is what a package says about itself: its .PKGINFO, less what follows
-// from its content. Dependencies are written as in an APKBUILD: "so:libc.so.6",
-// "postgresql>=15", "!conflicting".
+// Info is the metadata of a package: its .PKGINFO without the fields that follow from its content.
+// Dependencies are written as in an APKBUILD: "so:libc.so.6", "postgresql>=15", "!conflicting".
 type Info struct {
 	Name        string
 	Version     string // such as "15.13-r0"
@@ -39,30 +38,29 @@ type Info struct {
 	ReplacesPriority int      // 0: none
 }
 
-// A Package is what Write makes an .apk file of.
+// A Package is the input of Write for an .apk file.
 type Package struct {
 	Info
-	// Scripts by name: ".pre-install", ".post-install", ".pre-upgrade",
+	// Scripts are indexed by name: ".pre-install", ".post-install", ".pre-upgrade",
 	// ".post-upgrade", ".pre-deinstall", ".post-deinstall", ".trigger".
 	Scripts map[string][]byte
-	// Files in any order. Directories they stand in are added, 0755 and
-	// root's, where they are not listed.
+	// Files are in any order. Write adds missing parent directories, with mode 0755 and owner root.
 	Files []File
 }
 
-// An Entry is a package as an index lists it.
+// An Entry is a package's entry in an index.
 type Entry struct {
 	Info
 	Checksum      string // "Q1" and the base64 of the control stream's SHA-1
 	Size          int64  // bytes of the .apk file
-	InstalledSize int64  // bytes of its regular files
+	InstalledSize int64  // bytes of its files and of link targets
 }
 
-// Filename is the package's file name in a repository.
+// Filename returns the package's file name in a repository.
 func (e Entry) Filename() string { return e.Name + "-" + e.Version + ".apk" }
 
-// Write writes the .apk file, signed with key, or unsigned when key is nil,
-// and returns its index entry. The package's data stands in memory meanwhile.
+// Write writes the .apk file, signed with key, or unsigned if key is nil, and returns its index
+// entry. It keeps the package's data in memory meanwhile.
 func (p *Package) Write(w io.Writer, key *Key) (Entry, error) {
 	entry, err := p.write(w, key)
 	if err != nil {
@@ -123,7 +121,7 @@ func (p *Package) check() error {
 	return nil
 }
 
-// scriptNames are what apk-tools recognises, in the order abuild writes them.
+// scriptNames lists the scripts that apk-tools supports, in abuild's order.
 var scriptNames = []string{
 	".pre-install", ".post-install", ".pre-upgrade", ".post-upgrade",
 	".pre-deinstall", ".post-deinstall", ".trigger",
@@ -157,10 +155,10 @@ func (i *Info) origin() string {
 	return i.Origin
 }
 
-// errLineBreak refuses values that would begin a line of their own.
+// errLineBreak is the error for values that would begin another line.
 var errLineBreak = errors.New("a line break in a package's description of itself")
 
-// pkginfo is the .PKGINFO file: "key = value" lines, lists one value a line.
+// pkginfo returns the .PKGINFO file: "key = value" lines, with a line for each value of a list.
 func (p *Package) pkginfo(datahash [sha256.Size]byte, installed int64) ([]byte, error) {
 	var buf bytes.Buffer
 	line := func(key string, values ...string) {
@@ -205,7 +203,7 @@ func (p *Package) pkginfo(datahash [sha256.Size]byte, installed int64) ([]byte, 
 	return buf.Bytes(), nil
 }
 
-// texts are all values that stand on lines of .PKGINFO and of an index.
+// texts returns all values that are on lines of .PKGINFO and of an index.
 func (i *Info) texts() []string {
 	return slices.Concat([]string{
 		i.Name, i.Version, i.Arch, i.Description, i.URL, i.License, i.Origin,

@@ -9,7 +9,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// epoch is the time of members that have none of their own.
+// epoch is the default time of members.
 var epoch = time.Unix(0, 0)
 
 // A member is one file of a signature, control or index stream.
@@ -19,8 +19,8 @@ type member struct {
 	data []byte
 }
 
-// tarEnd says whether a stream's tar has its two zero blocks at the end. All
-// streams but a file's last are cut, so that together they are one tar.
+// tarEnd selects whether a stream's tar ends with two zero blocks. All streams of a file except the
+// last are cut, so that together they form one tar.
 type tarEnd bool
 
 const (
@@ -28,7 +28,7 @@ const (
 	complete tarEnd = true
 )
 
-// memberStream is a gzip stream of the members.
+// memberStream returns a gzip stream of the members.
 func memberStream(members []member, modTime time.Time, end tarEnd) ([]byte, error) {
 	return gzipTar(end, func(tw *tar.Writer) error {
 		for _, m := range members {
@@ -47,8 +47,8 @@ func memberStream(members []member, modTime time.Time, end tarEnd) ([]byte, erro
 	})
 }
 
-// gzipTar compresses the tar that fill writes. The gzip header has neither
-// name nor time, so equal tars give equal bytes.
+// gzipTar compresses the tar that fill writes. The gzip header has neither name nor time, so that
+// equal tars result in equal bytes.
 func gzipTar(end tarEnd, fill func(*tar.Writer) error) ([]byte, error) {
 	var buf bytes.Buffer
 	zw := gzip.NewWriter(&buf)

@@ -1,4 +1,4 @@
-// Package artifacttest makes artifacts for tests that install them: complete, with a correct
+// Package artifacttest makes artifacts for tests of their installation: complete, with a correct
 // manifest, but not bootable.
 package artifacttest
 
@@ -20,7 +20,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 )
 
-// Noise returns n incompressible bytes, the same for the same seed.
+// Noise returns n incompressible bytes, always the same for a seed.
 func Noise(n int, seed uint64) []byte {
 	b := make([]byte, n)
 	var key [32]byte
@@ -31,7 +31,7 @@ func Noise(n int, seed uint64) []byte {
 	return b
 }
 
-// Spec is the vm.json of an artifact for arm64.
+// Spec returns the vm.json of an arm64 artifact.
 func Spec(name string) *vmspec.Spec {
 	return &vmspec.Spec{
 		Format: vmspec.Format, Name: name, Arch: "arm64", Kernel: artifact.KernelFile, Parameters: []string{"ro"}, MemoryMiB: 64, CPUs: 1,
@@ -43,8 +43,8 @@ func Spec(name string) *vmspec.Spec {
 	}
 }
 
-// Make makes the artifact of a machine in a new folder and returns that. kernel and rootfs are its
-// files' content.
+// Make writes the artifact of a machine to a new folder and returns the folder. kernel and rootfs
+// are the contents of its files.
 func Make(t testing.TB, name, version string, kernel, rootfs []byte) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -61,8 +61,8 @@ func Make(t testing.TB, name, version string, kernel, rootfs []byte) string {
 	return dir
 }
 
-// Seal makes a manifest describe the files of a folder that it lists or, where it lists none, those
-// of Make, and writes it.
+// Seal writes the manifest m, and the checksums, of the files in dir that m lists. If m lists none,
+// it describes the files of Make.
 func Seal(t testing.TB, dir string, m *manifest.Manifest) {
 	t.Helper()
 	names := []string{artifact.KernelFile, artifact.RootfsFile, artifact.SpecFile}
@@ -93,7 +93,7 @@ func Seal(t testing.TB, dir string, m *manifest.Manifest) {
 	}
 }
 
-// Change makes a folder a copy of an artifact whose vm.json was altered, as another version.
+// Change returns a copy of an artifact as another version, with vm.json changed by alter.
 func Change(t testing.TB, from, version string, alter func(*vmspec.Spec)) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -113,7 +113,7 @@ func Change(t testing.TB, from, version string, alter func(*vmspec.Spec)) string
 		t.Fatal(err)
 	}
 	alter(spec)
-	// Not Encode: a test may want a spec that is wrong.
+	// Not Encode: a test may need an invalid spec.
 	if text, err = json.Marshal(spec); err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func Change(t testing.TB, from, version string, alter func(*vmspec.Spec)) string
 	return dir
 }
 
-// WithKernel makes a folder a copy of an artifact that has another kernel.
+// WithKernel returns a copy of an artifact with another kernel.
 func WithKernel(t testing.TB, from string, kernel []byte) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -143,7 +143,7 @@ func WithKernel(t testing.TB, from string, kernel []byte) string {
 	return dir
 }
 
-// Sign gives an artifact of Make a provenance, if it has none, and signs that.
+// Sign adds a provenance to an artifact of Make, unless it has one, and signs it.
 func Sign(t testing.TB, dir string, key dsse.PrivateKey, serial int64) {
 	t.Helper()
 	m, err := manifest.Load(dir)
@@ -170,7 +170,7 @@ func Sign(t testing.TB, dir string, key dsse.PrivateKey, serial int64) {
 	}
 }
 
-// Key returns a signing key, the same for a seed.
+// Key returns a signing key, always the same for a seed.
 func Key(t testing.TB, seed byte) dsse.PrivateKey {
 	t.Helper()
 	key, err := dsse.NewKey(bytes.NewReader(bytes.Repeat([]byte{seed}, 32)))
@@ -180,7 +180,7 @@ func Key(t testing.TB, seed byte) dsse.PrivateKey {
 	return key
 }
 
-// Flip changes one bit of a file.
+// Flip inverts one bit of the byte at offset at of a file.
 func Flip(t testing.TB, path string, at int64) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)

@@ -8,8 +8,8 @@ import (
 
 func TestUntil(t *testing.T) {
 	for name, tt := range map[string]struct {
-		look, limit time.Duration // how long a look takes, and how long is waited
-		after       int           // the condition holds from this look on
+		look, limit time.Duration // the duration of a check, and the limit
+		after       int           // the number of the first check at which the condition holds
 		want        bool
 		took        time.Duration
 	}{

@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Canary is a text that stands in every secret of a test, and nowhere else: not even in another
-// run of it. It is searched for as it is, in hex and in base64.
+// A Canary is a text in every secret of a test, and nowhere else, not even in another run of the
+// test. Searches find it as plain text, in hex and in base64.
 type Canary struct {
 	Text    string
 	needles [][]byte
@@ -31,10 +31,10 @@ func New() Canary {
 	c := Canary{Text: text, needles: [][]byte{[]byte(text)}}
 	lower := hex.EncodeToString([]byte(text))
 	c.needles = append(c.needles, []byte(lower), []byte(strings.ToUpper(lower)))
-	for before := range 3 { // what stands before it in the same base64 shifts it by so many bytes
+	for before := range 3 { // preceding bytes in the same base64 text shift it by so many bytes
 		encoded := base64.StdEncoding.EncodeToString(append(make([]byte, before), text...))
-		first := (before*8 + 5) / 6           // characters that hold bits of what stands before
-		whole := (before + len(text)) * 8 / 6 // and those that hold none of what follows
+		first := (before*8 + 5) / 6           // characters that contain bits of preceding bytes
+		whole := (before + len(text)) * 8 / 6 // end of the characters without bits of following bytes
 		c.needles = append(c.needles, []byte(encoded[first:whole]))
 	}
 	return c
@@ -49,15 +49,15 @@ func (c Canary) In(content []byte) bool {
 	return false
 }
 
-// InFiles returns the files below the folders, changed since a time, that hold the canary; files in
-// zip archives too.
+// InFiles returns the files below the folders that contain the canary and were modified since a
+// time. It also searches in zip archives.
 func (c Canary) InFiles(t testing.TB, since time.Time, folders ...string) []string {
 	t.Helper()
 	var found []string
 	for _, folder := range folders {
 		err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) && path != folder {
-				return nil // ended meanwhile
+				return nil // removed meanwhile
 			}
 			if err != nil || !d.Type().IsRegular() {
 				return err
@@ -146,8 +146,8 @@ func (c Canary) inStream(r io.Reader) (bool, error) {
 	}
 }
 
-// InProcesses returns what of the computer's processes has the canary among its arguments or in its
-// environment.
+// InProcesses returns the arguments and the environments of this computer's processes that contain
+// the canary.
 func (c Canary) InProcesses(t testing.TB) []string {
 	t.Helper()
 	var found []string
@@ -158,7 +158,7 @@ func (c Canary) InProcesses(t testing.TB) []string {
 		}
 		for _, path := range paths {
 			content, err := os.ReadFile(path)
-			if err == nil && c.In(content) { // an error: it has ended
+			if err == nil && c.In(content) { // an error: the process has ended
 				found = append(found, fmt.Sprintf("%s: %q", path, content))
 			}
 		}
@@ -166,8 +166,7 @@ func (c Canary) InProcesses(t testing.TB) []string {
 	return found
 }
 
-// WantNowhere fails the test if the canary is in a file that was changed since a time, or in a
-// process.
+// WantNowhere fails the test if a process, or a file modified since a time, contains the canary.
 func (c Canary) WantNowhere(t testing.TB, since time.Time, folders ...string) {
 	t.Helper()
 	for _, place := range append(c.InFiles(t, since, folders...), c.InProcesses(t)...) {

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// The search finds what it is for: without that, finding nothing would say nothing.
+// TestCanaryIsFound checks that a search finds the canary, so that an empty result means that no
+// secret leaked.
 func TestCanaryIsFound(t *testing.T) {
 	c := New()
 	dir := t.TempDir()

@@ -1,8 +1,8 @@
 //go:build linux
 
-// Package childtest starts programs that end with the test binary, however that ends: Cleanup
-// functions are not called when a test exceeds its timeout. The programs start with default signal
-// handling, however the tests were started.
+// Package childtest starts programs that end with the test binary, even if Cleanup functions do not
+// run, as after a test's timeout. The programs start with default signal handling, independent of
+// how the tests were started.
 package childtest
 
 import (
@@ -15,23 +15,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// init lets children take SIGHUP where this process, which nohup has started, ignores it: an
-// ignored signal stays ignored in a new program, while one that is handled gets its default
-// (execve(2)). This process goes on ignoring it.
+// init lets children receive SIGHUP if this process, started by nohup, ignores it. An ignored
+// signal stays ignored in a new program, and a handled signal gets its default (execve(2)). This
+// process still ignores SIGHUP.
 func init() {
 	if signal.Ignored(syscall.SIGHUP) {
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	}
 }
 
-// Start starts a command as its Start does, after enter, which may move the thread into other
-// namespaces; nil does nothing. The kernel kills the process when this one ends. The caller waits
-// for the command.
+// Start starts a command after it calls enter, which may move the thread into other namespaces; nil
+// does nothing. The kernel kills the process when this process ends. The caller waits for the
+// command.
 func Start(command *exec.Cmd, enter func() error) error {
 	started := make(chan error)
-	// The signal comes with the end of the thread that has started the process (prctl(2),
-	// PR_SET_PDEATHSIG): one that no other process gets, and that stays until the process has
-	// ended.
+	// The kernel sends the signal when the thread that started the process ends (prctl(2),
+	// PR_SET_PDEATHSIG). Each process therefore has a separate thread, which lives until the
+	// process has ended.
 	go func() {
 		runtime.LockOSThread()
 		if enter != nil {
@@ -56,9 +56,9 @@ func Start(command *exec.Cmd, enter func() error) error {
 	return <-started
 }
 
-// WriteScript writes a program that this process, or one that it starts, is going to run. Meanwhile
-// nothing is started: a child would hold the open file until it runs its own program, and the
-// kernel runs no file that a process may still write to (ETXTBSY).
+// WriteScript writes a program for this process or one of its children to run. This process does
+// not start children meanwhile: a child would hold the open file until it executes its program, and
+// the kernel does not execute a file that is open for writing (ETXTBSY).
 func WriteScript(path, text string) error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 
 // TestEndsWithTheParent kills a process that has started another.
 func TestEndsWithTheParent(t *testing.T) {
-	// The child of a parent that ends goes to this process, which sees its end.
+	// This process becomes the parent of the orphaned child and can wait for it.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestEndsWithTheParent(t *testing.T) {
 	}
 }
 
-// TestStaysWithTheTest ends the goroutine that has started a process: the process goes on.
+// TestStaysWithTheTest ends the goroutine that started a process. The process must continue.
 func TestStaysWithTheTest(t *testing.T) {
 	child := exec.Command("cat")
 	in, err := child.StdinPipe()
@@ -100,8 +100,8 @@ func TestStaysWithTheTest(t *testing.T) {
 	}
 }
 
-// TestTakesHangup has a process that ignores SIGHUP, as one that nohup has started does, start
-// another.
+// TestTakesHangup runs a process that ignores SIGHUP, as under nohup. Its child must not ignore
+// SIGHUP.
 func TestTakesHangup(t *testing.T) {
 	program, err := os.Executable()
 	if err != nil {

@@ -21,27 +21,27 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// controlProgram compiles the control server once for all tests.
+// controlProgram compiles the control server once for all tests and returns its path.
 var controlProgram = sync.OnceValues(func() (string, error) {
 	program := filepath.Join(sovtest.Shared, "control")
 	compile := exec.Command("go", "build", "-o", program, "./control")
-	compile.Dir = "../../testkit/tailnettest" // a module of its own
+	compile.Dir = "../../testkit/tailnettest" // a separate module
 	if out, err := compile.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("compile the control server: %w: %s", err, out)
 	}
 	return program, nil
 })
 
-// A Server is the one of a tailnet of the test's own: Tailscale's stand-in for tests, with a DERP
-// relay and a STUN server.
+// A Server is the control server of a test's tailnet: Tailscale's test server, with a DERP relay
+// and a STUN server.
 type Server struct {
 	t    testing.TB
-	URL  string // by which nodes reach it
+	URL  string // URL that nodes use
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Start runs the control server until the test's end. The command is made of its program; dial
-// leads from the test to what nodes reach at its URL.
+// Start runs the control server until the end of the test. command makes the command for the path
+// of the program. dial connects from the test to addresses that nodes use.
 func Start(t testing.TB, command func(program string) *exec.Cmd, dial func(ctx context.Context, network, address string) (net.Conn, error)) *Server {
 	t.Helper()
 	program, err := controlProgram()
@@ -64,7 +64,7 @@ func Start(t testing.TB, command func(program string) *exec.Cmd, dial func(ctx c
 	return &Server{t, url, dial}
 }
 
-// StartDaemon runs a command until the test's end, and shows what it said where the test failed.
+// StartDaemon runs a command until the end of the test, and logs its output if the test has failed.
 func StartDaemon(t testing.TB, name string, command *exec.Cmd) {
 	t.Helper()
 	log, err := os.CreateTemp(t.TempDir(), "log")
@@ -75,7 +75,7 @@ func StartDaemon(t testing.TB, name string, command *exec.Cmd) {
 	if command.Stdout == nil {
 		command.Stdout = log
 	}
-	stdin, err := command.StdinPipe() // its end is the control server's
+	stdin, err := command.StdinPipe() // the control server exits when its input ends
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func StartDaemon(t testing.TB, name string, command *exec.Cmd) {
 	})
 }
 
-// Do asks the control server, or tells it something.
+// Do sends a request to the control server and returns the body of the response.
 func (c *Server) Do(method, path string) []byte {
 	c.t.Helper()
 	request, err := http.NewRequest(method, c.URL+path, nil)
@@ -114,19 +114,19 @@ func (c *Server) Do(method, path string) []byte {
 }
 
 // LetReturn lets nodes that have joined return without an auth key, as the real control server
-// does; the stand-in would ask for one.
+// does. The test server otherwise requires the key.
 func (c *Server) LetReturn() {
 	c.t.Helper()
 	c.Do(http.MethodPost, "/test/open")
 }
 
-// A Node is a machine as the control server knows it.
+// A Node is a machine in the control server's list.
 type Node struct {
 	Key, Machine, Hostname string
 	Addresses, Tags        []string
 }
 
-// Machines are the control server's, without the other one.
+// Machines returns the machines of the tailnet except "other".
 func (c *Server) Machines() []Node {
 	c.t.Helper()
 	var list []Node
@@ -136,7 +136,8 @@ func (c *Server) Machines() []Node {
 	return slices.DeleteFunc(list, func(m Node) bool { return m.Hostname == "other" })
 }
 
-// Joined returns the one machine under test, which has to be there as the recipe says.
+// Joined returns the machine under test. It fails the test unless this machine is the only one,
+// with the recipe's name and tags.
 func (c *Server) Joined() Node {
 	c.t.Helper()
 	machines := c.Machines()
@@ -146,7 +147,8 @@ func (c *Server) Joined() Node {
 	return machines[0]
 }
 
-// WantSame fails unless the tailnet has one machine under test, and it is the one from before.
+// WantSame fails the test unless the tailnet has exactly one machine under test, with the keys and
+// addresses of before.
 func (c *Server) WantSame(when string, before Node) {
 	c.t.Helper()
 	now := c.Machines()

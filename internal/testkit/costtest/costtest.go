@@ -7,17 +7,16 @@ import (
 	"testing"
 )
 
-// A Budget is what a parser may allocate, in bytes, all allocations added up whether they are
-// garbage by then or not: Base, and Ratio for each byte of the input.
+// A Budget limits the bytes that a parser may allocate: Base, plus Ratio for each byte of the
+// input. Memory that has become garbage counts too.
 type Budget struct{ Base, Ratio uint64 }
 
-// Text is for parsers of JSON, YAML and lines, which make a value of a few words of each token of a
-// few bytes.
+// Text is the budget of parsers of JSON, YAML and lines, which make a value of a few words for each
+// token of a few bytes.
 var Text = Budget{Base: 8 << 20, Ratio: 256}
 
-// Run calls parse and fails the test if it allocated more than the budget for an input of size
-// bytes. It returns what was allocated. Nothing else should run meanwhile: what it allocates is
-// counted too.
+// Run calls parse and returns the bytes that it allocated. It fails the test if they exceed the
+// budget for an input of size bytes. Allocations by other goroutines during the call count too.
 func (b Budget) Run(t testing.TB, size int, parse func()) uint64 {
 	t.Helper()
 	before := allocated()
@@ -43,7 +42,8 @@ func (b Budget) Watch(t testing.TB, size int) func() {
 	}
 }
 
-// Output fails the test if a parser made more of an input of size bytes than the budget allows.
+// Output fails the test if output, the bytes that a parser made of an input of size bytes, exceeds
+// the budget.
 func (b Budget) Output(t testing.TB, size int, output int64) {
 	t.Helper()
 	if limit := b.Base + b.Ratio*uint64(size); output < 0 || uint64(output) > limit {

@@ -1,4 +1,4 @@
-// Package diskfstest makes data disks like versions of sov before its own ext4 writer.
+// Package diskfstest makes data disks as in versions of sov without an ext4 writer.
 package diskfstest
 
 import (
@@ -11,8 +11,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// DataDisk makes a data disk of size bytes at path, with go-diskfs: without metadata checksums, and
-// without blocks reserved for growth, of which go-diskfs leaves the resize inode unsound.
+// DataDisk makes a data disk of size bytes at path, with go-diskfs. It has neither metadata
+// checksums nor blocks reserved for growth, because go-diskfs writes an unsound resize inode.
 func DataDisk(t testing.TB, path string, size int64) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)

@@ -1,5 +1,5 @@
-// Package goproxytest makes Go module proxies from folders, for tests of what the go command
-// fetches (https://go.dev/ref/mod#goproxy-protocol).
+// Package goproxytest makes Go module proxies from folders, for tests of downloads by the go
+// command (https://go.dev/ref/mod#goproxy-protocol).
 package goproxytest
 
 import (
@@ -18,8 +18,8 @@ import (
 	"golang.org/x/mod/zip"
 )
 
-// Add makes the folder proxy serve one version of a module, whose files, slash-separated names, are
-// below the folder root.
+// Add adds one version of a module to the proxy in the folder proxy. names are its files,
+// slash-separated and relative to the folder root.
 func Add(t testing.TB, proxy string, m module.Version, root string, names []string) {
 	t.Helper()
 	path, err := module.EscapePath(m.Path)
@@ -52,12 +52,13 @@ func Add(t testing.TB, proxy string, m module.Version, root string, names []stri
 	}
 }
 
-// URL returns the folder as the go command has it in GOPROXY.
+// URL returns the URL of a folder, for GOPROXY.
 func URL(folder string) string {
 	return (&url.URL{Scheme: "file", Path: filepath.ToSlash(folder)}).String()
 }
 
-// Downloaded returns, as a proxy, what the go command has downloaded on this computer.
+// Downloaded returns the URL of a proxy with the modules that the go command has downloaded on this
+// computer.
 func Downloaded(t testing.TB) string {
 	t.Helper()
 	out, err := exec.Command("go", "env", "GOMODCACHE").Output()
@@ -67,7 +68,7 @@ func Downloaded(t testing.TB) string {
 	return URL(filepath.Join(strings.TrimSpace(string(out)), "cache", "download"))
 }
 
-// A file is one of a module's, below a root.
+// A file is a file of a module, below a root.
 type file struct{ root, name string }
 
 func (f file) Path() string                 { return f.name }

@@ -21,10 +21,10 @@ import (
 	"github.com/sovereign-sql/sov/stages/disk"
 )
 
-// A Bus is what the disk of a disk image is attached to.
+// A Bus is the bus of a disk image's disk.
 type Bus string
 
-// Buses.
+// The tested buses.
 const (
 	VirtioBlock Bus = "virtio-blk"
 	VirtioSCSI  Bus = "virtio-scsi"
@@ -32,8 +32,8 @@ const (
 	NVMe        Bus = "NVMe"
 )
 
-// devices are QEMU's for the disk, and for the CD drive with the seed, which is on AHCI unless the
-// bus has CD drives itself.
+// devices lists QEMU's devices for the disk and for the CD drive with the seed. The CD drive is on
+// AHCI unless the bus supports CD drives.
 var devices = map[Bus][]string{
 	VirtioBlock: {"virtio-blk-pci,drive=disk,bootindex=0", "ahci,id=bus", "ide-cd,bus=bus.0,drive=seed"},
 	VirtioSCSI:  {"virtio-scsi-pci,id=bus", "scsi-hd,bus=bus.0,drive=disk,bootindex=0", "scsi-cd,bus=bus.0,drive=seed"},
@@ -41,9 +41,9 @@ var devices = map[Bus][]string{
 	NVMe:        {"nvme,serial=sov,drive=disk,bootindex=0", "ahci,id=bus", "ide-cd,bus=bus.0,drive=seed"},
 }
 
-// DiskImage boots the disk image of an artifact by UEFI, on a machine of QEMU's own, without a
-// config disk: with an address by DHCP, a seed of cloud-init in a CD drive, and a disk that is
-// larger than the image. With again, it is started once more.
+// DiskImage boots an artifact's disk image with UEFI on a QEMU machine without a config disk. The
+// machine has an address from DHCP, a cloud-init seed in a CD drive, and a disk that is larger than
+// the image. With again, DiskImage boots it a second time.
 func DiskImage(t *testing.T, artifact, arch string, bus Bus, again bool) {
 	t.Helper()
 	dir := t.TempDir()
@@ -102,7 +102,7 @@ func DiskImage(t *testing.T, artifact, arch string, bus Bus, again bool) {
 	m.powerButton(t)
 }
 
-// cloudSeed makes the disk with a seed of cloud-init.
+// cloudSeed makes a CD image with a cloud-init seed and returns its path.
 func cloudSeed(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -120,21 +120,20 @@ func cloudSeed(t *testing.T, files map[string]string) string {
 	return filepath.Join(dir, "seed.iso")
 }
 
-// A bareMachine is a machine of QEMU's with firmware, as a hypervisor that does not know sov would
-// start it.
+// A bareMachine is a QEMU machine with firmware, as a hypervisor without support for sov starts it.
 type bareMachine struct {
 	arch       string
 	bus        Bus
 	disk, seed string
 
 	console string // file
-	port    int    // of 127.0.0.1, for PostgreSQL
+	port    int    // on 127.0.0.1, for PostgreSQL
 	monitor string // socket
 	done    chan error
 }
 
-// boot starts the machine and waits until it says that it is ready. It returns what the console
-// shows until then.
+// boot starts the machine, waits until the console reports that it is ready, and returns the
+// console's output.
 func (m *bareMachine) boot(t *testing.T) string {
 	t.Helper()
 	firmware, err := qemu.FindFirmware(m.arch)
@@ -196,7 +195,7 @@ func (m *bareMachine) log(t *testing.T) string {
 	return string(text)
 }
 
-// ask logs in over the network and returns the last statement's one value.
+// ask logs in over the network and returns the first value of the last statement's result.
 func (m *bareMachine) ask(t *testing.T, role, password, sql string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), sovtest.WaitLimit)
@@ -213,7 +212,7 @@ func (m *bareMachine) ask(t *testing.T, role, password, sql string) string {
 	return string(results[len(results)-1].Rows[0][0])
 }
 
-// powerButton shuts the machine down in order.
+// powerButton shuts the machine down cleanly.
 func (m *bareMachine) powerButton(t *testing.T) {
 	t.Helper()
 	conn, err := net.Dial("unix", m.monitor)

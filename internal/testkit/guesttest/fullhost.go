@@ -14,9 +14,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// FullHostDisk fills the disk of this computer that holds a machine's data while the machine writes
-// to it: the machine is paused, says so, and goes on when there is room. One that is shut down
-// meanwhile does not make its caller wait. Every file that was synced is there in the end.
+// FullHostDisk fills the disk of this computer that holds a machine's data, while the machine
+// writes to it. The machine must pause with a notice, and continue when space is available. A
+// shutdown of the paused machine must not block. Every synced file must exist in the end.
 func FullHostDisk(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -52,7 +52,7 @@ func FullHostDisk(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "is full, so it was switched off") || time.Since(began) > 5*time.Minute {
 		t.Errorf("shut down after %v: %v", time.Since(began), err)
 	}
-	g.CutPower(t) // gives the data free
+	g.CutPower(t) // releases the data
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func FullHostDisk(t *testing.T) {
 	wantFiles(t, fs, g.synced(t))
 }
 
-// fillUp leaves so little room in a folder's file system that a machine soon finds none.
+// fillUp writes a file that leaves only 512 KiB in a folder's file system.
 func fillUp(t *testing.T, dir, path string) {
 	t.Helper()
 	var s unix.Statfs_t

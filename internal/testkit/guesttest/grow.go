@@ -21,9 +21,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// writerRecipe is a machine with one service, which writes files onto the data disk, each synced
-// before the next, and says so. Each boot has a folder of its own. In a file is its number, again
-// and again.
+// writerRecipe is a machine with one service, which writes files to the data disk, and syncs and
+// reports each. Each boot writes to a new folder. A file contains its number repeatedly.
 const writerRecipe = `name: small
 version: "1"
 base:
@@ -51,25 +50,25 @@ services:
         done
 `
 
-// synced is what the writer says of a file.
+// synced matches the writer's report of a file.
 var synced = regexp.MustCompile(`(?m) writer: synced (\S+)\r?$`)
 
-// A Growth is a data disk and the sizes in bytes that it is enlarged to while the machine runs and
-// writes to it.
+// A Growth is a data disk and the sizes, in bytes, to which a test enlarges it while the machine
+// runs and writes to it.
 type Growth struct {
 	Name  string
 	Make  func(t *testing.T, path string)
 	Steps []int64
-	// Midway cuts the power as soon as the file system has begun to grow, too: it goes on at the
-	// next start.
+	// Midway also cuts the power as soon as the file system has begun to grow. The growth must
+	// continue at the next start.
 	Midway bool
-	// ResizeInode is whether the blocks reserved for descriptors suffice: beyond these the kernel
+	// ResizeInode is set if the blocks reserved for descriptors suffice. Otherwise the kernel
 	// changes the layout.
 	ResizeInode bool
 }
 
 // GrowUnderWriter enlarges data disks of running machines that write to them, and then cuts the
-// power: the file systems are sound, and every file that was synced is there.
+// power. The file systems must be sound and have every synced file.
 func GrowUnderWriter(t *testing.T, growths []Growth) {
 	t.Helper()
 	artifact := BuildWriter(t)
@@ -81,14 +80,14 @@ func GrowUnderWriter(t *testing.T, growths []Growth) {
 	}
 }
 
-// writer is what BuildWriter has built for the tests of this process.
+// writer holds the folder of the artifact that BuildWriter has built in this process.
 var writer struct {
 	sync.Mutex
 	artifact string
 }
 
-// BuildWriter builds a small machine, once, whose one service writes to its data disk. It returns
-// the artifact's folder. The machine is named small.
+// BuildWriter builds, once, a small machine named small, whose only service writes to its data
+// disk. It returns the artifact's folder.
 func BuildWriter(t *testing.T) string {
 	t.Helper()
 	writer.Lock()
@@ -103,8 +102,8 @@ func BuildWriter(t *testing.T) string {
 	return writer.artifact
 }
 
-// BuildWriterOn builds such a machine with further flags of sov build, and with texts of its recipe
-// replaced in pairs: the old, the new.
+// BuildWriterOn builds the machine of BuildWriter with additional flags of sov build. replace has
+// pairs of old and new texts for the recipe.
 func BuildWriterOn(t *testing.T, flags []string, replace ...string) string {
 	t.Helper()
 	return buildWriter(t, t.TempDir(), flags, replace...)
@@ -163,8 +162,8 @@ func growUnderWriter(t *testing.T, artifact string, growth Growth) {
 	wantWritten(t, image, growth, written)
 }
 
-// awaitGrowth waits until a file system has more than so many bytes, or the guest has enlarged it
-// that many times since it started, and returns its size.
+// awaitGrowth waits until the file system has more than the given bytes, or the guest has enlarged
+// it the given number of times since its start. It returns the size.
 func (g *Guest) awaitGrowth(t *testing.T, than int64, times int) (size int64) {
 	t.Helper()
 	sovtest.Await(t, sovtest.WaitLimit, fmt.Sprintf("a file system of more than %d bytes", than), func() bool {
@@ -174,13 +173,13 @@ func (g *Guest) awaitGrowth(t *testing.T, than int64, times int) (size int64) {
 	return size
 }
 
-// enlarged is how often the guest said that it has enlarged its file system.
+// enlarged returns how many times the guest has reported that it enlarged its file system.
 func (g *Guest) enlarged(t *testing.T) int {
 	t.Helper()
 	return strings.Count(g.Log(t), "init: data disk enlarged")
 }
 
-// synced lists the files that are synced.
+// synced returns the paths of the synced files.
 func (g *Guest) synced(t *testing.T) (paths []string) {
 	t.Helper()
 	for _, match := range synced.FindAllStringSubmatch(g.Log(t), -1) {
@@ -203,7 +202,7 @@ func fileSystemSize(t *testing.T, g *Guest) int64 {
 	return status.Data.Size
 }
 
-// wantWritten looks for the synced files in a sound file system.
+// wantWritten fails the test unless the file system is sound and has the synced files.
 func wantWritten(t *testing.T, image string, growth Growth, paths []string) {
 	t.Helper()
 	f, err := os.Open(image)
@@ -216,7 +215,7 @@ func wantWritten(t *testing.T, image string, growth Growth, paths []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The kernel leaves out a last block group that is too small.
+	// The kernel omits a last block group that is too small.
 	have := int64(fs.Super().Blocks) * int64(fs.Super().BlockSize)
 	if have < size-128<<20 {
 		t.Errorf("the file system has %d bytes of %d", have, size)
@@ -232,7 +231,7 @@ func wantWritten(t *testing.T, image string, growth Growth, paths []string) {
 	t.Logf("%d files were synced, a file system of %d MiB, failed: %t", len(paths), have>>20, t.Failed())
 }
 
-// wantFiles looks for synced files.
+// wantFiles fails the test unless the file system has the complete synced files.
 func wantFiles(t *testing.T, fs *ext4.FS, paths []string) {
 	t.Helper()
 	for _, path := range paths {
@@ -243,8 +242,8 @@ func wantFiles(t *testing.T, fs *ext4.FS, paths []string) {
 	}
 }
 
-// Growths are a disk enlarged to 64 times its size, one of an earlier version, and one in steps
-// that end within a block group.
+// Growths returns a disk enlarged to 64 times its size, a disk of an earlier version, and a disk
+// enlarged in steps that end within a block group.
 func Growths() []Growth {
 	return []Growth{
 		{Name: "to 64 times its size", Make: made(256 << 20), Steps: []int64{16 << 30}, ResizeInode: true},
@@ -253,8 +252,8 @@ func Growths() []Growth {
 	}
 }
 
-// LargeGrowths are the usual disk, one of 64 GiB, one of an earlier version, and one that grows
-// beyond the blocks reserved.
+// LargeGrowths returns the usual disk, a disk of 64 GiB, a disk of an earlier version, and a disk
+// that grows beyond the reserved blocks.
 func LargeGrowths() []Growth {
 	return []Growth{
 		{Name: "8 GiB to 512 GiB", Make: made(8 << 30), Steps: []int64{512 << 30}, Midway: true, ResizeInode: true},
@@ -264,7 +263,7 @@ func LargeGrowths() []Growth {
 	}
 }
 
-// earlier makes a disk as earlier versions did.
+// earlier returns a function that makes a disk as earlier versions did.
 func earlier(size int64) func(*testing.T, string) {
 	return func(t *testing.T, path string) {
 		t.Helper()
@@ -272,7 +271,7 @@ func earlier(size int64) func(*testing.T, string) {
 	}
 }
 
-// made makes a disk as every caller does.
+// made returns a function that makes a disk as the product does.
 func made(size int64) func(*testing.T, string) {
 	return func(t *testing.T, path string) {
 		t.Helper()
@@ -282,7 +281,8 @@ func made(size int64) func(*testing.T, string) {
 	}
 }
 
-// laidOut makes a disk of a size that data disks do not have, to grow to factor times its size.
+// laidOut returns a function that makes a disk of any size, with blocks reserved to grow to factor
+// times the size.
 func laidOut(size, factor int64) func(*testing.T, string) {
 	return func(t *testing.T, path string) {
 		t.Helper()

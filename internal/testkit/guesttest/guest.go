@@ -17,18 +17,18 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// A Guest is a machine that a test runs, with its console at hand.
+// A Guest is a machine that a test runs, with a log of its console.
 type Guest struct {
 	*localvm.VM
 	console string // file
 }
 
-// NoFirewall is a kernel parameter with which nf_tables does not start, so that no firewall can be
-// loaded.
+// NoFirewall is a kernel parameter that disables nf_tables, so that the guest cannot load a
+// firewall.
 const NoFirewall = "initcall_blacklist=nf_tables_module_init"
 
-// Boot starts an artifact on a state folder and waits until it is ready. The test's end ends the
-// machine.
+// Boot starts an artifact with a state folder and waits until it is ready. The machine ends with
+// the test.
 func Boot(t *testing.T, o localvm.Options) *Guest {
 	t.Helper()
 	g := PowerOn(t, o)
@@ -40,7 +40,7 @@ func Boot(t *testing.T, o localvm.Options) *Guest {
 	return g
 }
 
-// PowerOn starts an artifact and does not wait.
+// PowerOn starts an artifact and does not wait until it is ready.
 func PowerOn(t *testing.T, o localvm.Options) *Guest {
 	t.Helper()
 	console, err := os.CreateTemp(t.TempDir(), "console-")
@@ -64,7 +64,7 @@ func PowerOn(t *testing.T, o localvm.Options) *Guest {
 	return &Guest{vm, console.Name()}
 }
 
-// Log returns what the guest wrote to its console.
+// Log returns the output on the guest's console.
 func (g *Guest) Log(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(g.console)
@@ -74,7 +74,7 @@ func (g *Guest) Log(t *testing.T) string {
 	return string(text)
 }
 
-// Stop ends the machine in order.
+// Stop shuts the machine down cleanly.
 func (g *Guest) Stop(t *testing.T) {
 	t.Helper()
 	if err := g.Shutdown(t.Context(), 5*time.Minute); err != nil {
@@ -82,7 +82,7 @@ func (g *Guest) Stop(t *testing.T) {
 	}
 }
 
-// CutPower ends the machine as pulling the plug would, and gives its data free.
+// CutPower ends the machine like a power cut and releases its data.
 func (g *Guest) CutPower(t *testing.T) {
 	t.Helper()
 	if err := g.Close(); err != nil {
@@ -90,7 +90,7 @@ func (g *Guest) CutPower(t *testing.T) {
 	}
 }
 
-// Connect opens a session as the superuser, over the network.
+// Connect logs in as the superuser over the network.
 func (g *Guest) Connect(t *testing.T) *pgconn.PgConn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), sovtest.WaitLimit)
@@ -103,7 +103,7 @@ func (g *Guest) Connect(t *testing.T) *pgconn.PgConn {
 	return conn
 }
 
-// Ask returns the first column of all rows that the statements answer.
+// Ask returns the first column of all rows of the statements' results.
 func (g *Guest) Ask(t *testing.T, sql string) []string {
 	t.Helper()
 	conn := g.Connect(t)
@@ -123,7 +123,7 @@ func (g *Guest) Ask(t *testing.T, sql string) []string {
 	return column
 }
 
-// One returns the one value that a statement answers.
+// One returns the only value of a statement's result.
 func (g *Guest) One(t *testing.T, sql string) string {
 	t.Helper()
 	rows := g.Ask(t, sql)
@@ -133,7 +133,7 @@ func (g *Guest) One(t *testing.T, sql string) string {
 	return rows[0]
 }
 
-// Shell runs a script in the guest, as root in a session, and returns its lines.
+// Shell runs a script in the guest, as root in a session, and returns the lines of its output.
 func (g *Guest) Shell(t *testing.T, script string) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), sovtest.WaitLimit)
@@ -149,7 +149,7 @@ func (g *Guest) Shell(t *testing.T, script string) []string {
 	return strings.Split(out, "\n")
 }
 
-// Install compiles a Go package for the guest and puts the program there.
+// Install compiles a Go package for the guest and writes the program to path there.
 func (g *Guest) Install(t *testing.T, arch, pkg, path string) {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "program")
@@ -177,8 +177,7 @@ func (g *Guest) Install(t *testing.T, arch, pkg, path string) {
 	}
 }
 
-// Script runs a script at the other end of a session, and returns its output. A script that fails,
-// fails the test.
+// Script runs a script in a session and returns its output. It fails the test if the script fails.
 func Script(t testing.TB, ctx context.Context, conn *session.Conn, script string) string {
 	t.Helper()
 	var out, errors strings.Builder
@@ -190,8 +189,8 @@ func Script(t testing.TB, ctx context.Context, conn *session.Conn, script string
 	return out.String()
 }
 
-// Fsck fails the test unless e2fsck finds a data disk sound. The journal of a disk that was cut off
-// is replayed first, on a copy: that is the guest's to do.
+// Fsck fails the test unless e2fsck finds a data disk sound. It replays the journal first, on a
+// copy, because the guest must replay the original journal.
 func Fsck(t *testing.T, image string) {
 	t.Helper()
 	work := filepath.Join(t.TempDir(), "copy.img")
@@ -203,10 +202,11 @@ func Fsck(t *testing.T, image string) {
 	os.Remove(work)
 }
 
-// Replay has e2fsck replay the journal of a data disk and check it whole.
+// Replay makes e2fsck replay the journal of a data disk and check the disk.
 func Replay(t *testing.T, image string) {
 	t.Helper()
-	// Exit status 1: errors were corrected, which a replayed journal counts as (e2fsck(8)).
+	// Exit status 1 means that errors were corrected, which includes a replayed journal
+	// (e2fsck(8)).
 	var exit *exec.ExitError
 	out, err := exec.Command("e2fsck", "-fp", image).CombinedOutput()
 	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() > 1) {
@@ -214,11 +214,11 @@ func Replay(t *testing.T, image string) {
 	}
 }
 
-// Outside is how far a time is from those between two others.
+// Outside returns how far t is outside of the interval between two times.
 func Outside(t, from, to time.Time) time.Duration {
 	return max(from.Sub(t), t.Sub(to), 0)
 }
 
-// ClockLimit is how far the clocks of host and guest may be apart: on a busy computer an answer
-// comes late, and what it says of the time is off by half of that.
+// ClockLimit is the maximum difference between the clocks of host and guest. On a busy computer a
+// response is late, and its time is wrong by half of the delay.
 const ClockLimit = 5 * time.Second

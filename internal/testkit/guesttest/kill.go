@@ -17,8 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// A victim is a process of a guest, by what its command line begins with, and the service that it
-// belongs to.
+// A victim is a process of a guest, with the prefix of its command line and its service.
 type victim struct{ name, command, service string }
 
 var victims = []victim{
@@ -33,15 +32,15 @@ var victims = []victim{
 	{"service of the recipe", "/bin/sh -c mkfifo", "hostile"},
 }
 
-// EveryService is a machine on which every kind of service runs.
+// EveryService returns the options of a machine on which every kind of service runs.
 func EveryService(t *testing.T, memoryMiB int) localvm.Options {
 	t.Helper()
 	// The key makes tailscaled run, and try to join.
 	return localvm.Options{Artifact: sovtest.Hostile(t), State: Seeded(t, "arm64"), MemoryMiB: memoryMiB, Secrets: map[string]string{"tailscale": "tskey-auth-nobody"}}
 }
 
-// EachVictim are the victims by their places in the list, one at a time; EachPair are all pairs of
-// two.
+// EachVictim returns each victim as a group of one index in the list; EachPair returns all groups
+// of two.
 func EachVictim() (singles [][]int) {
 	for i := range victims {
 		singles = append(singles, []int{i})
@@ -58,19 +57,19 @@ func EachPair() (pairs [][]int) {
 	return pairs
 }
 
-// KillProcesses kills processes of a guest with SIGKILL, one group after the other: all are back
-// each time, and what was committed is there.
+// KillProcesses kills processes of a guest with SIGKILL, group by group. Each time all must return.
+// Committed rows must exist in the end.
 func KillProcesses(t *testing.T, groups [][]int) {
 	t.Helper()
 	options := EveryService(t, 0)
 	g := Boot(t, options)
 	g.Ask(t, "create table kept (n int); insert into kept select generate_series(1, 1000)")
 	for _, group := range groups {
-		// Each failure in a row doubles the pause before a service's next start: from the fifth on
-		// it is sooner to start the machine anew.
+		// Each consecutive failure doubles the pause before a service's next start. From the fifth
+		// on, a restart of the machine is faster.
 		if slices.Max(slices.Collect(maps.Values(Restarts(t, g)))) >= 4 {
 			g.Stop(t)
-			g.CutPower(t) // gives the data free
+			g.CutPower(t) // releases the data
 			g = Boot(t, options)
 		}
 		var names []string
@@ -85,8 +84,8 @@ func KillProcesses(t *testing.T, groups [][]int) {
 	g.Stop(t)
 }
 
-// killAndWait kills victims and returns the time until all services are ready again and SQL is
-// answered.
+// killAndWait kills victims and returns the time until all services are ready and a new session
+// works.
 func killAndWait(t *testing.T, g *Guest, which ...int) time.Duration {
 	t.Helper()
 	session := g.Connect(t)
@@ -105,7 +104,7 @@ func killAndWait(t *testing.T, g *Guest, which ...int) time.Duration {
 	}
 	start := time.Now()
 	g.Shell(t, command)
-	if hitsServer { // it ends all its sessions
+	if hitsServer { // the server ends all sessions
 		ctx, cancel := context.WithTimeout(t.Context(), sovtest.WaitLimit)
 		defer cancel()
 		if _, err := session.Exec(ctx, "select pg_sleep(600)").ReadAll(); err == nil || ctx.Err() != nil {
@@ -114,7 +113,7 @@ func killAndWait(t *testing.T, g *Guest, which ...int) time.Duration {
 	}
 	AwaitAll(t, g, func(s guestapi.Service) bool { return !again[s.Name] || s.Restarts > before[s.Name] })
 	took := time.Since(start)
-	after := EveryProcess(t, g, "after "+command, "session") // whose client has gone
+	after := EveryProcess(t, g, "after "+command, "session") // the session's client has ended
 	for _, i := range which {
 		if name := victims[i].name; after[name] == running[name] {
 			t.Errorf("%s did not end the %s", command, name)
@@ -123,8 +122,8 @@ func killAndWait(t *testing.T, g *Guest, which ...int) time.Duration {
 	return took
 }
 
-// EveryProcess waits until all victims but some are there, and returns their numbers: a server that
-// has just started, or was just connected to, gives its processes their names a while later.
+// EveryProcess waits until all victims except those in but exist, and returns their process IDs. A
+// server sets the titles of its processes some time after its start or a connection.
 func EveryProcess(t *testing.T, g *Guest, when string, but ...string) map[string]int {
 	t.Helper()
 	var found map[string]int
@@ -140,13 +139,13 @@ func EveryProcess(t *testing.T, g *Guest, when string, but ...string) map[string
 	return found
 }
 
-// Hostile has the hostile service run a script.
+// Hostile makes the hostile service run a script.
 func Hostile(t *testing.T, g *Guest, script string) {
 	t.Helper()
 	g.Shell(t, "cat >/run/hostile/pipe <<'.'\n"+script+"\n.")
 }
 
-// processes finds the victims in the guest.
+// processes returns the process IDs of the victims in the guest.
 func processes(t *testing.T, g *Guest) map[string]int {
 	t.Helper()
 	found := make(map[string]int)
@@ -156,9 +155,10 @@ func processes(t *testing.T, g *Guest) map[string]int {
 			switch {
 			case !strings.HasPrefix(command, v.command),
 				v.name == "postmaster" && !strings.Contains(command, "/postgres -D"),
-				v.name == "session" && !strings.Contains(command, "idle"): // the one that asks is not
+				v.name == "session" && !strings.Contains(command, "idle"): // a session that runs a query is not the victim
 			default:
-				// A process that the postmaster has just made still has its name; it came first.
+				// A new child of the postmaster still has the postmaster's title. The postmaster
+				// has the lower ID.
 				if n, err := strconv.Atoi(pid); err == nil && (found[v.name] == 0 || n < found[v.name]) {
 					found[v.name] = n
 				}
@@ -181,7 +181,8 @@ func Restarts(t *testing.T, g *Guest) map[string]int {
 	return n
 }
 
-// AwaitAll waits until every service is ready and as it should, and a new session answers.
+// AwaitAll waits until all services are ready, holds returns true for each, and a new session
+// works.
 func AwaitAll(t *testing.T, g *Guest, holds func(guestapi.Service) bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), sovtest.WaitLimit)

@@ -23,9 +23,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// CutEncrypted is CutPower for a machine with an encrypted data disk, which is looked into by the
-// guest alone: every row that the server had acknowledged is there, and the guest's own check found
-// nothing to repair.
+// CutEncrypted is CutPower for a machine with an encrypted data disk, which only the guest can
+// check. Every row that the server acknowledged must exist, and the guest's check of the file
+// system must not repair anything.
 func CutEncrypted(t *testing.T, arch string, cuts int) {
 	t.Helper()
 	const writers = 2
@@ -55,9 +55,9 @@ func CutEncrypted(t *testing.T, arch string, cuts int) {
 	t.Logf("%d rows over %d power cuts of an encrypted disk, none lost", total, cuts)
 }
 
-// CutPower pulls the plug that many times, at random moments under two writers, and looks for every
-// row that the server had acknowledged, for a sound file system, and for the machine on its
-// tailnet, as the one that joined.
+// CutPower cuts the power the given number of times, at random moments under two writers. Every row
+// that the server acknowledged must exist, the file system must be sound, and the machine must
+// return to its tailnet as the same node.
 func CutPower(t *testing.T, arch string, cuts int) {
 	t.Helper()
 	const (
@@ -71,14 +71,14 @@ func CutPower(t *testing.T, arch string, cuts int) {
 	g, joining := bootOnline(t, options)
 	joined := control.Joined()
 	control.LetReturn()
-	options.Secrets = nil // without the key the machine can only be what its data disk says
+	options.Secrets = nil // without the key the machine can only use the identity on its data disk
 	g.Ask(t, "create table ledger (writer int, n int, filler text, primary key (writer, n))")
 	acknowledged := make([]atomic.Int64, writers)
 	early := 0 // cuts before the machine was online
 	for cut := range cuts {
 		stop := write(t, g, acknowledged)
-		// The moment is part of what is tested: anywhere from the first commits to well into
-		// checkpoints and WAL switches, which the longer ones reach.
+		// The moments range from the first commits to checkpoints and WAL switches, which only the
+		// longer limit reaches.
 		limit := 400
 		if cut%5 == 0 {
 			limit = 2000
@@ -90,8 +90,8 @@ func CutPower(t *testing.T, arch string, cuts int) {
 		stop()
 		Fsck(t, filepath.Join(options.State, "data.img"))
 
-		// In a third of the cases the next cut comes at once, most often while the node is on its
-		// way back.
+		// After a third of the cuts, cut the power again at once, usually before the node is
+		// online.
 		if cut%3 == 1 && cutStart(t, options, time.Duration(random.Int64N(1+int64(joining)))) {
 			early++
 		}
@@ -107,8 +107,8 @@ func CutPower(t *testing.T, arch string, cuts int) {
 	t.Logf("%d rows over %d power cuts, none lost; %d more before the machine was online", total, cuts, early)
 }
 
-// wantRows fails unless all rows are there of which the writers know, and lets them go on after the
-// last.
+// wantRows fails the test unless all acknowledged rows exist, and makes the writers continue after
+// the last row.
 func wantRows(t *testing.T, g *Guest, cut int, acknowledged []atomic.Int64) {
 	t.Helper()
 	for writer := range acknowledged {
@@ -117,7 +117,7 @@ func wantRows(t *testing.T, g *Guest, cut int, acknowledged []atomic.Int64) {
 		if got != strconv.FormatInt(want, 10) {
 			t.Fatalf("cut %d: writer %d was told that %d rows are safe, %s are there", cut+1, writer, want, got)
 		}
-		// A row may have been written without its writer having heard of it.
+		// The server may have written a row without an acknowledgement to the writer.
 		last := g.One(t, fmt.Sprintf("select coalesce(max(n), 0) from ledger where writer = %d", writer))
 		n, err := strconv.ParseInt(last, 10, 64)
 		if err != nil {
@@ -127,15 +127,15 @@ func wantRows(t *testing.T, g *Guest, cut int, acknowledged []atomic.Int64) {
 	}
 }
 
-// onLoopback starts a control server for machines that run on this computer, and builds the sql
-// recipe for it.
+// onLoopback starts a control server for machines on this computer, builds the sql recipe for it,
+// and returns the artifact's folder.
 func onLoopback(t *testing.T, arch, authKey string) (*controltest.Server, string) {
 	t.Helper()
 	spec, err := localvm.ReadSpec(sovtest.Artifact(t, arch))
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The gateway of a machine with QEMU's own egress leads to this computer's loopback.
+	// With QEMU's egress, the machine's gateway leads to this computer's loopback address.
 	const address = "127.0.0.1"
 	control := controltest.Start(t, func(program string) *exec.Cmd {
 		return exec.CommandContext(t.Context(), program, address, authKey, spec.Network.Host.Addr().String())
@@ -149,15 +149,15 @@ func onLoopback(t *testing.T, arch, authKey string) (*controltest.Server, string
 	return control, sovtest.OnTailnet(t, arch, "loopback", control.URL, "")
 }
 
-// bootOnline starts a machine, waits until it is ready and on its tailnet, and returns how long the
-// latter took from its services' start on.
+// bootOnline starts a machine and waits until it is ready and on its tailnet. It returns the time
+// from the start of the services until the tailnet.
 func bootOnline(t *testing.T, o localvm.Options) (g *Guest, joining time.Duration) {
 	t.Helper()
 	g = PowerOn(t, o)
 	start := time.Now()
 	var services, onlineAt time.Time
 	watch := func(s *guestapi.Status) {
-		if services.IsZero() { // as soon as the guest answers, they start
+		if services.IsZero() { // the services start when the guest answers
 			services = time.Now()
 		}
 		if onlineAt.IsZero() && s.Tailnet != nil && controltest.Online(*s.Tailnet) {
@@ -185,8 +185,8 @@ func bootOnline(t *testing.T, o localvm.Options) (g *Guest, joining time.Duratio
 	return g, onlineAt.Sub(services)
 }
 
-// cutStart starts a machine and pulls the plug again at a moment after its services have begun to
-// start. It reports whether the machine was not on its tailnet yet.
+// cutStart starts a machine and cuts the power at a moment after the start of its services. It
+// reports whether the machine was not on its tailnet yet.
 func cutStart(t *testing.T, o localvm.Options, moment time.Duration) (early bool) {
 	t.Helper()
 	g := PowerOn(t, o)
@@ -217,7 +217,7 @@ func (g *Guest) awaitServices(t *testing.T) {
 	}
 }
 
-// firstRow waits until the server has acknowledged a row more.
+// firstRow waits until the server has acknowledged another row.
 func firstRow(t *testing.T, acknowledged []atomic.Int64) {
 	t.Helper()
 	rows := func() (n int64) {
@@ -230,7 +230,7 @@ func firstRow(t *testing.T, acknowledged []atomic.Int64) {
 	sovtest.Await(t, sovtest.WaitLimit, "a row", func() bool { return rows() > before })
 }
 
-// write starts the writers; what it returns waits until they have noticed that the server is gone.
+// write starts the writers. wait waits until they have noticed that the server has ended.
 func write(t *testing.T, g *Guest, acknowledged []atomic.Int64) (wait func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -245,7 +245,7 @@ func write(t *testing.T, g *Guest, acknowledged []atomic.Int64) (wait func()) {
 	}
 }
 
-// insert writes rows, each in a transaction of its own, until the connection breaks.
+// insert writes rows, each in a separate transaction, until the connection breaks.
 func insert(ctx context.Context, conn *pgconn.PgConn, writer int, acknowledged *atomic.Int64) {
 	for n := acknowledged.Load() + 1; ; n++ {
 		sql := fmt.Sprintf("insert into ledger values (%d, %d, repeat('x', 200))", writer, n)

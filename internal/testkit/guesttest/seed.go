@@ -13,11 +13,11 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// seeds are the states of machines that were started once, by architecture.
+// seeds maps an architecture to a function that starts a machine once.
 var seeds sync.Map
 
-// Seed is the state of a machine that was started once, with an empty cluster: initdb takes longer
-// than all the rest of a start, and tests of something else need not wait for it each.
+// Seed returns the state folder of a machine that was started once, with an empty cluster. initdb
+// takes longer than the rest of a start, and tests of other things need not wait for it.
 func Seed(t testing.TB, arch string) string {
 	t.Helper()
 	options := localvm.Options{Artifact: sovtest.Artifact(t, arch), State: filepath.Join(sovtest.Shared, "seed-"+arch), Now: time.Now}
@@ -38,7 +38,7 @@ func Seed(t testing.TB, arch string) string {
 	return options.State
 }
 
-// Seeded returns a state folder of the test's own in which the first start has been.
+// Seeded returns a new state folder with the state after a first start.
 func Seeded(t testing.TB, arch string) string {
 	t.Helper()
 	state := filepath.Join(t.TempDir(), "state")
@@ -49,7 +49,7 @@ func Seeded(t testing.TB, arch string) string {
 	return state
 }
 
-// CopySparse copies a file or folder as cp does, and leaves holes where they are.
+// CopySparse copies a file or folder like cp and keeps holes.
 func CopySparse(t testing.TB, from, to string) {
 	t.Helper()
 	if out, err := exec.Command("cp", "-a", "--sparse=always", from, to).CombinedOutput(); err != nil {

@@ -1,8 +1,8 @@
 //go:build linux
 
-// The program hostile does as a service of a guest what no service needs to do. "all PID" prints a
-// line for each attack: its name, a tab, and its error or <nil>; PID is a process of PostgreSQL.
-// The other arguments take something without end: fork, memory, print, and flood ADDRESS.
+// Command hostile attacks a guest as one of its services. "all PID" prints a line for each attack:
+// its name, a tab, and its error or <nil>. PID is a process of PostgreSQL. The other arguments
+// exhaust a resource: fork, memory, print, and flood ADDRESS.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attacks return nil if they succeed. victim is a process of PostgreSQL's.
+// attacks returns functions that return nil if they succeed. victim is a process of PostgreSQL.
 func attacks(victim int) map[string]func() error {
 	return map[string]func() error{
 		"mount a file system":                  func() error { return unix.Mount("tmpfs", "/tmp", "tmpfs", 0, "") },
@@ -93,7 +93,7 @@ func main() {
 		fork()
 		return
 	case "memory":
-		for { // MAP_POPULATE: the kernel itself takes every page, which emulation does many times faster
+		for { // MAP_POPULATE: the kernel allocates every page, which is many times faster in emulation
 			if _, err := unix.Mmap(-1, 0, 1<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANONYMOUS|unix.MAP_PRIVATE|unix.MAP_POPULATE); err != nil {
 				panic(err)
 			}
@@ -120,7 +120,7 @@ func main() {
 
 func result[T any](_ T, err error) error { return err }
 
-// known takes an error for success that a call gives only after it was let in.
+// known returns nil for an errno that a call returns only after its permission check.
 func known(err error, errno unix.Errno) error {
 	if errors.Is(err, errno) {
 		return nil
@@ -202,7 +202,7 @@ func linkDown() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, r)
 }
 
-// ownCgroup is the folder of this process's cgroup.
+// ownCgroup returns the folder of this process's cgroup.
 func ownCgroup() string {
 	text, _ := os.ReadFile("/proc/self/cgroup")
 	return "/sys/fs/cgroup" + strings.TrimPrefix(strings.TrimSpace(string(text)), "0::")
@@ -215,7 +215,7 @@ func ownFile() error {
 	return os.Chown("/tmp/file", 12345, 12345)
 }
 
-// gain asks whether a program with the set-user-ID bit could gain what this process has lost.
+// gain returns nil if programs with the set-user-ID bit can gain privileges.
 func gain() error {
 	n, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
 	if err != nil || n == 1 {
@@ -224,7 +224,7 @@ func gain() error {
 	return nil
 }
 
-// fork makes processes until the kernel refuses, and prints how many there were.
+// fork creates processes until the kernel refuses, and prints their number.
 func fork() {
 	var running []int
 	for len(running) < 4096 {
@@ -232,7 +232,7 @@ func fork() {
 		if err != 0 {
 			break
 		}
-		if pid == 0 { // of Go's threads, this is the only one
+		if pid == 0 { // the child has only this one of Go's threads
 			for {
 				unix.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
 			}
@@ -246,7 +246,7 @@ func fork() {
 	}
 }
 
-// flood connects to an address again and again, and sends nothing.
+// flood opens connections to an address for 20 s, and sends nothing.
 func flood(address string) {
 	var open []net.Conn
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {

@@ -11,7 +11,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
 
-// moveTo gives the files of PostgreSQL's Debian packages the places that they have in Alpine.
+// moveTo returns a function that moves the files of PostgreSQL's Debian packages to their places in
+// Alpine.
 func moveTo(major string) func([]apkbuild.File) []apkbuild.File {
 	places := [][2]string{
 		{"usr/lib/postgresql/" + major + "/bin/", "usr/libexec/postgresql" + major + "/"},
@@ -30,7 +31,7 @@ func moveTo(major string) func([]apkbuild.File) []apkbuild.File {
 	}
 }
 
-// debianPlaces are links by which PostgreSQL's programs find what Debian compiled into them.
+// debianPlaces returns links at the paths that Debian compiled into PostgreSQL's programs.
 func debianPlaces(major string) []apkbuild.File {
 	return []apkbuild.File{
 		symlink("usr/lib/postgresql/"+major+"/bin", "../../../libexec/postgresql"+major),
@@ -39,7 +40,8 @@ func debianPlaces(major string) []apkbuild.File {
 	}
 }
 
-// chosenVersion are the links that the trigger of Alpine's postgresql-common makes for these files.
+// chosenVersion returns the links that the trigger of Alpine's postgresql-common makes for these
+// files.
 func chosenVersion(major string, files []apkbuild.File) []apkbuild.File {
 	links := []apkbuild.File{symlink("usr/libexec/postgresql", "postgresql"+major)}
 	for _, name := range postgresPrograms(files) {
@@ -48,7 +50,7 @@ func chosenVersion(major string, files []apkbuild.File) []apkbuild.File {
 	return links
 }
 
-// postgresPrograms are the names of the programs of PostgreSQL among files.
+// postgresPrograms returns the names of PostgreSQL's programs among files.
 func postgresPrograms(files []apkbuild.File) (names []string) {
 	for _, f := range files {
 		if strings.HasPrefix(f.Name, "usr/libexec/postgresql") && f.Type != apkbuild.Directory {
@@ -58,8 +60,8 @@ func postgresPrograms(files []apkbuild.File) (names []string) {
 	return names
 }
 
-// outOfUsr moves the folder of a program out of /usr, where Debian has it from trixie on and Alpine
-// does not.
+// outOfUsr returns a function that moves the files of a program's folder out of /usr. Debian has
+// them in /usr since trixie, Alpine does not.
 func outOfUsr(program string) func([]apkbuild.File) []apkbuild.File {
 	return func(files []apkbuild.File) []apkbuild.File {
 		if slices.ContainsFunc(files, func(f apkbuild.File) bool { return f.Name == program }) {
@@ -73,10 +75,10 @@ func outOfUsr(program string) func([]apkbuild.File) []apkbuild.File {
 	}
 }
 
-// loader matches the dynamic loader, by the name under which every program asks for it.
+// loader matches the dynamic loader's path in /usr.
 var loader = regexp.MustCompile(`^usr/(lib64/ld-linux-x86-64\.so\.2|lib/ld-linux-aarch64\.so\.1)$`)
 
-// loaders links the loader to the place outside of /usr that every program names.
+// loaders adds a link to the loader at the path outside /usr that every program names.
 func loaders(files []apkbuild.File) []apkbuild.File {
 	for _, f := range slices.Clone(files) {
 		if loader.MatchString(f.Name) {
@@ -86,8 +88,8 @@ func loaders(files []apkbuild.File) []apkbuild.File {
 	return files
 }
 
-// zoneinfo leaves out what Debian links to a file of /etc that an image does not have: PostgreSQL
-// reads every name in the folder.
+// zoneinfo removes Debian's link to a file in /etc that images do not have: PostgreSQL reads every
+// name in the folder.
 func zoneinfo(files []apkbuild.File) []apkbuild.File {
 	return slices.DeleteFunc(files, func(f apkbuild.File) bool { return f.Name == "usr/share/zoneinfo/localtime" })
 }
@@ -96,9 +98,9 @@ func symlink(name, target string) apkbuild.File {
 	return apkbuild.File{Name: name, Type: apkbuild.Symlink, Mode: 0o777, Target: target}
 }
 
-// bundleCertificates makes of the certificates in Debian's ca-certificates
-// the one file that update-ca-certificates would make of them when the
-// package is configured: all of them, in the order of their names.
+// bundleCertificates returns one file of all certificates in Debian's ca-certificates, sorted by
+// name, and a link to it. update-ca-certificates makes the same file when the package is
+// configured.
 func bundleCertificates(files []apkbuild.File) []apkbuild.File {
 	slices.SortFunc(files, func(a, b apkbuild.File) int { return cmp.Compare(a.Name, b.Name) })
 	bundle := apkbuild.File{Name: "etc/ssl/certs/ca-certificates.crt", Type: apkbuild.Regular, Mode: 0o644}
@@ -114,15 +116,15 @@ func bundleCertificates(files []apkbuild.File) []apkbuild.File {
 			bundle.ModTime = f.ModTime
 		}
 	}
-	// Where OpenSSL's and LibreSSL's programs look in Alpine.
+	// OpenSSL's and LibreSSL's programs use these paths in Alpine.
 	return []apkbuild.File{bundle, symlink("etc/ssl/cert.pem", "certs/ca-certificates.crt")}
 }
 
-// appletName matches what busybox's programs are called.
+// appletName matches the names of busybox's programs.
 var appletName = regexp.MustCompile(`^[a-z0-9_.+-]+$|^\[\[?$`)
 
-// linkApplets adds the links that make busybox the programs it contains.
-// Their names stand in the binary, one after the other, "[" and "[[" first.
+// linkApplets adds the links that make busybox the programs it contains. The binary lists their
+// names in sequence, "[" and "[[" first.
 func linkApplets(files []apkbuild.File) []apkbuild.File {
 	for _, f := range slices.Clone(files) {
 		if f.Name != "bin/busybox" {

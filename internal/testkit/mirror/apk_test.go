@@ -10,7 +10,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/mirror/mirrortest"
 )
 
-// alpineRoot unpacks the x86_64 minirootfs, in which Alpine's own apk runs.
+// alpineRoot unpacks the x86_64 minirootfs, in which Alpine's apk runs, and returns its folder.
 func alpineRoot(t *testing.T) string {
 	t.Helper()
 	found, _ := filepath.Glob(filepath.Join(mirrortest.Fixtures(), "alpine-minirootfs-*-x86_64.tar.gz"))
@@ -22,7 +22,7 @@ func alpineRoot(t *testing.T) string {
 	return root
 }
 
-// run runs a program that must succeed and returns what it printed.
+// run runs a program that must succeed and returns its output.
 func run(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(name, args...)
@@ -34,14 +34,14 @@ func run(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-// inRoot runs a shell command in a root.
+// inRoot runs a shell command in a root and returns its output.
 func inRoot(t *testing.T, root, command string) string {
 	t.Helper()
 	return strings.TrimSpace(run(t, "chroot", root, "/bin/sh", "-c", command))
 }
 
-// TestRealApkInstallsPostgres installs PostgreSQL in a real Alpine from the
-// mirror, signatures checked, and makes it answer a query.
+// TestRealApkInstallsPostgres installs PostgreSQL in a real Alpine from the mirror, with signatures
+// verified, and runs a query.
 func TestRealApkInstallsPostgres(t *testing.T) {
 	root := alpineRoot(t)
 	m := mirrortest.Start(t, "amd64")

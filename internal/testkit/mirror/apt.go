@@ -17,42 +17,40 @@ import (
 	"github.com/sovereign-sql/sov/internal/arch"
 )
 
-// wanted are the Debian packages whose content the repository is about; what
-// they need comes along. "postgresql" stands for the release's own version.
+// wanted lists the Debian packages that the repository offers. Their dependencies are added.
+// "postgresql" depends on the release's version.
 var wanted = []string{"postgresql", "e2fsprogs", "cryptsetup-bin", "ca-certificates", "tzdata", "busybox-static"}
 
 var (
-	// serverPackage names the server of one major version of PostgreSQL.
+	// serverPackage matches the server and the client of one major version of PostgreSQL.
 	serverPackage = regexp.MustCompile(`^postgresql-(client-)?[0-9]+$`)
-	// extensionPackage names an extension for the server of one major version.
+	// extensionPackage matches an extension for the server of one major version.
 	extensionPackage = regexp.MustCompile(`^postgresql-([0-9]+)-(.+)$`)
-	// libraryPackage names what shared libraries come in: Debian's policy,
-	// section 8.1, and the few that are older than it.
+	// libraryPackage matches packages of shared libraries: Debian's policy, section 8.1, and a few
+	// older names.
 	libraryPackage = regexp.MustCompile(`^(lib|zlib)`)
-	// noLibrary names packages that begin with lib and that nothing here links
-	// to, some of them large. LLVM is the one that something would link to:
-	// see leaveOut about just-in-time compilation.
+	// noLibrary matches packages whose names begin with lib but that nothing here links to, some of
+	// them large. The exception is LLVM: see leaveOut about just-in-time compilation.
 	noLibrary = regexp.MustCompile(`-perl$|^libperl|^libllvm|^libz3|^libpam-(modules|runtime)|-common$|-l10n$|-modules-db$`)
 )
 
-// ErrUnavailable is wrapped by errors that say that Debian's packages cannot
-// be had here, which are not in the cache either.
+// ErrUnavailable is wrapped by errors about Debian's packages that are neither cached nor
+// available.
 var ErrUnavailable = errors.New("packages of Debian are not available here")
 
-// adviceOnSources is what to do about packages that apt cannot fetch.
+// adviceOnSources is the advice in errors about packages that apt cannot fetch.
 const adviceOnSources = "check that this computer reaches the Debian mirrors in /etc/apt/sources.list*, by the proxy in /etc/apt/apt.conf.d if there is one, and that the disk is not full"
 
-// An aptState is a folder in which apt works on its own: lists, cache and
-// status are its, and its architecture is not the host's. Of the host it
-// reads the sources, the keys and the proxy settings, and writes nothing.
+// An aptState is a folder for apt with separate lists, cache and status, and an architecture that
+// may differ from the host's. apt reads the host's sources, keys and proxy settings, and writes
+// only to the folder.
 type aptState struct {
 	dir     string
 	arch    arch.Arch
 	release string // of Debian, such as "trixie"; empty: the host's sources as they are
 }
 
-// fetchDebs downloads, verified by apt, every package that may be repackaged,
-// into the folder to.
+// fetchDebs downloads every package that may be repackaged to the folder to. apt verifies them.
 func fetchDebs(ctx context.Context, state aptState, added []string, to string, log func(string, ...any)) error {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return fmt.Errorf("%w: this computer has no apt-get, by which they are fetched and verified; run this on Debian, or copy the cache folder of a computer that has run it", ErrUnavailable)
@@ -61,8 +59,8 @@ func fetchDebs(ctx context.Context, state aptState, added []string, to string, l
 		return err
 	}
 	log("%s: reading Debian's package lists", state.arch.Go)
-	// A source of the host that does not answer is an error only if it is
-	// missed: it may have nothing to do with Debian.
+	// A source of the host that does not answer is an error only if packages are missing: the
+	// source may not be Debian's.
 	_, updateErr := state.run(ctx, "", "apt-get", "update", "--quiet", "--option", "APT::Update::Error-Mode=any")
 	if ctx.Err() != nil {
 		return updateErr
@@ -78,7 +76,7 @@ func fetchDebs(ctx context.Context, state aptState, added []string, to string, l
 	return nil
 }
 
-// prepare makes the state's folders and its configuration.
+// prepare creates the state's folders and its configuration.
 func (s aptState) prepare(ctx context.Context) error {
 	for _, dir := range []string{"lists/partial", "cache/archives/partial", "none"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o755); err != nil {
@@ -105,9 +103,8 @@ func (s aptState) prepare(ctx context.Context) error {
 	return nil
 }
 
-// config is the apt.conf of the state. The host's own configuration is not
-// read, as it may run programs when apt is done (Docker's images empty the
-// host's cache so); of its settings only those of the network are taken over.
+// config returns the apt.conf of the state. It takes only the network settings from the host's
+// configuration, which may run programs after apt (in Docker's images, to empty the host's cache).
 func (s aptState) config(ctx context.Context) ([]byte, error) {
 	host, err := exec.CommandContext(ctx, "apt-config", "dump", "Acquire").Output()
 	if err != nil {
@@ -144,11 +141,11 @@ func (s aptState) config(ctx context.Context) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// run runs an apt program in the state and returns what it printed.
+// run runs an apt program with the state and returns its output.
 func (s aptState) run(ctx context.Context, dir, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
-	cmd.WaitDelay = 5 * time.Second // for apt's transports, should it be killed
+	cmd.WaitDelay = 5 * time.Second // for apt's transports after a kill
 	cmd.Env = append(os.Environ(), "APT_CONFIG="+filepath.Join(s.dir, "apt.conf"), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -161,8 +158,8 @@ func (s aptState) run(ctx context.Context, dir, name string, args ...string) (st
 	return stdout.String(), nil
 }
 
-// closure names the packages to download: those wanted, and the libraries
-// among all that apt would install with them.
+// closure returns the names of the packages to download: the wanted packages, and the libraries
+// among all packages that apt would install with them.
 func (s aptState) closure(ctx context.Context, added []string) ([]string, error) {
 	args := slices.Concat([]string{"install", "--print-uris", "--yes", "--quiet=2", "--no-install-recommends"}, wanted, added)
 	uris, err := s.run(ctx, "", "apt-get", args...)
@@ -171,7 +168,7 @@ func (s aptState) closure(ctx context.Context, added []string) ([]string, error)
 	}
 	var names []string
 	for line := range strings.Lines(uris) {
-		// 'URI' FILE SIZE CHECKSUM, the file being NAME_VERSION_ARCH.deb
+		// A line is 'URI' FILE SIZE CHECKSUM, and the file is NAME_VERSION_ARCH.deb.
 		fields := strings.Fields(line)
 		if len(fields) < 3 || !strings.HasPrefix(line, "'") {
 			continue

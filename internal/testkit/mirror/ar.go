@@ -20,8 +20,8 @@ type arMember struct {
 	data *io.SectionReader
 }
 
-// readAr lists the members of the ar archive that a Debian package is. GNU's
-// tables of long names are not understood: deb(5) does without them.
+// readAr returns the members of a Debian package's ar archive. It does not support GNU's tables of
+// long names, which deb(5) does not use.
 func readAr(r io.ReaderAt, size int64) ([]arMember, error) {
 	magic := make([]byte, len(arMagic))
 	if _, err := r.ReadAt(magic, 0); err != nil || string(magic) != arMagic {

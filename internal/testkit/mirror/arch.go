@@ -4,7 +4,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/arch"
 )
 
-// archesByName returns the named ones, all where none is named.
+// archesByName returns the architectures with these names, or all if names is empty.
 func archesByName(names []string) ([]arch.Arch, error) {
 	if len(names) == 0 {
 		return arch.All(), nil

@@ -21,18 +21,17 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
 
-// rootfsMax is the most that a minirootfs may decompress to, in bytes.
+// rootfsMax is the maximum size of a decompressed minirootfs, in bytes.
 const rootfsMax = 256 << 20
 
-// A base is a base image's root: its layers, and what they add up to.
+// A base is the root of a base image: its layers, and the tree that they result in.
 type base struct {
-	name   string // what it is, for people
+	name   string // description for people
 	layers []v1.Layer
 	root   *tree.Tree
 }
 
-// minirootfs finds Alpine's minirootfs for the architecture; the newest, if
-// there are several. It is "" without one.
+// minirootfs returns the path of Alpine's newest minirootfs for the architecture, or "".
 func minirootfs(fixtures string, a arch.Arch) string {
 	if fixtures == "" {
 		return ""
@@ -44,7 +43,7 @@ func minirootfs(fixtures string, a arch.Arch) string {
 	return slices.Max(found)
 }
 
-// alpineBase is the real Alpine, as its release file is.
+// alpineBase returns the base with the unchanged content of Alpine's release file.
 func alpineBase(file string) (*base, error) {
 	compressed, err := os.ReadFile(file)
 	if err != nil {
@@ -70,8 +69,8 @@ func alpineBase(file string) (*base, error) {
 	return b, nil
 }
 
-// busyboxBase is a root in Alpine's layout: the package "mirror-baselayout",
-// Debian's static busybox, and apk's database saying so.
+// busyboxBase returns a base in Alpine's layout: the package mirror-baselayout, Debian's static
+// busybox, and apk's database of both. It adds mirror-baselayout to entries.
 func busyboxBase(a arch.Arch, packages []*apkbuild.Package, entries map[string]apkbuild.Entry) (*base, error) {
 	busybox := packageNamed(packages, "busybox")
 	if busybox == nil {
@@ -109,7 +108,7 @@ func busyboxBase(a arch.Arch, packages []*apkbuild.Package, entries map[string]a
 	return b, nil
 }
 
-// baselayout is what alpine-baselayout and alpine-release are for Alpine.
+// baselayout returns a package for the purpose of Alpine's alpine-baselayout and alpine-release.
 func baselayout(a arch.Arch) *apkbuild.Package {
 	dir := func(name string, mode int64) apkbuild.File {
 		return apkbuild.File{Name: name, Type: apkbuild.Directory, Mode: mode}
@@ -140,7 +139,7 @@ func baselayout(a arch.Arch) *apkbuild.Package {
 	}
 }
 
-// addKey adds a layer with the key by which the mirror's packages are known.
+// addKey adds a layer with the public key of the mirror's packages.
 func (b *base) addKey(key *apkbuild.Key) error {
 	public, err := key.PublicPEM()
 	if err != nil {
@@ -177,8 +176,8 @@ func readFile(t *tree.Tree, name string) (string, error) {
 	return string(content), err
 }
 
-// treeLayer is a layer that holds all of the tree. It is compressed once,
-// here, where a layer of an uncompressed tar would be at every look at it.
+// treeLayer returns a layer with the whole tree. It compresses the tree once; a layer of an
+// uncompressed tar would be compressed at every use.
 func treeLayer(t *tree.Tree) (v1.Layer, error) {
 	var buf bytes.Buffer
 	zw := gzip.NewWriter(&buf)
@@ -189,7 +188,7 @@ func treeLayer(t *tree.Tree) (v1.Layer, error) {
 	return layerOf(buf.Bytes())
 }
 
-// layerOf is a layer of a tar that is compressed with gzip.
+// layerOf returns a layer of a tar that is compressed with gzip.
 func layerOf(tarGz []byte) (v1.Layer, error) {
 	return tarball.LayerFromOpener(func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(tarGz)), nil

@@ -13,7 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
 
-// namedDeb is a Debian package with one file, and perhaps a library's soname.
+// namedDeb returns a Debian package with files and, unless soname is empty, a library.
 func namedDeb(t *testing.T, name, soname string, files ...string) []byte {
 	t.Helper()
 	file := func(name, content string) tarEntry {
@@ -31,8 +31,8 @@ func namedDeb(t *testing.T, name, soname string, files ...string) []byte {
 	return arFile("debian-binary", "2.0\n", "control.tar", tarFile(t, control...), "data.tar", tarFile(t, data...))
 }
 
-// TestBeside: of a release beside the first one, PostgreSQL is taken and no second libc, and the
-// versions of PostgreSQL can be installed side by side.
+// TestBeside checks that only PostgreSQL and not a second libc comes from a release beside the
+// first one, and that the versions of PostgreSQL can be installed side by side.
 func TestBeside(t *testing.T) {
 	newest, older := t.TempDir(), t.TempDir()
 	for path, content := range map[string][]byte{
@@ -56,7 +56,7 @@ func TestBeside(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.close()
-	r.enqueue("libc6") // as a program would
+	r.enqueue("libc6") // as for a program that needs it
 	if err := r.makeAll(context.Background()); err != nil {
 		t.Fatal(err)
 	}

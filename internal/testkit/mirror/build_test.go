@@ -14,8 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/arch"
 )
 
-// cached starts a mirror of the cache that mirrortest uses, filling it if
-// need be.
+// cached starts a mirror of mirrortest's cache. It fills the cache if necessary.
 func cached(t *testing.T, goarch string) (cache, *Mirror) {
 	t.Helper()
 	dir := os.Getenv("SOV_MIRROR_DIR")
@@ -34,8 +33,8 @@ func cached(t *testing.T, goarch string) (cache, *Mirror) {
 	return c, m
 }
 
-// TestBuildIsDeterministic makes a content that is in the cache again, of the
-// same packages and with the same key, somewhere else.
+// TestBuildIsDeterministic makes a cached content again, from the same packages and with the same
+// key, in another folder.
 func TestBuildIsDeterministic(t *testing.T) {
 	c, served := cached(t, "amd64")
 	key, _, err := c.key()
@@ -74,8 +73,8 @@ func fileNames(t *testing.T, dir string) []string {
 	return names
 }
 
-// TestStaleContentGoes makes contents of other packages than the current ones: an unused one is
-// removed, one that is being served stays.
+// TestStaleContentGoes makes contents from other packages than the current content. The unused
+// content is removed, the served content stays.
 func TestStaleContentGoes(t *testing.T) {
 	m := &maker{cache: newCache(t), log: noLog}
 	a := arch.All()[0]
@@ -112,8 +111,8 @@ func TestStaleContentGoes(t *testing.T) {
 	}
 }
 
-// TestFetchDoesNotChangeHost fetches with apt in earnest and compares the
-// host's lists, status and cached packages before and after.
+// TestFetchDoesNotChangeHost fetches with the real apt and compares the host's lists, status and
+// cached packages before and after.
 func TestFetchDoesNotChangeHost(t *testing.T) {
 	if testing.Short() {
 		t.Skip("fetches 45 MB, and -short is set")
@@ -141,7 +140,7 @@ func TestFetchDoesNotChangeHost(t *testing.T) {
 	}
 }
 
-// hostState is what apt and dpkg would change: names, sizes and times.
+// hostState returns names and times of files that apt and dpkg might change.
 func hostState(t *testing.T) []string {
 	t.Helper()
 	var state []string

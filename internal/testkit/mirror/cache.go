@@ -15,20 +15,20 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
 
-// A cache is the folder that outlives a mirror:
+// A cache is the mirror's persistent folder:
 //
-//	lock                   held while something is being prepared
+//	lock                   held while a mirror prepares contents
 //	key.pem                the private key of the packages, 0600
 //	keys/NAME.rsa.pub      its public half
-//	debs/ARCH-ID/          Debian's packages as apt fetched them; ID is of those that are wanted
-//	content/ARCH-ID/       what is served, made from them; see content
-//	tmp/                   what is not ready; emptied by the holder of the lock
+//	debs/ARCH-ID/          Debian's packages from apt; ID is a hash of the request
+//	content/ARCH-ID/       served content, made from debs; see content
+//	tmp/                   unfinished files; the holder of the lock removes them
 //
-// Whatever has its final name is whole.
+// A file or folder with its final name is complete.
 type cache struct{ dir string }
 
-// openCache makes the folder where it is missing. An empty dir is
-// "sov/mirror" in the user's cache folder.
+// openCache creates the folder if it does not exist. An empty dir is sov/mirror in the user's cache
+// folder.
 func openCache(dir string) (cache, error) {
 	if dir == "" {
 		user, err := os.UserCacheDir()
@@ -53,7 +53,7 @@ func (c cache) path(elem ...string) string {
 	return filepath.Join(append([]string{c.dir}, elem...)...)
 }
 
-// lock waits until no other process prepares anything in the cache.
+// lock waits until no other process prepares contents in the cache, and locks the cache.
 func (c cache) lock(ctx context.Context, log func(string, ...any)) (unlock func(), err error) {
 	l, err := durable.WaitLock(ctx, c.path("lock"), durable.Exclusive, durable.LockOptions{
 		Perm:   0o644,
@@ -65,7 +65,7 @@ func (c cache) lock(ctx context.Context, log func(string, ...any)) (unlock func(
 	return l.Release, nil
 }
 
-// clean removes what an interrupted mirror left behind. The lock is held.
+// clean removes the leftovers of an interrupted mirror. The caller holds the lock.
 func (c cache) clean() error {
 	left, err := os.ReadDir(c.path("tmp"))
 	if err != nil {
@@ -79,8 +79,8 @@ func (c cache) clean() error {
 	return nil
 }
 
-// create makes the folder final with what fill puts into a temporary one. A
-// folder of that name that is there already is replaced.
+// create creates the folder final with the files that fill writes to a temporary folder. It
+// replaces an existing folder.
 func (c cache) create(final string, fill func(dir string) error) error {
 	dir, err := os.MkdirTemp(c.path("tmp"), filepath.Base(final)+"-")
 	if err != nil {
@@ -99,8 +99,8 @@ func (c cache) create(final string, fill func(dir string) error) error {
 	return os.Rename(dir, final)
 }
 
-// key returns the key of the packages, which is made once for a cache: what
-// trusts it trusts this computer's mirror and no other.
+// key returns the signing key of the packages and the path of its public half. Each cache generates
+// its key once: a system that trusts the key does not trust other computers' mirrors.
 func (c cache) key() (key *apkbuild.Key, publicFile string, err error) {
 	pem, err := os.ReadFile(c.path("key.pem"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -135,12 +135,12 @@ func (c cache) newKey() ([]byte, error) {
 	return pem, c.writeFile(c.path("key.pem"), pem, 0o600)
 }
 
-// writeFile writes a file that appears whole.
+// writeFile writes a file atomically.
 func (c cache) writeFile(name string, data []byte, mode fs.FileMode) error {
 	return durable.WriteFile(name, data, mode, durable.In(c.path("tmp")))
 }
 
-// fileDigest is the SHA-256 of a file in hexadecimal.
+// fileDigest returns the SHA-256 of a file in hexadecimal.
 func fileDigest(name string) (string, error) {
 	f, err := os.Open(name)
 	if err != nil {

@@ -21,7 +21,7 @@ func newCache(t *testing.T) cache {
 
 func noLog(string, ...any) {}
 
-// TestCreateIsAllOrNothing fails and interrupts the filling of a folder.
+// TestCreateIsAllOrNothing checks folders whose creation fails or is interrupted.
 func TestCreateIsAllOrNothing(t *testing.T) {
 	c := newCache(t)
 	final := c.path("debs", "arm64")
@@ -38,7 +38,7 @@ func TestCreateIsAllOrNothing(t *testing.T) {
 	if _, err := os.Stat(final); !os.IsNotExist(err) {
 		t.Errorf("a half-filled folder has its final name (%v)", err)
 	}
-	// What a killed process leaves behind.
+	// A killed process leaves this.
 	if err := os.MkdirAll(c.path("tmp", "arm64-123", "partial"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,8 @@ func TestListenRefusesOtherComputers(t *testing.T) {
 	}
 }
 
-// Who connects before the contents are there is refused, and not kept waiting.
+// TestNoListenerBeforeContents checks that connections are refused, and do not wait, before the
+// contents are ready.
 func TestNoListenerBeforeContents(t *testing.T) {
 	c := newCache(t)
 	unlock, err := c.lock(t.Context(), noLog)
@@ -129,7 +130,7 @@ func TestNoListenerBeforeContents(t *testing.T) {
 	address := free.Addr().String()
 	free.Close()
 	ctx, cancel := context.WithCancel(t.Context())
-	waits := writerFunc(func(text []byte) { // for the lock
+	waits := writerFunc(func(text []byte) { // called when Start waits for the lock
 		if peer, err := net.Dial("tcp", address); err == nil {
 			peer.Close()
 			t.Error("it listens before it can answer")
@@ -155,7 +156,7 @@ func TestStartRefusesUnknownArchitecture(t *testing.T) {
 	}
 }
 
-// TestNoApt says what to do on a computer without apt.
+// TestNoApt checks the advice on a computer without apt.
 func TestNoApt(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	_, err := Start(t.Context(), Options{Dir: t.TempDir(), Arches: []string{"amd64"}})

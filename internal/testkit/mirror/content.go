@@ -23,39 +23,39 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
 
-// contentFormat is part of a content's identity: it changes whenever the same
-// Debian packages would be made into something else.
+// contentFormat is part of a content's identity. It changes whenever the same Debian packages would
+// result in another content.
 const contentFormat = 6
 
-// A content is what the mirror serves for one architecture, a folder:
+// A content is a folder that the mirror serves for one architecture:
 //
-//	content.json    this
+//	content.json    the fields below
 //	repository/     the apks and their index
 //	images/         an OCI image layout
 type content struct {
 	dir   string
 	arch  arch.Arch
-	inUse *durable.Lock // of the folder, while the content is served
+	inUse *durable.Lock // held on the folder while the content is served
 
-	// Format is the contentFormat it was made in.
+	// Format is the contentFormat of the content.
 	Format int `json:"format"`
-	// Base says what the base image is.
+	// Base describes the base image.
 	Base string `json:"base"`
 	// PostgresMajor is the major version of the PostgreSQL in the repository.
 	PostgresMajor string `json:"postgres_major"`
-	// Packages are the apks, NAME-VERSION, and Debian their origins,
-	// the file names of Debian's packages.
+	// Packages lists the apks as NAME-VERSION. Debian lists their origins, the file names of
+	// Debian's packages.
 	Packages []string `json:"packages"`
 	Debian   []string `json:"debian"`
-	// Added are the names of Debian's packages that were asked for besides the usual ones.
+	// Added are the names of Debian's packages that were requested in addition to the usual ones.
 	Added []string `json:"added,omitempty"`
-	// Release is the release of Debian that was asked for; empty: the host's own.
+	// Release is the requested release of Debian; empty: the release in the host's sources.
 	Release string `json:"release,omitempty"`
-	// Beside are the releases whose PostgreSQL is served too.
+	// Beside are the releases whose PostgreSQL is served in addition.
 	Beside []string `json:"beside,omitempty"`
 }
 
-// loadContent reads a content that was made before.
+// loadContent reads an existing content.
 func loadContent(dir string, a arch.Arch) (*content, error) {
 	data, err := os.ReadFile(filepath.Join(dir, "content.json"))
 	if err != nil {
@@ -73,15 +73,14 @@ type maker struct {
 	cache    cache
 	key      *apkbuild.Key
 	fixtures string
-	added    []string // in order
+	added    []string // sorted
 	release  string
 	beside   []string
 	log      func(string, ...any)
 }
 
-// prepare returns the content for an architecture, made from Debian's
-// packages where it is not there yet, which are fetched where they are not
-// there yet, or where refresh asks for newer ones.
+// prepare returns the content for an architecture. It makes the content from Debian's packages if
+// it does not exist. It fetches the packages if they do not exist or refresh is set.
 func (m *maker) prepare(ctx context.Context, a arch.Arch, refresh bool) (*content, error) {
 	debs, err := m.fetchAll(ctx, a, refresh)
 	if err != nil {
@@ -108,7 +107,8 @@ func (m *maker) prepare(ctx context.Context, a arch.Arch, refresh bool) (*conten
 	return c, c.lock()
 }
 
-// fetchAll returns the folders of Debian's packages: of the release, and of those beside it.
+// fetchAll returns the folders of Debian's packages: first of the release, then of the releases
+// beside it. It fetches missing folders; with refresh, all.
 func (m *maker) fetchAll(ctx context.Context, a arch.Arch, refresh bool) (debs []string, err error) {
 	for i, release := range append([]string{m.release}, m.beside...) {
 		of := *m
@@ -127,15 +127,15 @@ func (m *maker) fetchAll(ctx context.Context, a arch.Arch, refresh bool) (debs [
 	return debs, nil
 }
 
-// lock keeps the content from being removed as stale while it is served.
+// lock prevents the removal of the content as stale while it is served.
 func (c *content) lock() error {
 	var err error
 	c.inUse, err = durable.WaitLock(context.Background(), c.dir, durable.Shared, durable.LockOptions{Existing: true})
 	return err
 }
 
-// removeStale removes the architecture's contents that were made from other
-// packages of Debian than the current one, unless a mirror serves them.
+// removeStale removes the architecture's contents that were made from other Debian packages than
+// the current content, unless a mirror serves them.
 func (m *maker) removeStale(a arch.Arch, current *content) error {
 	dirs, err := filepath.Glob(m.cache.path("content", a.Go+"-*"))
 	if err != nil {
@@ -161,8 +161,7 @@ func (m *maker) removeStale(a arch.Arch, current *content) error {
 	return nil
 }
 
-// fetch makes the folder of Debian's packages. What apt needs for it goes
-// when it is done.
+// fetch downloads Debian's packages to the folder debs. It removes apt's state at the end.
 func (m *maker) fetch(ctx context.Context, a arch.Arch, debs string) error {
 	dir, err := os.MkdirTemp(m.cache.path("tmp"), "apt-"+a.Go+"-")
 	if err != nil {
@@ -173,14 +172,14 @@ func (m *maker) fetch(ctx context.Context, a arch.Arch, debs string) error {
 	return m.cache.create(debs, func(dir string) error { return fetchDebs(ctx, state, m.added, dir, m.log) })
 }
 
-// debs is the folder of Debian's packages for an architecture. It is another one where others are
-// wanted.
+// debs returns the folder of Debian's packages for an architecture. Its name depends on the
+// requested packages and the release.
 func (c cache) debs(a arch.Arch, added []string, release string) string {
 	sum := sha256.Sum256([]byte(strings.TrimSuffix(strings.Join(slices.Concat(wanted, added), " ")+"\n"+release, "\n")))
 	return c.path("debs", a.Go+"-"+hex.EncodeToString(sum[:4]))
 }
 
-// identity names everything that decides a content.
+// identity returns a hash of everything that determines a content.
 func (m *maker) identity(a arch.Arch, debs []string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "format %d\nkey %s\n", contentFormat, m.key.Name)
@@ -204,7 +203,7 @@ func (m *maker) identity(a arch.Arch, debs []string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)[:8]), nil
 }
 
-// debNames are the names of Debian's packages in a folder, in order.
+// debNames returns the names of Debian's packages in a folder, sorted.
 func debNames(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -219,7 +218,7 @@ func debNames(dir string) ([]string, error) {
 	return names, nil
 }
 
-// build fills a content's folder.
+// build makes a content in the folder dir from the packages in the folders debs.
 func (m *maker) build(ctx context.Context, a arch.Arch, debs []string, dir string) error {
 	packages, err := repackage(ctx, debs, a, m.added)
 	if err != nil {
@@ -234,7 +233,7 @@ func (m *maker) build(ctx context.Context, a arch.Arch, debs []string, dir strin
 		c.Debian = append(c.Debian, names...)
 	}
 	if minirootfs(m.fixtures, a) != "" {
-		// Alpine's own is in the base already.
+		// Alpine's base already has a busybox.
 		packages = slices.DeleteFunc(packages, func(p *apkbuild.Package) bool { return p.Name == "busybox" })
 	}
 	entries, err := writePackages(ctx, filepath.Join(dir, "repository"), m.key, packages)
@@ -273,7 +272,7 @@ func (m *maker) base(a arch.Arch, packages []*apkbuild.Package, entries map[stri
 	return b, b.addKey(m.key)
 }
 
-// writeImages makes the images of the architecture.
+// writeImages makes the images of the architecture and writes them to dir.
 func (c *content) writeImages(dir string, a arch.Arch, b *base, packages []*apkbuild.Package, entries map[string]apkbuild.Entry) error {
 	alpine, err := imageOf(a, b.layers, []string{searchPath}, "/bin/sh")
 	if err != nil {
@@ -286,7 +285,7 @@ func (c *content) writeImages(dir string, a arch.Arch, b *base, packages []*apkb
 	return writeImages(dir, map[string]v1.Image{baseImage: alpine, postgresImageName(c.PostgresMajor): postgres})
 }
 
-// writePackages writes the .apk files and returns their entries by name.
+// writePackages writes the .apk files to dir and returns their entries by package name.
 func writePackages(ctx context.Context, dir string, key *apkbuild.Key, packages []*apkbuild.Package) (map[string]apkbuild.Entry, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -309,7 +308,7 @@ func writePackages(ctx context.Context, dir string, key *apkbuild.Key, packages 
 	return entries, nil
 }
 
-// writeIndex writes the signed index of the entries.
+// writeIndex writes the signed index of the entries to dir.
 func (c *content) writeIndex(dir string, key *apkbuild.Key, entries map[string]apkbuild.Entry) error {
 	var sorted []apkbuild.Entry
 	for _, name := range slices.Sorted(maps.Keys(entries)) {
@@ -323,7 +322,7 @@ func (c *content) writeIndex(dir string, key *apkbuild.Key, entries map[string]a
 	return os.WriteFile(filepath.Join(dir, "APKINDEX.tar.gz"), index.Bytes(), 0o644)
 }
 
-// postgresMajor is the major version of the newest server among the packages.
+// postgresMajor returns the major version of the newest server among the packages.
 func postgresMajor(packages []*apkbuild.Package) (major string) {
 	newest := 0
 	for _, p := range packages {

@@ -21,10 +21,10 @@ import (
 const (
 	controlMax = 16 << 20  // bytes of a control tar, decompressed
 	dataMax    = 256 << 20 // bytes of a data tar, decompressed
-	entryHint  = 40 << 20  // bytes of the largest files there are
+	entryHint  = 40 << 20  // bytes; the largest files have about this size
 )
 
-// A deb is a Debian package, its files not yet read.
+// A deb is a Debian package whose files are not read yet.
 type deb struct {
 	name         string
 	version      string
@@ -38,7 +38,7 @@ type deb struct {
 	dataName string            // "data.tar.xz"
 }
 
-// openDeb reads what a package says about itself.
+// openDeb opens a Debian package of size bytes and reads its metadata.
 func openDeb(r io.ReaderAt, size int64) (*deb, error) {
 	members, err := readAr(r, size)
 	if err != nil {
@@ -69,8 +69,8 @@ func openDeb(r io.ReaderAt, size int64) (*deb, error) {
 	return d, nil
 }
 
-// decompress returns a reader of what a member holds, by its name's ending,
-// which fails after limit bytes.
+// decompress returns a reader of a member's decompressed content, in the format of the name's
+// ending. The reader fails after limit bytes.
 func decompress(r io.Reader, name string, limit int64) (io.ReadCloser, error) {
 	var plain io.Reader
 	closer := func() error { return nil }
@@ -108,7 +108,7 @@ type closerFunc func() error
 
 func (f closerFunc) Close() error { return f() }
 
-// A limitedReader fails, rather than ends, where its limit is passed.
+// A limitedReader fails, instead of ending, when its limit is exceeded.
 type limitedReader struct {
 	r    io.Reader
 	left int64
@@ -150,7 +150,7 @@ func eachTarEntry(r io.Reader, fn func(*tar.Header, []byte) error) error {
 		if err != nil {
 			return err
 		}
-		// The size in the header is trusted with an allocation so far.
+		// Allocate the size in the header, at most entryHint.
 		var content bytes.Buffer
 		content.Grow(int(min(max(h.Size, 0), entryHint)))
 		if _, err := io.Copy(&content, tr); err != nil {
@@ -190,8 +190,8 @@ func (d *deb) parseControl(text []byte) {
 	}
 }
 
-// parseShlibs reads a shlibs file (deb-shlibs(5)): each line names a library
-// and its version, which make up its soname in one of two ways.
+// parseShlibs parses a shlibs file (deb-shlibs(5)). Each line names a library and its version. They
+// form a soname in one of two ways; parseShlibs returns both.
 func parseShlibs(text []byte) []string {
 	var sonames []string
 	for line := range strings.Lines(string(text)) {
@@ -204,7 +204,7 @@ func parseShlibs(text []byte) []string {
 	return sonames
 }
 
-// files reads the package's files, except those that skip says to leave.
+// files returns the package's files, except those for which skip returns true.
 func (d *deb) files(skip func(name string) bool) ([]apkbuild.File, error) {
 	plain, err := decompress(io.NewSectionReader(d.data, 0, d.data.Size()), d.dataName, dataMax)
 	if err != nil {
@@ -252,8 +252,8 @@ func fileOf(name string, h *tar.Header, content []byte) (apkbuild.File, error) {
 	return f, nil
 }
 
-// openDebFile opens the package in a file. The file stays open as long as
-// the package is used; close closes it.
+// openDebFile opens the package in a file. The file must stay open while the package is used; close
+// closes it.
 func openDebFile(name string) (d *deb, close func() error, err error) {
 	f, err := os.Open(name)
 	if err != nil {

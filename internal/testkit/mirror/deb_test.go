@@ -18,7 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
 
-// arFile is an ar archive of members, in pairs of name and content.
+// arFile returns an ar archive of members, given as pairs of name and content.
 func arFile(members ...string) []byte {
 	var buf bytes.Buffer
 	buf.WriteString(arMagic)
@@ -32,7 +32,7 @@ func arFile(members ...string) []byte {
 	return buf.Bytes()
 }
 
-// tarFile is a tar of the entries.
+// tarFile returns a tar of the entries.
 func tarFile(t testing.TB, entries ...tarEntry) string {
 	t.Helper()
 	var buf bytes.Buffer
@@ -58,7 +58,7 @@ type tarEntry struct {
 	content string
 }
 
-// compressed compresses as the ending of a member's name says.
+// compressed compresses content in the format of ending, such as ".gz".
 func compressed(t testing.TB, ending, content string) string {
 	t.Helper()
 	var buf bytes.Buffer
@@ -95,7 +95,7 @@ Description: an example
  Version: of something else, in the description
 `
 
-// exampleDeb is a package whose members are compressed as ending says.
+// exampleDeb returns a package whose members are compressed in the format of ending.
 func exampleDeb(t testing.TB, ending string) []byte {
 	control := tarFile(t,
 		tarEntry{tar.Header{Typeflag: tar.TypeReg, Name: "./control", Mode: 0o644}, exampleControl},

@@ -12,15 +12,15 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
 
-// sonamePrefix keeps apart the libraries for glibc and those of Alpine, which
-// often have the same soname; abuild's sonameprefix is for this.
+// sonamePrefix distinguishes the libraries for glibc from Alpine's, which often have the same
+// soname. It corresponds to abuild's sonameprefix.
 const sonamePrefix = "so:glibc:"
 
-// A linkage is what ELF files need of others and offer to others.
+// A linkage lists the libraries that ELF files need and offer.
 type linkage struct {
 	needs  map[string]bool   // sonames, without own
 	offers map[string]string // soname to the library's version, "0" if its file name has none
-	own    map[string]bool   // sonames of all files, also where only they look for each other
+	own    map[string]bool   // sonames of all files, including private libraries
 }
 
 // linkageOf reads the dynamic sections of all ELF files among files.
@@ -73,15 +73,16 @@ func (l *linkage) add(f *apkbuild.File) error {
 	return nil
 }
 
-// inLibraryPath reports whether the loader looks where the file stands:
-// /lib, /usr/lib and their multiarch folders.
+// inLibraryPath reports whether the loader searches the file's folder: /lib, /usr/lib and their
+// multiarch folders.
 func inLibraryPath(name string) bool {
 	dir := strings.TrimPrefix(path.Dir(name), "usr/")
 	triplet, below := strings.CutPrefix(dir, "lib/")
 	return dir == "lib" || below && strings.HasSuffix(triplet, "-linux-gnu")
 }
 
-// libraryVersion is "1.2.13" of the file libz.so.1.2.13 with soname libz.so.1.
+// libraryVersion returns the version in a library's file name, such as "1.2.13" for libz.so.1.2.13
+// with soname libz.so.1, or "0".
 func libraryVersion(file, soname string) string {
 	if _, version, found := strings.Cut(file, ".so."); found && strings.HasPrefix(file, soname) && upstreamVersion.FindString(version) == version {
 		return version
@@ -89,7 +90,7 @@ func libraryVersion(file, soname string) string {
 	return "0"
 }
 
-// dependencies are the "so:" dependencies of a package with this linkage.
+// dependencies returns the "so:" dependencies of a package with this linkage.
 func (l linkage) dependencies() []string {
 	var deps []string
 	for soname := range l.needs {
@@ -99,7 +100,7 @@ func (l linkage) dependencies() []string {
 	return deps
 }
 
-// provisions are the "so:" provisions of a package with this linkage.
+// provisions returns the "so:" provisions of a package with this linkage.
 func (l linkage) provisions() []string {
 	var provides []string
 	for soname, version := range l.offers {

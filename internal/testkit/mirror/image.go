@@ -20,11 +20,11 @@ import (
 // searchPath is PATH in Alpine's images.
 const searchPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// titleAnnotation says, in an image layout, which of the mirror's repositories
-// an image belongs to: the name that the OCI image layout has for it.
+// titleAnnotation is the annotation of an image's name, as specified by the OCI image layout. The
+// name is the image's repository and tag in the mirror.
 const titleAnnotation = "org.opencontainers.image.ref.name"
 
-// imageOf is an image of the layers.
+// imageOf returns an image of the layers.
 func imageOf(a arch.Arch, layers []v1.Layer, env []string, cmd ...string) (v1.Image, error) {
 	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 	img = mutate.ConfigMediaType(img, types.OCIConfigJSON)
@@ -43,7 +43,7 @@ func imageOf(a arch.Arch, layers []v1.Layer, env []string, cmd ...string) (v1.Im
 	return mutate.ConfigFile(img, config)
 }
 
-// platformOf is the platform under which an index lists the architecture.
+// platformOf returns the platform under which an index lists the architecture.
 func platformOf(a arch.Arch) v1.Platform {
 	p := v1.Platform{OS: "linux", Architecture: a.Go}
 	if a.Go == arch.ARM64 {
@@ -52,8 +52,8 @@ func platformOf(a arch.Arch) v1.Platform {
 	return p
 }
 
-// postgresImage is the base with PostgreSQL in it, as the images of the name
-// "postgres:N-alpine" are.
+// postgresImage returns an image of the base with PostgreSQL, like the images named
+// "postgres:N-alpine".
 func postgresImage(a arch.Arch, b *base, packages []*apkbuild.Package, entries map[string]apkbuild.Entry, major string) (v1.Image, error) {
 	name := "postgresql" + major
 	world := []string{name, name + "-client", name + "-contrib", "icu-data-full", "tzdata"}
@@ -86,8 +86,7 @@ func postgresImage(a arch.Arch, b *base, packages []*apkbuild.Package, entries m
 	return imageOf(a, append(b.layers[:len(b.layers):len(b.layers)], layer), env, "postgres")
 }
 
-// writeImages writes the images, by the name they are served under, as an OCI
-// image layout.
+// writeImages writes images, with their names in the mirror, as an OCI image layout.
 func writeImages(dir string, images map[string]v1.Image) error {
 	to, err := layout.Write(dir, empty.Index)
 	if err != nil {

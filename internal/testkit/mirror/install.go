@@ -10,18 +10,16 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
 
-// The images that are served with packages in them already are made here.
-// This is not a package manager: files of these packages do not meet files of
-// the base or of each other, and scripts are not run.
+// This file installs packages into images. It is not a package manager: files of these packages do
+// not conflict with files of the base or of each other, and scripts are not run.
 
-// fileModes are the types of files in a package, as in a tree.
+// fileModes maps the types of packaged files to modes in a tree.
 var fileModes = map[apkbuild.Type]uint32{
 	apkbuild.Regular: tree.S_IFREG, apkbuild.Symlink: tree.S_IFLNK, apkbuild.Directory: tree.S_IFDIR,
 }
 
-// install puts the packages' files into the tree to, and into to's database
-// of installed packages what the tree from has in its own and the packages,
-// of which entries, by name, are the ones in an index.
+// install adds the packages' files to the tree to. It writes to's database of installed packages:
+// the database of the tree from, plus the packages. entries are their index entries by name.
 func install(from, to *tree.Tree, entries map[string]apkbuild.Entry, packages []*apkbuild.Package) error {
 	database, err := readFile(from, "lib/apk/db/installed")
 	if err != nil {
@@ -70,8 +68,7 @@ func putFiles(t *tree.Tree, files []apkbuild.File) error {
 	return nil
 }
 
-// addWorld writes to the tree to what the tree from has in /etc/apk/world,
-// with the names added.
+// addWorld writes /etc/apk/world of the tree to: the world of the tree from, with names added.
 func addWorld(from, to *tree.Tree, names ...string) error {
 	text, err := readFile(from, "etc/apk/world")
 	if err != nil {
@@ -81,8 +78,8 @@ func addWorld(from, to *tree.Tree, names ...string) error {
 	return putFile(to, "etc/apk/world", strings.Join(world, "\n")+"\n")
 }
 
-// withDependencies are the named packages and all that they need of packages.
-// What is not among them (a shell) the base has.
+// withDependencies returns the named packages and everything in packages that they depend on. The
+// base has the other dependencies (a shell).
 func withDependencies(packages []*apkbuild.Package, names ...string) []*apkbuild.Package {
 	providers := map[string]*apkbuild.Package{}
 	for _, p := range packages {
@@ -90,7 +87,7 @@ func withDependencies(packages []*apkbuild.Package, names ...string) []*apkbuild
 			providers[bareName(name)] = p
 		}
 	}
-	// Alpine's base has a shell of its own.
+	// Alpine's base already has a shell.
 	delete(providers, "/bin/sh")
 	var chosen []*apkbuild.Package
 	for queue := names; len(queue) > 0; queue = queue[1:] {
@@ -102,13 +99,13 @@ func withDependencies(packages []*apkbuild.Package, names ...string) []*apkbuild
 	return chosen
 }
 
-// bareName is a dependency's or provision's name without its version.
+// bareName returns the name of a dependency or provision without its version.
 func bareName(dep string) string {
 	name, _, _ := strings.Cut(dep, "=")
 	return name
 }
 
-// addUser writes the user that PostgreSQL's script would add.
+// addUser adds the user that PostgreSQL's script would add.
 func addUser(from, to *tree.Tree) error {
 	for _, account := range []struct{ file, line string }{
 		{"etc/passwd", "postgres:x:70:70:PostgreSQL:/var/lib/postgresql:/bin/sh\n"},

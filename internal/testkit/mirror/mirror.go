@@ -19,60 +19,58 @@ import (
 	"github.com/sovereign-sql/sov/internal/arch"
 )
 
-// repositoryPath is where the repository stands, as on Alpine's own mirrors.
+// repositoryPath is the repository's path in URLs, as on Alpine's mirrors.
 const repositoryPath = "/alpine/v3.22/main"
 
-// Options say what a mirror serves and where.
+// Options configure a mirror.
 type Options struct {
-	// Dir is the cache folder; empty is "sov/mirror" in the user's.
+	// Dir is the cache folder; empty: sov/mirror in the user's cache folder.
 	Dir string
-	// Arches are "arm64" and "amd64", or one of them; none is both.
+	// Arches lists "arm64", "amd64" or both; empty: both.
 	Arches []string
-	// Fixtures is a folder with Alpine's release tarballs,
-	// "alpine-minirootfs-VERSION-ARCH.tar.gz". Empty, or without the one
-	// for an architecture, the base is made of Debian's busybox.
+	// Fixtures is a folder with Alpine's release tarballs, "alpine-minirootfs-VERSION-ARCH.tar.gz".
+	// If it is empty or lacks an architecture, the base is made from Debian's busybox.
 	Fixtures string
-	// Listen is the address to listen on; empty is a free port on 127.0.0.1. It must be a loopback
-	// address: a mirror answers every client.
+	// Listen is the address to listen on; empty: a free port on 127.0.0.1. It must be a loopback
+	// address, because a mirror answers every client.
 	Listen string
-	// Add names further packages of Debian that the repository is to have, under their names;
-	// extensions of PostgreSQL under Alpine's. The libraries that their programs link to come
-	// along.
+	// Add lists additional Debian packages for the repository. They keep their names, except
+	// extensions of PostgreSQL, which have Alpine's. The libraries that their programs link to are
+	// added too.
 	Add []string
-	// Release is the release of Debian whose programs are taken, such as "trixie", which has
-	// PostgreSQL 17; empty is what the host's sources name.
+	// Release is the release of Debian to take programs from, such as "trixie", which has
+	// PostgreSQL 17; empty: the release in the host's sources.
 	Release string
-	// Beside are other releases of Debian, whose PostgreSQL is served beside that of Release: its
-	// server and its programs, with those libraries that Release does not have.
+	// Beside lists other releases of Debian. The mirror also serves their PostgreSQL: its server
+	// and its programs, with those libraries that Release lacks.
 	Beside []string
-	// Refresh fetches Debian's packages again although they are there.
+	// Refresh fetches Debian's packages again even if they are cached.
 	Refresh bool
-	// Log gets a line about each step that takes long; nil drops them.
+	// Log receives a line about each long step; nil: none.
 	Log io.Writer
 }
 
-// A Mirror is a registry and a package repository being served.
+// A Mirror is a running registry and package repository.
 type Mirror struct {
-	// KeyFiles are the public keys that the packages are signed with, named
-	// as in /etc/apk/keys. The base image has them too.
+	// KeyFiles are the public keys of the packages, with the same file names as in /etc/apk/keys.
+	// The base image has them too.
 	KeyFiles []string
 
 	address  string
 	contents []*content
 	server   *http.Server
 	done     chan struct{} // closed when the server has ended
-	failure  error         // why it has ended
+	failure  error         // the server's error
 }
 
-// Start prepares what is not in the cache yet and serves it until Close, or
-// until ctx ends. It returns when the mirror answers.
+// Start prepares the contents that the cache lacks, and serves until Close or until ctx ends. It
+// returns when the mirror answers.
 func Start(ctx context.Context, o Options) (*Mirror, error) {
 	wanted, err := archesByName(o.Arches)
 	if err != nil {
 		return nil, fmt.Errorf("start the mirror: %w", err)
 	}
-	// Check that the address is free before the contents are fetched, without listening on it
-	// meanwhile.
+	// Check that the address is free before fetching contents, but do not listen on it meanwhile.
 	probe, err := listen(ctx, o.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("start the mirror: %w", err)
@@ -98,7 +96,7 @@ func Start(ctx context.Context, o Options) (*Mirror, error) {
 	return m, nil
 }
 
-// listen listens on a loopback address and no other.
+// listen listens on a loopback address, and rejects other addresses.
 func listen(ctx context.Context, address string) (net.Listener, error) {
 	if address == "" {
 		address = "127.0.0.1:0"
@@ -114,8 +112,7 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 	return listener, nil
 }
 
-// prepare makes the contents ready, the architectures side by side, and
-// returns what serves them.
+// prepare prepares the contents of all architectures concurrently and returns their handler.
 func (m *Mirror) prepare(ctx context.Context, o Options, wanted []arch.Arch) (http.Handler, error) {
 	cache, err := openCache(o.Dir)
 	if err != nil {
@@ -150,7 +147,7 @@ func (m *Mirror) prepare(ctx context.Context, o Options, wanted []arch.Arch) (ht
 	return m.handler()
 }
 
-// release gives up the locks of the contents.
+// release releases the locks of the contents.
 func (m *Mirror) release() {
 	for _, c := range m.contents {
 		if c != nil && c.inUse != nil {
@@ -159,7 +156,7 @@ func (m *Mirror) release() {
 	}
 }
 
-// logger returns a function that writes whole lines, from any goroutine.
+// logger returns a function that writes whole lines to w. Concurrent calls are safe.
 func logger(w io.Writer) func(string, ...any) {
 	if w == nil {
 		return func(string, ...any) {}
@@ -172,7 +169,7 @@ func logger(w io.Writer) func(string, ...any) {
 	}
 }
 
-// handler serves the registry below /v2 and the repository below its path.
+// handler returns a handler of the registry below /v2 and of the repository below its path.
 func (m *Mirror) handler() (http.Handler, error) {
 	images, err := newRegistry(m.contents)
 	if err != nil {
@@ -188,7 +185,7 @@ func (m *Mirror) handler() (http.Handler, error) {
 	return readOnly(mux), nil
 }
 
-// readOnly refuses everything that would change something.
+// readOnly rejects all methods except GET and HEAD.
 func readOnly(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -199,7 +196,7 @@ func readOnly(h http.Handler) http.Handler {
 	})
 }
 
-// Close stops serving. It may be called more than once.
+// Close stops the server. It may be called more than once.
 func (m *Mirror) Close() error {
 	err := m.server.Close()
 	<-m.done
@@ -210,23 +207,21 @@ func (m *Mirror) Close() error {
 	return err
 }
 
-// Image is the reference of the base image, an index over the architectures.
+// Image returns the reference of the base image, an index of the architectures.
 func (m *Mirror) Image() string { return m.address + "/" + baseImage }
 
-// PostgresImage is the reference of an image that is the base with PostgreSQL
-// in it already.
+// PostgresImage returns the reference of an image of the base with PostgreSQL.
 func (m *Mirror) PostgresImage() string {
 	return m.address + "/" + postgresImageName(m.contents[0].PostgresMajor)
 }
 
-// Registry is the host and port of the registry.
+// Registry returns the host and port of the registry.
 func (m *Mirror) Registry() string { return m.address }
 
-// Repositories are the URLs of the package repositories, as they would stand
-// in /etc/apk/repositories.
+// Repositories returns the URLs of the package repositories, as for /etc/apk/repositories.
 func (m *Mirror) Repositories() []string { return []string{"http://" + m.address + repositoryPath} }
 
-// Describe says, in sentences for people, what is served and what it is not.
+// Describe returns a text for people about what the mirror serves and omits.
 func (m *Mirror) Describe() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "This is not Alpine: it is a mirror on this computer for places that cannot reach Docker Hub and Alpine's packages.\n")
@@ -246,9 +241,8 @@ func (m *Mirror) Describe() string {
 	return text.String()
 }
 
-// FindFixtures returns the folder with Alpine's release tarballs: the one
-// that the environment variable SOV_ALPINE_FIXTURES names, or the first of
-// the candidates that has one; "" without any.
+// FindFixtures returns the folder with Alpine's release tarballs: $SOV_ALPINE_FIXTURES, or the
+// first candidate with a tarball, or "".
 func FindFixtures(getenv func(string) string, candidates ...string) string {
 	if dir := getenv("SOV_ALPINE_FIXTURES"); dir != "" {
 		return dir
@@ -263,5 +257,5 @@ func FindFixtures(getenv func(string) string, candidates ...string) string {
 	return ""
 }
 
-// Folder is that of the packages, as apk files, of the first architecture.
+// Folder returns the folder of the apk files of the first architecture.
 func (m *Mirror) Folder() string { return filepath.Join(m.contents[0].dir, "repository") }

@@ -9,31 +9,31 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
 
-// A part is the apk that is made of a Debian package, or of some of its files.
+// A part is an apk made from a Debian package or from some of its files.
 type part struct {
 	name     string
-	takes    func(name string) bool // which files; nil: all that parts before it left
+	takes    func(name string) bool // selects files; nil: all that earlier parts left
 	adapt    func([]apkbuild.File) []apkbuild.File
-	provides []string // names without versions, which are the package's own
-	depends  []string // beside those that its ELF files have
+	provides []string // names without versions; the package's version is added
+	depends  []string // in addition to those of its ELF files
 	priority int      // among providers of a virtual name
 	scripts  map[string][]byte
 }
 
-// plan says which apks a Debian package becomes. One that was asked for by its name keeps it, but
-// for an extension of PostgreSQL, which has Alpine's. A library becomes one of its own name after
-// "glibc-", so that it is not taken for Alpine's.
+// plan returns the apks to make from a Debian package. A requested package keeps its name, except
+// an extension of PostgreSQL, which has Alpine's. A library's name is its Debian name after
+// "glibc-", to distinguish it from Alpine's.
 func plan(debName string, added bool) []part {
 	switch debName {
 	case "libc6":
 		return []part{
-			// A fifth of libc6 by count and most of it by size; PostgreSQL
-			// converts character sets itself.
+			// This is a fifth of libc6's files and most of its size. PostgreSQL converts character
+			// sets itself.
 			{name: "glibc-gconv", takes: inAny("usr/lib/*/gconv")},
 			{name: "glibc", depends: []string{"glibc-c-utf8"}, adapt: loaders},
 		}
 	case "libc-bin":
-		// The only locale that programs may expect to be there.
+		// This is the only locale that programs can rely on.
 		return []part{{name: "glibc-c-utf8", takes: inAny("usr/lib/locale/C.*")}}
 	case "e2fsprogs":
 		return []part{{name: debName, adapt: outOfUsr("usr/sbin/e2fsck")}}
@@ -49,7 +49,7 @@ func plan(debName string, added bool) []part {
 	if serverPackage.MatchString(debName) {
 		return planPostgres(debName)
 	}
-	if m := extensionPackage.FindStringSubmatch(debName); m != nil { // Alpine has them for its one server
+	if m := extensionPackage.FindStringSubmatch(debName); m != nil { // Alpine has extensions for its only server
 		return []part{{name: "postgresql-" + m[2], adapt: moveTo(m[1]), depends: []string{"postgresql" + m[1]}}}
 	}
 	if added {
@@ -58,16 +58,15 @@ func plan(debName string, added bool) []part {
 	return []part{{name: "glibc-" + debName}}
 }
 
-// serverScript makes the user that the server runs as, with the numbers that
-// it has in Alpine.
+// serverScript creates the server's user and group with the same IDs as in Alpine.
 const serverScript = `#!/bin/sh
 addgroup -S -g 70 postgres 2>/dev/null
 adduser -S -D -H -u 70 -h /var/lib/postgresql -s /bin/sh -G postgres -g "PostgreSQL" postgres 2>/dev/null
 exit 0
 `
 
-// planPostgres divides PostgreSQL as Alpine does, under Alpine's names:
-// server, client and contrib. Debian has server and contrib in one package.
+// planPostgres divides PostgreSQL as Alpine does, with Alpine's names: server, client and contrib.
+// Debian has server and contrib in one package.
 func planPostgres(debName string) []part {
 	major := majorVersion(debName)
 	priority, _ := strconv.Atoi(major)
@@ -93,15 +92,15 @@ func planPostgres(debName string) []part {
 	}
 }
 
-// majorVersion is the digits at the end of a Debian package's name.
+// majorVersion returns the digits at the end of a Debian package's name.
 func majorVersion(debName string) string { return debName[strings.LastIndexByte(debName, '-')+1:] }
 
-// serverModule matches the modules in PostgreSQL's library folder that the
-// server has by itself: conversions, snowball, replication, PL/pgSQL.
+// serverModule matches the modules in PostgreSQL's library folder that belong to the server:
+// conversions, snowball, replication, PL/pgSQL.
 var serverModule = regexp.MustCompile(`^(.*_and_.*|euc2004_sjis2004|dict_snowball|libpqwalreceiver|pgoutput|plpgsql)\.so$`)
 
-// isContrib reports whether a file of Debian's server package comes from
-// PostgreSQL's contrib folder.
+// isContrib reports whether a file of Debian's server package comes from PostgreSQL's contrib
+// folder.
 func isContrib(name string) bool {
 	dir, base := path.Split(name)
 	switch path.Base(dir) {
@@ -119,7 +118,7 @@ func isContrib(name string) bool {
 	return false
 }
 
-// inAny matches what stands in one of the folders, which are patterns of
+// inAny returns a function that matches names in one of the folders, which are patterns of
 // path.Match.
 func inAny(folders ...string) func(string) bool {
 	return func(name string) bool {
@@ -134,10 +133,9 @@ func inAny(folders ...string) func(string) bool {
 	}
 }
 
-// leaveOut is what no apk gets: documentation, translations, what other init
-// systems and package managers read, and just-in-time compilation, which
-// would bring 100 MB of LLVM along and which the server does without where
-// its module is missing.
+// leaveOut reports whether apks omit a file: documentation, translations, files for other init
+// systems and package managers, and just-in-time compilation. That would require 100 MB of LLVM,
+// and the server works without its module.
 func leaveOut(name string) bool {
 	return notCarried(name+"/x") || path.Base(name) == "llvmjit.so" || path.Base(name) == "llvmjit_types.bc"
 }

@@ -18,25 +18,23 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Names under which images are served, as Docker Hub's are.
+// The images have the same names as on Docker Hub.
 const (
-	// baseImage has the tag that the sql recipe asks for, whatever
-	// version the minirootfs is.
+	// baseImage has the tag in the sql recipe, independent of the minirootfs's version.
 	baseImage          = "library/alpine:3.22"
 	postgresRepository = "library/postgres"
 )
 
 func postgresImageName(major string) string { return postgresRepository + ":" + major + "-alpine" }
 
-// A registryHandler serves images: manifests by go-containerregistry's
-// registry, which holds them in memory, blobs from the contents' folders, in
-// ranges too.
+// A registryHandler serves images. Manifests are served by go-containerregistry's registry, which
+// holds them in memory. Blobs are served from the contents' folders, with support for ranges.
 type registryHandler struct {
 	manifests http.Handler
 	blobDirs  []string // ".../blobs" of image layouts
 }
 
-// newRegistry makes an index over the architectures of each image.
+// newRegistry returns a handler with an index of the architectures of each image.
 func newRegistry(contents []*content) (*registryHandler, error) {
 	h := &registryHandler{manifests: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
 	indexes := map[string]v1.ImageIndex{}
@@ -95,7 +93,7 @@ func (h *registryHandler) putImage(name string, img v1.Image) error {
 	return h.put(repository, digest.String(), types.OCIManifestSchema1, raw)
 }
 
-// put gives the registry a manifest, without the network between.
+// put adds a manifest to the registry, without the network.
 func (h *registryHandler) put(repository, reference string, mediaType types.MediaType, manifest []byte) error {
 	req, err := http.NewRequest(http.MethodPut, "/v2/"+repository+"/manifests/"+reference, bytes.NewReader(manifest))
 	if err != nil {
@@ -110,7 +108,7 @@ func (h *registryHandler) put(repository, reference string, mediaType types.Medi
 	return nil
 }
 
-// A statusWriter keeps a handler's answer.
+// A statusWriter records a handler's response.
 type statusWriter struct {
 	header http.Header
 	status int

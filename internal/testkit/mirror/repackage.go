@@ -15,25 +15,24 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
 
-// A repackager turns the Debian packages of one architecture into apks: those
-// that the repository is about, and every library that something among them
-// links to.
+// A repackager turns the Debian packages of one architecture into apks: the packages that the
+// repository offers, and every library that their files link to.
 type repackager struct {
 	arch     arch.Arch
 	debs     map[string]*deb // by name
-	beside   map[string]int  // of those of another release, how far behind the first it is in the list
-	added    []string        // names of those that were asked for besides
+	beside   map[string]int  // for packages of another release, the index of its folder
+	added    []string        // names of packages requested in addition
 	opened   []func() error  // close the files of debs
-	queue    []string        // names still to do
+	queue    []string        // names of packages to repackage
 	queued   map[string]bool
 	packages []*apkbuild.Package
 	offered  map[string]string // soname to the apk that has it
-	needed   map[string]string // soname to a file's apk that needs it
+	needed   map[string]string // soname to an apk that needs it
 }
 
-// repackage makes apks from the packages in folders, one for each release of Debian. It takes all
-// packages of the first release, and of the others PostgreSQL and those of its libraries whose name
-// the first does not have, so that the only libc is that of the first. The apks are sorted by name.
+// repackage makes apks from the packages in folders, one for each release of Debian, and returns
+// them sorted by name. It takes all packages of the first release. From the other releases it takes
+// PostgreSQL and those of its libraries that the first release lacks, so that only one libc exists.
 func repackage(ctx context.Context, dirs []string, a arch.Arch, added []string) ([]*apkbuild.Package, error) {
 	r := &repackager{
 		arch: a, added: added, debs: map[string]*deb{}, beside: map[string]int{}, queued: map[string]bool{},
@@ -49,7 +48,7 @@ func repackage(ctx context.Context, dirs []string, a arch.Arch, added []string) 
 	return r.packages, nil
 }
 
-// open opens the packages in the folders.
+// open opens the packages in the folders. A package in an earlier folder has precedence.
 func (r *repackager) open(dirs []string) error {
 	for i, dir := range dirs {
 		names, err := filepath.Glob(filepath.Join(dir, "*.deb"))
@@ -99,7 +98,7 @@ func (r *repackager) run(ctx context.Context) error {
 	return nil
 }
 
-// makeAll makes the apks.
+// makeAll makes the apks of all programs and of the libraries that they need.
 func (r *repackager) makeAll(ctx context.Context) error {
 	for _, name := range r.names() {
 		program := !libraryPackage.MatchString(name) || name == "libc-bin" || slices.Contains(r.added, name)
@@ -120,15 +119,15 @@ func (r *repackager) makeAll(ctx context.Context) error {
 	return nil
 }
 
-// names are those of Debian's packages, the first release's before those of the others.
+// names returns the names of Debian's packages, those of the first release first.
 func (r *repackager) names() []string {
 	return slices.SortedFunc(maps.Keys(r.debs), func(a, b string) int {
 		return cmp.Or(cmp.Compare(r.beside[a], r.beside[b]), cmp.Compare(a, b))
 	})
 }
 
-// joinServers lets several versions of PostgreSQL be installed at once, as in Alpine: what they
-// provide has no version, and they have one postgresql-common.
+// joinServers makes several versions of PostgreSQL installable at the same time, as in Alpine: it
+// removes the versions from the names that they provide, and merges their postgresql-common.
 func (r *repackager) joinServers() {
 	var common *apkbuild.Package
 	r.packages = slices.DeleteFunc(r.packages, func(p *apkbuild.Package) bool {
@@ -157,8 +156,8 @@ func (r *repackager) enqueue(name string) {
 	}
 }
 
-// repackage makes the apks that the plan says a Debian package becomes, and
-// queues the packages of the libraries they need.
+// repackage makes the apks of a Debian package according to the plan, and queues the packages of
+// the libraries that they need.
 func (r *repackager) repackage(d *deb) error {
 	version, err := apkVersion(d.version)
 	if err != nil {
@@ -184,8 +183,8 @@ func (r *repackager) repackage(d *deb) error {
 	return nil
 }
 
-// plainDirectory reports whether f is a directory as apkbuild adds it where
-// something stands in it.
+// plainDirectory reports whether f is a directory with the same mode and owner as the parent
+// directories that apkbuild adds.
 func plainDirectory(f apkbuild.File) bool {
 	return f.Type == apkbuild.Directory && f.Mode == 0o755 && f.UID == 0 && f.GID == 0
 }
@@ -247,7 +246,7 @@ func newest(files []apkbuild.File) time.Time {
 	return t
 }
 
-// withVersion gives provided names the package's version. A path has none.
+// withVersion adds the package's version to provided names, except to paths.
 func withVersion(names []string, version string) []string {
 	var provides []string
 	for _, name := range names {
@@ -259,9 +258,9 @@ func withVersion(names []string, version string) []string {
 	return provides
 }
 
-// commands are the "cmd:" provisions: the programs in the usual folders. Busybox
-// offers itself and the shell, as Alpine's does: its links stand in for programs
-// that other packages may bring, and two packages cannot offer one command.
+// commands returns the "cmd:" provisions: the programs in the usual folders. Of busybox's links,
+// only the shell is provided, as in Alpine: the others replace programs that other packages may
+// have, and two packages cannot provide one command.
 func commands(files []apkbuild.File, version string) []string {
 	var provides []string
 	for _, name := range postgresPrograms(files) { // a trigger links them
@@ -282,8 +281,8 @@ func commands(files []apkbuild.File, version string) []string {
 	return slices.Compact(provides)
 }
 
-// addICUData adds the package by which recipes ask for ICU's full data, which
-// Debian's library always has: nothing but a dependency on that library.
+// addICUData adds icu-data-full, with which recipes request ICU's full data. The package only
+// depends on Debian's library, which always has the data.
 func (r *repackager) addICUData() error {
 	for _, p := range r.packages {
 		for _, provided := range p.Provides {

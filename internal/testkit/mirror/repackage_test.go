@@ -89,15 +89,16 @@ func TestBundleCertificates(t *testing.T) {
 
 func TestApplets(t *testing.T) {
 	binary := "machine code\x00[\x00\xff" + "\x00[\x00[[\x00ash\x00busybox\x00mkfs.ext2\x00sh\x00\x00Not an applet"
-	for _, binary := range []string{binary, strings.Replace(binary, "\x00[\x00[[", " [\x00[[", 1)} { // as bookworm's has it, and trixie's
+	for _, binary := range []string{binary, strings.Replace(binary, "\x00[\x00[[", " [\x00[[", 1)} { // as in bookworm and in trixie
 		if diff := cmp.Diff([]string{"[", "[[", "ash", "mkfs.ext2", "sh"}, applets([]byte(binary))); diff != "" {
 			t.Errorf("applets (-want +got):\n%s", diff)
 		}
 	}
 }
 
-// Programs, modules and data lie where Alpine's do, with links where Debian's programs look, and
-// what Alpine's trigger links is offered as a command.
+// TestMoveTo checks that programs, modules and data have Alpine's paths, with links at the paths
+// that Debian's programs use, and that the programs that Alpine's trigger links are provided as
+// commands.
 func TestMoveTo(t *testing.T) {
 	files := moveTo("15")([]apkbuild.File{
 		{Name: "usr/lib/postgresql/15/bin/psql", Type: apkbuild.Regular, Mode: 0o755},
@@ -122,7 +123,8 @@ func TestMoveTo(t *testing.T) {
 	}
 }
 
-// Debian has all programs in /usr from trixie on, and Alpine's users look for some outside of it.
+// TestMergedUsr checks the paths outside /usr that Alpine's users expect. Debian has all programs
+// in /usr since trixie.
 func TestMergedUsr(t *testing.T) {
 	names := func(files []apkbuild.File) (list []string) {
 		for _, f := range files {
@@ -155,7 +157,7 @@ func TestAddedPackagesKeepTheirNames(t *testing.T) {
 	}
 }
 
-// TestExtensionPackages: an extension has Alpine's name and places.
+// TestExtensionPackages checks that an extension has Alpine's name and paths.
 func TestExtensionPackages(t *testing.T) {
 	p := plan("postgresql-17-pgvector", true)[0]
 	files := p.adapt([]apkbuild.File{{Name: "usr/lib/postgresql/17/lib/vector.so"}, {Name: "usr/share/postgresql/17/extension/vector.control"}})

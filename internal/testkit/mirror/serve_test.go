@@ -40,8 +40,8 @@ func pull(t *testing.T, reference, goarch string) v1.Image {
 	return img
 }
 
-// contents are the regular files of an image's root, and its links' targets
-// with "-> " before them.
+// contents returns the regular files of an image's root by name, and links as "-> " and their
+// target.
 func contents(t *testing.T, img v1.Image) map[string]string {
 	t.Helper()
 	r := mutate.Extract(img)
@@ -67,7 +67,7 @@ func contents(t *testing.T, img v1.Image) map[string]string {
 	}
 }
 
-// get fetches a URL whole.
+// get returns the body of a URL.
 func get(t *testing.T, url string) []byte {
 	t.Helper()
 	resp, err := http.Get(url)
@@ -82,7 +82,7 @@ func get(t *testing.T, url string) []byte {
 	return body
 }
 
-// TestImages pulls every image for both platforms as any client would.
+// TestImages pulls every image for both platforms, as any client does.
 func TestImages(t *testing.T) {
 	m := mirrortest.Start(t)
 	keyFile := "etc/apk/keys/" + filepath.Base(m.KeyFiles[0])
@@ -112,8 +112,8 @@ func TestImages(t *testing.T) {
 	}
 }
 
-// missingLibraries lists what the ELF files for glibc among files need and
-// its loader would not find.
+// missingLibraries lists the libraries that ELF files for glibc need and their loader would not
+// find.
 func missingLibraries(t *testing.T, files map[string]string) []string {
 	t.Helper()
 	found := map[string]bool{}
@@ -162,9 +162,8 @@ func sectionText(t *testing.T, f *elf.File, section string) string {
 	return string(data)
 }
 
-// TestRepositoryClosure follows dependencies through each index as far as
-// they go, without a solver: every one has a provider, and the libraries that
-// the files of all these packages need are among them.
+// TestRepositoryClosure checks that every dependency in each index has a provider, without a
+// solver, and that the packages have all libraries that their files need.
 func TestRepositoryClosure(t *testing.T) {
 	m := mirrortest.Start(t)
 	for _, alpine := range []string{"aarch64", "x86_64"} {
@@ -200,7 +199,7 @@ func TestRepositoryClosure(t *testing.T) {
 				}
 			}
 		}
-		// gconv's modules find each other in their own folder.
+		// gconv's modules load each other from their folder.
 		if got := missingLibraries(t, withoutGconv(files)); len(got) > 0 {
 			t.Errorf("%s: libraries missing: %v", alpine, got)
 		}
@@ -219,7 +218,7 @@ func withoutGconv(files map[string]string) map[string]string {
 	return files
 }
 
-// indexText is the file APKINDEX of an index.
+// indexText returns the file APKINDEX of an index.
 func indexText(t *testing.T, index []byte) string {
 	t.Helper()
 	files := map[string]string{}
@@ -227,7 +226,7 @@ func indexText(t *testing.T, index []byte) string {
 	return files["APKINDEX"]
 }
 
-// addFiles reads all streams of an .apk or index as the one tar they are.
+// addFiles reads all streams of an .apk or index, which form one tar, into files.
 func addFiles(t *testing.T, files map[string]string, file []byte) {
 	t.Helper()
 	zr, err := gzip.NewReader(bytes.NewReader(file))
@@ -251,8 +250,7 @@ func addFiles(t *testing.T, files map[string]string, file []byte) {
 	}
 }
 
-// TestRanges asks for the rest of a package and of a layer, as a client does
-// that goes on with an interrupted download.
+// TestRanges requests the rest of an index and of a layer, as a client does to resume a download.
 func TestRanges(t *testing.T) {
 	m := mirrortest.Start(t, "amd64")
 	layers, err := pull(t, m.Image(), "amd64").Layers()
@@ -312,9 +310,8 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestBusyboxBase checks the base that is made without Alpine's: its shell
-// runs, and Alpine's own apk takes its database for one and finds its files
-// unchanged.
+// TestBusyboxBase checks the base that is made without Alpine's minirootfs: its shell runs, and
+// Alpine's apk reads its database and finds its files unchanged.
 func TestBusyboxBase(t *testing.T) {
 	m := mirrortest.StartWith(t, mirror.Options{Arches: []string{"amd64"}})
 	if !strings.Contains(m.Describe(), "busybox") {

@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// A source is where the host's apt takes Debian from.
+// A source is a Debian archive in the host's apt configuration.
 type source struct{ uri, signedBy string }
 
-// of is a sources.list with that source's main archive of a release of Debian.
+// of returns a sources.list with the source's main archive of a Debian release.
 func (s source) of(release string) string {
 	options := ""
 	if s.signedBy != "" {
@@ -21,14 +21,14 @@ func (s source) of(release string) string {
 	return "deb " + options + s.uri + " " + release + " main\n"
 }
 
-// debianSource finds Debian's archive, whose URI ends in "debian" on every mirror, among the
-// sources in apt's folder of configuration (sources.list(5), both formats).
+// debianSource returns Debian's archive, whose URI ends in "debian" on every mirror, from the
+// sources in apt's configuration folder (sources.list(5), both formats).
 func debianSource(dir string) (source, error) {
 	names, _ := filepath.Glob(filepath.Join(dir, "sources.list.d", "*")) // the pattern is well formed
 	for _, name := range append([]string{filepath.Join(dir, "sources.list")}, names...) {
 		text, err := os.ReadFile(name)
 		if err != nil {
-			continue // there need not be one of each kind
+			continue // either format may be missing
 		}
 		var found []source
 		switch path.Ext(name) {
@@ -50,7 +50,7 @@ func debianSource(dir string) (source, error) {
 	return source{}, errors.New("there is no source of Debian in /etc/apt, from which another release could be taken: add one")
 }
 
-// ofStanza reads a stanza of a .sources file.
+// ofStanza returns the sources in a stanza of a .sources file.
 func ofStanza(stanza string) (found []source) {
 	fields := map[string]string{}
 	for line := range strings.Lines(stanza) {
@@ -67,7 +67,7 @@ func ofStanza(stanza string) (found []source) {
 	return found
 }
 
-// ofLine reads a line of a .list file: deb [options] URI suite component…
+// ofLine returns the source in a line of a .list file: deb [options] URI suite component…
 func ofLine(line string) []source {
 	rest, ok := strings.CutPrefix(strings.TrimSpace(line), "deb ")
 	if !ok {

@@ -8,19 +8,19 @@ import (
 )
 
 var (
-	// upstreamVersion is the part of an upstream version that apk
-	// understands: "72.1", "2026f", "20250419".
+	// upstreamVersion matches the part of an upstream version that apk supports: "72.1", "2026f",
+	// "20250419".
 	upstreamVersion = regexp.MustCompile(`^[0-9]+(\.[0-9]+)*[a-z]?`)
-	// updateNumber is the count in a stable update's or a binary rebuild's
-	// suffix: "+deb12u14", "~deb12u2", "+b1".
+	// updateNumber matches the count in the suffix of a stable update or a binary rebuild:
+	// "+deb12u14", "~deb12u2", "+b1".
 	updateNumber  = regexp.MustCompile(`(?:deb[0-9]+u|\+b)([0-9]+)`)
 	leadingDigits = regexp.MustCompile(`^[0-9]+`)
 )
 
-// apkVersion turns a Debian version ("1:2.38.1-5+deb12u3") into one of apk's
-// ("2.38.1-r503"): the upstream version as far as apk understands it, and as
-// the release number Debian's revision times a hundred plus its updates and
-// rebuilds, so that a later Debian package is a later apk.
+// apkVersion converts a Debian version ("1:2.38.1-5+deb12u3") to an apk version ("2.38.1-r503"):
+// the part of the upstream version that apk supports, and a release number. The release number is
+// Debian's revision times a hundred plus its updates and rebuilds, so that a later Debian package
+// is a later apk.
 func apkVersion(debian string) (string, error) {
 	version := debian
 	if _, rest, found := strings.Cut(version, ":"); found {

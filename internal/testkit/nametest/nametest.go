@@ -1,5 +1,5 @@
-// Package nametest has a table of valid and invalid names of machines. Each package that validates
-// names from outside runs it against its own check.
+// Package nametest provides valid and invalid names of machines. Each package that validates
+// external names runs its check with them.
 package nametest
 
 import (
@@ -7,22 +7,22 @@ import (
 	"testing"
 )
 
-// Valid are names that every package accepts.
+// Valid lists names that every package accepts.
 var Valid = []string{
 	"sql", "a", "0", "1st", "a1", "a-b", "a--b", "a-",
-	strings.Repeat("a", 31), // the longest that recipes had
+	strings.Repeat("a", 31), // the longest in earlier recipes
 	strings.Repeat("a", 32), "1" + strings.Repeat("-", 31),
 }
 
-// Invalid are names that every package refuses.
+// Invalid lists names that every package rejects.
 var Invalid = []string{
 	"", strings.Repeat("a", 33), strings.Repeat("a", 64), "-", "-a", "A", "sQL", "a.b", ".", "..", "a_b", "a b", " a", "a/b", "ä", "a\n", "a\x00",
 }
 
-// Allowed is what every refusal says.
+// Allowed is part of every error about an invalid name.
 const Allowed = "1 to 32 lower-case letters, digits and hyphens, the first a letter or a digit"
 
-// Run calls check with each name. check returns what the package says to the name.
+// Run calls check with each name. check returns the package's error for a name.
 func Run(t *testing.T, check func(name string) error) {
 	t.Helper()
 	for _, name := range Valid {

@@ -10,7 +10,7 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// New makes a network namespace that lives until the end of the test.
+// New creates a network namespace and closes it at the end of the test.
 func New(t testing.TB) netns.NsHandle {
 	t.Helper()
 	var ns netns.NsHandle
@@ -25,7 +25,7 @@ func New(t testing.TB) netns.NsHandle {
 	return ns
 }
 
-// In runs fn in a network namespace.
+// In runs fn in the network namespace ns and returns its error.
 func In(ns netns.NsHandle, fn func() error) error {
 	return onThread(func() error {
 		if err := netns.Set(ns); err != nil {
@@ -35,7 +35,7 @@ func In(ns netns.NsHandle, fn func() error) error {
 	})
 }
 
-// onThread runs fn on a thread of its own, which ends with it: a thread that has changed its
+// onThread runs fn on a locked OS thread, which ends with fn: a thread that has changed its
 // namespace must not run anything else.
 func onThread(fn func() error) error {
 	c := make(chan error, 1)

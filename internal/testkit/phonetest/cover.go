@@ -18,8 +18,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
 )
 
-// A Make is a phone as it comes: a release with its crosvm, a hypervisor, a root manager, the netd
-// of a family, in a scene.
+// A Make is a kind of phone: a release with its crosvm, a hypervisor, a root manager and the netd
+// of a family, in a network scene.
 type Make struct {
 	Release    crosvmcli.Release
 	Hypervisor androidtest.Hypervisor
@@ -46,7 +46,7 @@ var (
 	families    = []bool{false, true}
 )
 
-// properties is how many a Make has; values, how many values each has.
+// properties is the number of properties of a Make; values returns the number of values of each.
 const properties = 5
 
 func values() [properties]int {
@@ -57,15 +57,15 @@ func makeOf(v [properties]int) Make {
 	return Make{crosvmcli.Releases[v[0]], hypervisors[v[1]], superusers[v[2]], families[v[3]], netd.Scenes[v[4]]}
 }
 
-// exists reports whether there may be such a phone; -1 is a value that is still open. The crosvm of
-// Android 13 knows KVM alone.
+// exists reports whether such a phone exists. -1 is a value that is not chosen yet. The crosvm of
+// Android 13 supports only KVM.
 func exists(v [properties]int) bool { return v[0] != 0 || v[1] <= 0 }
 
 // A pair is two values of two properties.
 type pair struct{ one, two, oneValue, twoValue int }
 
-// Cover returns makes among which is every pair of values of two properties that some phone may
-// have. They are always the same.
+// Cover returns makes that together have every pair of values of two properties that a phone can
+// have. The result is always the same.
 func Cover() []Make {
 	sizes := values()
 	left := map[pair]bool{}
@@ -104,11 +104,11 @@ func Cover() []Make {
 	return out
 }
 
-// open are values of which none is chosen.
+// open returns values of which none is chosen.
 func open() [properties]int { return [properties]int{-1, -1, -1, -1, -1} }
 
-// bestValue is the value of property i that adds the most pairs which are left to those that are
-// chosen; of several, another one at each turn.
+// bestValue returns the value of property i that, with the chosen values, adds the most pairs in
+// left. It starts at a different value at each turn, and so distributes ties.
 func bestValue(v [properties]int, i, size, turn int, left map[pair]bool) int {
 	best, most := 0, -1
 	for n := range size {
@@ -142,7 +142,7 @@ func pairsOf(v [properties]int) []pair {
 	return out
 }
 
-// options are the phone's.
+// options returns the options of the simulated phone.
 func (m Make) options(t testing.TB) androidtest.Options {
 	o, err := androidtest.OptionsOf(m.Release, m.Hypervisor, m.family())
 	if err != nil {
@@ -152,7 +152,7 @@ func (m Make) options(t testing.TB) androidtest.Options {
 	return o
 }
 
-// asRoot runs sov-runner by the phone's su, in the form that its root manager takes.
+// asRoot runs sov-runner with the phone's su, in the syntax of its root manager.
 func (h *Handset) asRoot(m Make, args ...string) {
 	h.T.Helper()
 	words := append([]string{phonepath.Default.Runner()}, args...)
@@ -166,15 +166,15 @@ func (h *Handset) asRoot(m Make, args ...string) {
 	}
 }
 
-// Live is the life of a light machine on a phone, from a start by its su to a stop: SQL from
-// outside, reboot of the guest, panic, kill, a crash of netd, a hotspot that ends, and another
-// uplink. Nothing of the machine is left afterwards.
+// Live runs a light machine on a phone, started and stopped with its su: SQL from outside, reboot
+// of the guest, panic, kill, a crash of netd, the end of a hotspot, and another uplink. The phone
+// must keep nothing of the machine afterwards.
 func (m Make) Live(t *testing.T) {
 	h := &Handset{Phone: androidtest.New(t, m.options(t)), T: t}
 	h.VM = h.InstallLight("sql", vmspec.Auto, lightguest.Script{})
 	memory := 64
 	if m.Hypervisor == androidtest.Gunyah {
-		memory = 4 // which is locked, and a container may lock no more than 8
+		memory = 4 // it is locked, and a container may lock at most 8 MiB
 	}
 	h.Put(phonepath.Default.Settings(), fmt.Sprintf(`{"crash_loop": 100, "shutdown_timeout": 5, "vms": {"sql": {"memory_mib": %d}}}`, memory), 0o644)
 	h.ServeAddress()
@@ -186,7 +186,7 @@ func (m Make) Live(t *testing.T) {
 		name string
 		do   func(crosvm int)
 		kind string
-		more int // failures
+		more int // additional failures
 	}{
 		{"reboot", func(int) { h.End(lightguest.Reset) }, "reset", 0},
 		{"panic", func(int) { h.End(lightguest.BarePanic) }, "panic", 1},
@@ -226,13 +226,13 @@ func (m Make) Live(t *testing.T) {
 	}
 }
 
-// goesOut waits until the guest is seen in the internet by the address of a scene's uplink; without
-// one, it is not seen.
+// goesOut waits until the server in the internet sees the guest at the address of a scene's uplink.
+// Without an uplink, it must not see the guest.
 func (h *Handset) goesOut(m Make, when string, s netd.Scene) {
 	h.T.Helper()
 	want := uplinkAddress(s)
 	if want == "" {
-		h.speaksPostgres(m) // the way to the guest, which goes with netd's rules, is back
+		h.speaksPostgres(m) // wait for the route to the guest, which netd's restart removes
 		if got := h.GoOut(); got != "" {
 			h.T.Errorf("%s: %s, without an uplink, the guest is seen as %q", m, when, got)
 		}
@@ -244,8 +244,8 @@ func (h *Handset) goesOut(m Make, when string, s netd.Scene) {
 	})
 }
 
-// speaksPostgres asks the guest's database, from the phone's network, whether it speaks its
-// protocol.
+// speaksPostgres waits until the guest's database answers, from the phone's network, in
+// PostgreSQL's protocol.
 func (h *Handset) speaksPostgres(m Make) {
 	h.T.Helper()
 	h.Eventually(m.String()+": answered by the database", func() bool {
@@ -255,8 +255,8 @@ func (h *Handset) speaksPostgres(m Make) {
 		}
 		defer conn.Close()
 		conn.SetDeadline(time.Now().Add(5 * time.Second))
-		// SSLRequest (PostgreSQL's documentation, "Message Formats"), which every server answers
-		// with a byte.
+		// SSLRequest (PostgreSQL's documentation, "Message Formats"): every server answers with one
+		// byte.
 		if _, err := conn.Write([]byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}); err != nil {
 			return false
 		}

@@ -7,8 +7,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 )
 
-// TestCover: every two values that some phone may have together are together on one of the cover's,
-// and it is far smaller than all phones.
+// TestCover checks that the cover has all pairs of values that a phone can have, and at most a
+// tenth of all phones.
 func TestCover(t *testing.T) {
 	makes := Cover()
 	all := 1

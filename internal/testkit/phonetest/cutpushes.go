@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
 )
 
-// CutPushes cuts the cable that many times at random points: the phone has the old version or the
-// new one, whole, and the next push ends the work.
+// CutPushes cuts the cable at random points of pushes, the given number of times. After each cut
+// the phone must have the complete old or new version, and the next push must finish the update.
 func CutPushes(t *testing.T, cuts int) {
 	t.Helper()
 	p := NewPushed(t, androidtest.NewADBServer(t))

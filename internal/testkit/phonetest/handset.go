@@ -27,7 +27,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// Canary stands in every secret of the phone's.
+// Canary is part of every secret of the phone.
 var Canary = canary.New()
 
 var Password = "the superuser's, for a phone: '\"\\ ü " + Canary.Text
@@ -39,18 +39,18 @@ type Handset struct {
 	VM phonepath.VM
 }
 
-// settings are the runner's for these tests: the machine is an arm64 one, whatever this computer
-// is.
+// handsetSettings are the runner's settings for these tests. The machine is for arm64 on every
+// computer.
 const handsetSettings = `{"arch": "arm64", "shutdown_timeout": 30%s}`
 
-// New returns a phone with the artifact installed, on data of an earlier start, and the superuser's
-// password pushed; more are settings beyond the usual ones, such as `, "crash_loop": 2`.
+// New returns a phone with the sql recipe's artifact, the data of an earlier start and the
+// superuser's password. more are additional settings, such as `, "crash_loop": 2`.
 func New(t testing.TB, o androidtest.Options, more string) *Handset {
 	t.Helper()
 	return NewWith(t, sovtest.Artifact(t, "arm64"), o, more)
 }
 
-// NewWith is New for another artifact.
+// NewWith is New with the artifact in the folder dir.
 func NewWith(t testing.TB, dir string, o androidtest.Options, more string) *Handset {
 	t.Helper()
 	h := &Handset{Phone: androidtest.New(t, o), T: t}
@@ -64,7 +64,7 @@ func NewWith(t testing.TB, dir string, o androidtest.Options, more string) *Hand
 	return h
 }
 
-// Seed gives a machine the data of an earlier start.
+// Seed gives a machine the data disk of an earlier start.
 func (h *Handset) Seed(vm phonepath.VM) {
 	h.T.Helper()
 	guesttest.CopySparse(h.T, filepath.Join(guesttest.Seed(h.T, "arm64"), "data.img"), h.File(vm.Data()))
@@ -99,7 +99,7 @@ func (h *Handset) Do(args ...string) sovtest.Outcome {
 	return o
 }
 
-// Logs are what the phone's side wrote last.
+// Logs returns the ends of the runner's log and of the guest's console.
 func (h *Handset) Logs() string {
 	var out strings.Builder
 	for _, path := range []string{h.VM.Log(), h.VM.Console()} {
@@ -109,7 +109,7 @@ func (h *Handset) Logs() string {
 	return out.String()
 }
 
-// Status is what sov-runner says of the machine sql.
+// Status returns the status of the machine sql from sov-runner.
 func (h *Handset) Status() *health.Machine {
 	h.T.Helper()
 	return Health(h.T, h.Do("status", h.VM.Name, "--json").Stdout)
@@ -121,7 +121,7 @@ func (h *Handset) Eventually(what string, holds func() bool) {
 	h.Within(sovtest.WaitLimit, 20*time.Millisecond, what, holds)
 }
 
-// Within looks again and again whether a condition holds, until it does, for at most limit.
+// Within polls a condition until it holds, for at most limit, and then fails the test.
 func (h *Handset) Within(limit, pause time.Duration, what string, holds func() bool) {
 	h.T.Helper()
 	if !await.Until(limit, pause, holds) {
@@ -134,7 +134,7 @@ func (h *Handset) Ready() {
 	h.Eventually("ready", func() bool { return h.Status().Phase == runnerapi.Ready })
 }
 
-// connect opens a session as the superuser from the phone's network.
+// connect logs in to the database as the superuser from the phone's network.
 func (h *Handset) connect() *pgconn.PgConn {
 	h.T.Helper()
 	config, err := pgconn.ParseConfig("host=192.168.100.2 port=5432 user=postgres dbname=postgres sslmode=disable")
@@ -152,7 +152,7 @@ func (h *Handset) connect() *pgconn.PgConn {
 	return conn
 }
 
-// Ask returns the first column of what a statement answers.
+// Ask returns the first column of a statement's result.
 func (h *Handset) Ask(sql string) []string {
 	h.T.Helper()
 	conn := h.connect()
@@ -182,8 +182,8 @@ func (h *Handset) GuestShell(script string) string {
 	return strings.TrimSuffix(guesttest.Script(h.T, ctx, conn, script), "\n")
 }
 
-// GuestBackground starts a script in the guest, as root in a session, which goes on until it ends,
-// the guest does, or the test. It returns once the script has begun.
+// GuestBackground starts a script in the guest, as root in a session, and returns when it runs. The
+// script runs until it ends, or the guest or the test does.
 func (h *Handset) GuestBackground(script string) {
 	h.T.Helper()
 	conn, finish := h.session(h.T.Context())
@@ -200,10 +200,10 @@ func (h *Handset) GuestBackground(script string) {
 		h.T.Fatalf("%s: it does not begin: %v", script, err)
 	}
 	go io.Copy(io.Discard, begun)
-	h.T.Cleanup(func() { <-ended }) // the test's context is done by then
+	h.T.Cleanup(func() { <-ended }) // the test's context is done at this point
 }
 
-// session opens a session of the guest. The caller must call finish when it is over.
+// session opens a session in the guest. The caller must call finish at its end.
 func (h *Handset) session(ctx context.Context) (conn *session.Conn, finish func()) {
 	h.T.Helper()
 	command := h.Command(ctx, phonepath.Default.Runner(), "session", "sql")
@@ -224,7 +224,7 @@ func (h *Handset) session(ctx context.Context) (conn *session.Conn, finish func(
 	}
 }
 
-// ServeAddress makes the internet's server tell every client its address as the server sees it.
+// ServeAddress makes the server in the internet answer each client with the client's address.
 func (h *Handset) ServeAddress() {
 	h.Serve(80, func(c net.Conn) {
 		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
@@ -234,7 +234,7 @@ func (h *Handset) ServeAddress() {
 	})
 }
 
-// FetchAddress is what the guest runs to learn by which of the phone's addresses it is seen.
+// FetchAddress is a guest command that prints the phone's address that the server sees.
 const FetchAddress = "wget -q -O - -T 30 http://" + androidtest.ServerIP + "/ 2>&1 || true"
 
 func (h *Handset) Diagnose(flags ...string) *health.Machine {
@@ -247,7 +247,7 @@ func (h *Handset) Diagnose(flags ...string) *health.Machine {
 	return report
 }
 
-// SameNetwork fails the test where two snapshots differ, with the lines that do.
+// SameNetwork fails the test if two snapshots differ, and reports the lines that differ.
 func SameNetwork(t testing.TB, what, before, after string) {
 	t.Helper()
 	if before == after {
@@ -259,7 +259,8 @@ func SameNetwork(t testing.TB, what, before, after string) {
 	}
 }
 
-// Left fails the test unless these are the files below /data/sovereign, and no crosvm runs.
+// Left fails the test unless want lists exactly the files below /data/sovereign and crosvm does not
+// run.
 func Left(t testing.TB, h *Handset, when, want string) {
 	t.Helper()
 	if got := strings.Join(strings.Fields(h.Shell("cd /data/sovereign; find . ! -type d | sort; ps -eo args | grep -c [c]rosvm || true")), " "); got != want+" 0" {
@@ -267,27 +268,28 @@ func Left(t testing.TB, h *Handset, when, want string) {
 	}
 }
 
-// RunnerLog is what the runner wrote on the phone.
+// RunnerLog returns the runner's log on the phone.
 func (h *Handset) RunnerLog() string {
 	text, _ := os.ReadFile(h.File(h.VM.Log()))
 	return string(text)
 }
 
 // KillRandomProcess starts the machine and kills its daemon, crosvm or both with SIGKILL, at a
-// random time before late.
+// random time within late.
 func (h *Handset) KillRandomProcess(random *rand.Rand, late time.Duration) {
 	h.T.Helper()
 	h.Do("up", "sql", "--no-wait")
-	pause := time.NewTimer(time.Duration(random.Int64N(int64(late)))) // the moment is what is tried out
+	pause := time.NewTimer(time.Duration(random.Int64N(int64(late)))) // the test is about random moments
 	<-pause.C
 	who := [][]string{{"sov-runner"}, {"crosvm"}, {"sov-runner", "crosvm"}, {"crosvm", "sov-runner"}}[random.IntN(4)]
 	for _, name := range who {
-		// By program, in the phone's own processes: crosvm may call itself otherwise.
+		// Select processes of the phone by their program: crosvm may change its process name.
 		h.Shell("for p in /proc/[0-9]*; do if [ \"$(basename $(readlink $p/exe) 2>/dev/null)\" = " + name + " ]; then kill -9 ${p#/proc/} 2>/dev/null || true; fi; done")
 	}
 }
 
-// Suspend stops the machine's daemon, so that it repairs nothing, and returns what lets it go on.
+// Suspend stops the machine's daemon, so that it repairs nothing, and returns a function that
+// resumes the daemon.
 func (h *Handset) Suspend() (resume func()) {
 	h.T.Helper()
 	pid := h.Status().Daemon
@@ -295,7 +297,7 @@ func (h *Handset) Suspend() (resume func()) {
 	return func() { h.Shell(fmt.Sprintf("kill -CONT %d", pid)) }
 }
 
-// Slot is what one of the machine's slots holds.
+// Slot returns one of the machine's slots.
 func (h *Handset) Slot(name string) runnerapi.Slot {
 	h.T.Helper()
 	for _, s := range h.Status().Slots {
@@ -307,7 +309,7 @@ func (h *Handset) Slot(name string) runnerapi.Slot {
 	return runnerapi.Slot{}
 }
 
-// InstallNext makes an artifact's folder, on this computer, the phone's next version.
+// InstallNext installs the artifact in dir, a folder on this computer, as the phone's next version.
 func (h *Handset) InstallNext(dir string) {
 	h.T.Helper()
 	const at = "/data/local/sql"
@@ -317,7 +319,7 @@ func (h *Handset) InstallNext(dir string) {
 	h.Do("install", "sql", at)
 }
 
-// Resident is the memory of one of the phone's processes, in bytes.
+// Resident returns the resident memory of a process on the phone, in bytes.
 func (h *Handset) Resident(pid int) int64 {
 	h.T.Helper()
 	for line := range strings.Lines(h.Shell(fmt.Sprintf("cat /proc/%d/status", pid))) {

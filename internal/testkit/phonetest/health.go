@@ -13,12 +13,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// healthSchema is the published schema of what status, test and diagnose print.
+// healthSchema returns the published schema of the JSON output of status, test and diagnose.
 var healthSchema = sync.OnceValues(func() (*jsonschema.Schema, error) {
 	return jsonschema.NewCompiler().Compile(filepath.Join(sovtest.Root(), "docs", "health.schema.json"))
 })
 
-// Health reads a machine's health as a command printed it with --json, which has to fit the
+// Health decodes a machine's health from a command's JSON output and validates it against the
 // published schema.
 func Health(t testing.TB, printed string) *health.Machine {
 	t.Helper()

@@ -14,14 +14,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// A Home is a phone at adb for light machines of the group in examples/home.yaml.
+// A Home is a phone with adb for light machines of the group in examples/home.yaml.
 type Home struct {
 	*Handset
 	Server *androidtest.ADBServer
 	ADB    *androidtest.ADB
 }
 
-// NewHome returns a phone without machines.
+// NewHome returns a phone without machines, connected to an adb server.
 func NewHome(t testing.TB) *Home {
 	t.Helper()
 	h := &Home{Handset: NewLightOn(t, androidtest.Options{}, vmspec.Scoped, lightguest.Script{}, "{}"), Server: androidtest.NewADBServer(t)}
@@ -33,7 +33,7 @@ func NewHome(t testing.TB) *Home {
 	return h
 }
 
-// GroupFile writes the group's file to a folder and returns its path.
+// GroupFile copies the group's file to a folder and returns its path.
 func (h *Home) GroupFile(dir string) string {
 	h.T.Helper()
 	path := filepath.Join(dir, "home.yaml")
@@ -44,18 +44,19 @@ func (h *Home) GroupFile(dir string) string {
 	return path
 }
 
-// Add installs a machine of a group, with a service whose data backups have.
+// Add installs a machine of a group, with a service that has data to back up.
 func (h *Home) Add(name, group string, after ...string) {
 	h.T.Helper()
 	h.InstallLight(name, vmspec.Scoped, lightguest.Script{Ready: 300 * time.Millisecond, Data: map[string]string{name + "-service": name}}, Joins(group, after...))
 }
 
-// Joins makes a machine without addresses one of a group.
+// Joins returns a function that adds a machine to a group, without addresses, to start after other
+// machines.
 func Joins(group string, after ...string) func(*vmspec.Network) {
 	return func(n *vmspec.Network) { n.Group, n.AddressUnset, n.After = group, true, after }
 }
 
-// StatusOf is what sov-runner says of a machine.
+// StatusOf returns a machine's status from sov-runner.
 func (h *Home) StatusOf(name string) *health.Machine {
 	h.T.Helper()
 	return Health(h.T, h.Do("status", name, "--json").Stdout)

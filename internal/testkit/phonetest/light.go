@@ -21,13 +21,13 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// NewLight returns a phone with a light machine; settings are the runner's.
+// NewLight returns a phone with a light machine and these settings of the runner.
 func NewLight(t testing.TB, routing vmspec.Routing, s lightguest.Script, settings string) *Handset {
 	t.Helper()
 	return NewLightOn(t, androidtest.Options{}, routing, s, settings)
 }
 
-// NewLightOn is NewLight on a phone of some make.
+// NewLightOn is NewLight on a phone with options.
 func NewLightOn(t testing.TB, o androidtest.Options, routing vmspec.Routing, s lightguest.Script, settings string) *Handset {
 	t.Helper()
 	o.InMemory = true
@@ -39,8 +39,8 @@ func NewLightOn(t testing.TB, o androidtest.Options, routing vmspec.Routing, s l
 
 var BothRoutings = []vmspec.Routing{vmspec.MainFirst, vmspec.Scoped}
 
-// StartedAgain starts a machine of which a process was killed, until the network is as in a
-// snapshot: who was killed a moment ago may be taken for alive.
+// StartedAgain starts a machine after a kill of its processes, again and again until the network
+// matches a snapshot: up may take a process that was just killed for alive.
 func (h *Handset) StartedAgain(what, want string) {
 	h.T.Helper()
 	for deadline := time.Now().Add(time.Minute); ; {
@@ -52,7 +52,7 @@ func (h *Handset) StartedAgain(what, want string) {
 	}
 }
 
-// Settles waits until the phone's network is as in a snapshot.
+// Settles waits until the phone's network matches a snapshot.
 func (h *Handset) Settles(what, want string) {
 	h.T.Helper()
 	var now string
@@ -63,7 +63,7 @@ func (h *Handset) Settles(what, want string) {
 	SameNetwork(h.T, what, want, now)
 }
 
-// phaseOnDisk is the phase that the daemon wrote last.
+// phaseOnDisk returns the phase that the daemon wrote last.
 func (h *Handset) phaseOnDisk() runnerapi.Phase {
 	h.T.Helper()
 	text, err := os.ReadFile(h.File(h.VM.State()))
@@ -77,8 +77,8 @@ func (h *Handset) phaseOnDisk() runnerapi.Phase {
 	return s.Phase
 }
 
-// GoOut has the guest connect to the internet's server and returns by which address that sees it,
-// or "".
+// GoOut makes the guest connect to the server in the internet. It returns the address that the
+// server sees, or "".
 func (h *Handset) GoOut() string {
 	h.T.Helper()
 	address, err := h.goOut()
@@ -88,7 +88,7 @@ func (h *Handset) GoOut() string {
 	return address
 }
 
-// goOut is GoOut; the error is that of a guest which is not reached.
+// goOut is GoOut, and returns an error if the guest is unreachable.
 func (h *Handset) goOut() (string, error) {
 	ctx, cancel := context.WithTimeout(h.T.Context(), sovtest.WaitLimit)
 	defer cancel()
@@ -104,7 +104,7 @@ func (h *Handset) goOut() (string, error) {
 	return strings.TrimSpace(body), nil
 }
 
-// End has the guest end in one of its ways.
+// End makes the guest end in the given way.
 func (h *Handset) End(how lightguest.End) {
 	h.T.Helper()
 	ctx, cancel := context.WithTimeout(h.T.Context(), sovtest.WaitLimit)
@@ -117,8 +117,8 @@ func (h *Handset) End(how lightguest.End) {
 	fmt.Fprintln(conn, how)
 }
 
-// KillInBetween starts a machine and kills one of its processes that many times: down leaves the
-// phone as it was, to the line.
+// KillInBetween starts a machine and kills its processes at random times, for a number of cycles.
+// After each down, the phone's network must be exactly as before.
 func KillInBetween(t *testing.T, routing vmspec.Routing, cycles int) {
 	t.Helper()
 	h := NewLight(t, routing, lightguest.Script{}, `{"shutdown_timeout": 1}`)
@@ -137,8 +137,8 @@ func KillInBetween(t *testing.T, routing vmspec.Routing, cycles int) {
 	t.Logf("killed while %v", phases)
 }
 
-// KillAndStartAgain is KillInBetween without a down: there is one set of rules, however often the
-// machine is started.
+// KillAndStartAgain is KillInBetween without down. After each start, the phone's network must be
+// the same as after the first one.
 func KillAndStartAgain(t *testing.T, routing vmspec.Routing, cycles int) {
 	t.Helper()
 	h := NewLight(t, routing, lightguest.Script{}, `{"shutdown_timeout": 1}`)

@@ -13,9 +13,10 @@ import (
 	"github.com/sovereign-sql/sov/stages/module"
 )
 
-// Flash makes a module of an artifact's folder and has the phone's root manager install it, which
-// takes effect at the next boot but for the machine. A signed artifact's module has its signature.
-// The runner in it is the phone's own: the simulated phone has this computer's processor.
+// Flash packs an artifact's folder into a module, lets the phone's root manager install it, and
+// returns the manager's output. The machine changes at once, everything else at the next boot. The
+// module of a signed artifact has its signature. It contains the test's runner, because the
+// simulated phone has this computer's processor.
 func (h *Handset) Flash(dir string) (said string, err error) {
 	h.T.Helper()
 	a, err := installed.Load(dir)
@@ -64,7 +65,7 @@ func (h *Handset) sign(path string, envelope []byte) {
 	}
 }
 
-// MustFlash is Flash that has to succeed.
+// MustFlash is Flash, and fails the test on an error.
 func (h *Handset) MustFlash(dir string) {
 	h.T.Helper()
 	said, err := h.Flash(dir)

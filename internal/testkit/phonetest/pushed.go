@@ -17,22 +17,21 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
 
-// A Pushed phone is one that the tests push to by the real adb, from a computer with a user of its
-// own.
+// A Pushed is a phone to which tests push with the real adb, as a separate user of a computer.
 type Pushed struct {
 	*Handset
 	ADB    *androidtest.ADB
 	Server *androidtest.ADBServer
-	config string // the user's folder for sov's configuration
+	config string // folder of the user's configuration and state
 }
 
-// NewPushed returns a phone on which nothing is installed yet.
+// NewPushed returns a phone on which nothing is installed.
 func NewPushed(t testing.TB, server *androidtest.ADBServer) *Pushed {
 	t.Helper()
 	return NewPushedOn(t, androidtest.Options{}, server)
 }
 
-// NewPushedOn is NewPushed on a phone of some make.
+// NewPushedOn is NewPushed on a phone with options.
 func NewPushedOn(t testing.TB, o androidtest.Options, server *androidtest.ADBServer) *Pushed {
 	t.Helper()
 	h := &Handset{Phone: androidtest.New(t, o), T: t}
@@ -49,20 +48,20 @@ func NewPushedOn(t testing.TB, o androidtest.Options, server *androidtest.ADBSer
 	return p
 }
 
-// Reboot restarts the phone, and connects to it.
+// Reboot restarts the phone and connects it to the adb server again.
 func (p *Pushed) Reboot() {
 	p.T.Helper()
 	p.Phone.Reboot(false)
 	p.Server.Connect(p.ADB)
 }
 
-// Sov runs the program for this phone.
+// Sov runs sov for this phone.
 func (p *Pushed) Sov(args ...string) sovtest.Outcome {
 	p.T.Helper()
 	return p.SovBy(sovtest.Program, args...)
 }
 
-// SovBy is Sov by another program, such as that of an earlier version.
+// SovBy is Sov with another program, such as an earlier version.
 func (p *Pushed) SovBy(program string, args ...string) sovtest.Outcome {
 	p.T.Helper()
 	in := ""
@@ -72,7 +71,7 @@ func (p *Pushed) SovBy(program string, args ...string) sovtest.Outcome {
 	return p.sov(program, in, args)
 }
 
-// SovWith runs the program for this phone with a text on its standard input. It must succeed.
+// SovWith runs sov for this phone with a text on its standard input. It fails the test on an error.
 func (p *Pushed) SovWith(in string, args ...string) {
 	p.T.Helper()
 	if o := p.sov(sovtest.Program, in, args); o.Status != 0 {
@@ -91,12 +90,12 @@ func (p *Pushed) sov(program, in string, args []string) sovtest.Outcome {
 	return result
 }
 
-// Environ is the environment of the phone's user, who has the test's adb.
+// Environ returns the environment of the phone's user, with the test's adb in PATH.
 func (p *Pushed) Environ() []string {
 	return append(os.Environ(), "PATH="+filepath.Dir(p.Server.Program())+":"+os.Getenv("PATH"), "SOV_CONFIG_DIR="+p.config, "SOV_STATE_DIR="+p.config)
 }
 
-// Push pushes an artifact with flags and returns what it says.
+// Push pushes an artifact with flags and returns the result.
 func (p *Pushed) Push(dir string, flags ...string) push.Result {
 	p.T.Helper()
 	o := p.Sov(append([]string{"push", dir, "--json", "--device", p.ADB.Serial()}, flags...)...)
@@ -110,8 +109,8 @@ func (p *Pushed) Push(dir string, flags ...string) push.Result {
 	return r
 }
 
-// Whole is the digest of the version that is current on the phone, every byte of which was compared
-// with its manifest.
+// Whole compares every file of the phone's current version with its manifest and returns the
+// version's digest.
 func (p *Pushed) Whole() string {
 	p.T.Helper()
 	target, err := os.Readlink(p.File(p.VM.Current()))

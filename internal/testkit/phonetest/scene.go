@@ -21,14 +21,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
 )
 
-// Reach is what apps and the guest may reach of each other and of the phone's networks, see package
-// vmspec.
+// Reach is a machine's access policy: the guest's ports that apps may reach, and the networks that
+// the guest may reach (see package vmspec).
 type Reach struct {
 	Phone  []int
 	Egress []string
 }
 
-// Allow writes it into what a light machine is started with next.
+// Allow sets the access policy for the next start of a light machine.
 func (h *Handset) Allow(r Reach) {
 	h.T.Helper()
 	text, err := os.ReadFile(h.File(h.VM.Slot("a") + "/" + artifact.SpecFile))
@@ -46,10 +46,10 @@ func (h *Handset) Allow(r Reach) {
 	h.Alter(h.VM, artifact.SpecFile, text)
 }
 
-// refusal bounds a connection that is to come to nothing.
+// refusal is the timeout of connections that must fail.
 const refusal = 700 * time.Millisecond
 
-// A Row is one phone in one scene.
+// A Row is a phone in a network scene, with a routing mode.
 type Row struct {
 	System  netd.System
 	Scene   netd.Scene
@@ -60,8 +60,8 @@ func (r Row) String() string {
 	return fmt.Sprintf("%s, %s, %s", r.System.Name, r.Scene.Name, r.Routing)
 }
 
-// Rows are all systems in all scenes, and some scenes beyond the lists, in each of the routing
-// modes.
+// Rows returns all systems in all scenes, and in some scenes that are not in netd.Scenes, in each
+// of the routing modes.
 func Rows(routings ...vmspec.Routing) []Row {
 	var out []Row
 	for _, s := range netd.Systems {
@@ -74,13 +74,13 @@ func Rows(routings ...vmspec.Routing) []Row {
 	return out
 }
 
-// guestAddress is the light machine's.
+// guestAddress is the address of the light machine.
 const guestAddress = "192.168.100.2"
 
-// LiveThrough starts a light machine on a phone that is in a scene, and stops it. The guest finds
-// its way, only the runner finds the guest, and nothing else on the phone loses its own way,
-// but for what the mode main-first takes and says so. Afterwards the phone is as before, to the
-// line.
+// LiveThrough starts a light machine on a phone in a scene, and stops it. The guest must reach the
+// internet, and only the runner may reach the guest. Other traffic on the phone must keep its
+// route; the mode main-first may change it, with a warning. After the stop, the phone's network
+// must be exactly as before.
 func LiveThrough(t *testing.T, r Row) {
 	h := &Handset{Phone: androidtest.New(t, androidtest.Options{InMemory: true, System: r.System}), T: t}
 	h.VM = h.InstallLight("sql", r.Routing, lightguest.Script{})
@@ -116,7 +116,7 @@ func LiveThrough(t *testing.T, r Row) {
 	}
 }
 
-// differences tells which app is seen at another address.
+// differences lists the apps whose address has changed.
 func differences(before, after map[string]string) []string {
 	var out []string
 	for who, was := range before {
@@ -127,8 +127,8 @@ func differences(before, after map[string]string) []string {
 	return out
 }
 
-// carried fails the test where an app's traffic that belongs to a VPN leaves by another interface,
-// by what the interfaces count.
+// carried fails the test if an app's traffic that belongs to a VPN leaves through another
+// interface, according to the interfaces' counters.
 func (h *Handset) carried(r Row) {
 	h.T.Helper()
 	app := netd.AppUID
@@ -138,8 +138,8 @@ func (h *Handset) carried(r Row) {
 	if r.Routing == vmspec.MainFirst || !r.Scene.VPN.Carries(app) {
 		return
 	}
-	// Connections that are opened and closed take at least so many bytes together; address
-	// resolution and the like take less.
+	// These connections transfer at least so many bytes together; address resolution and the like
+	// transfer less.
 	const connections, handshake = 8, 200
 	tunnel, uplink := h.Net.Bytes(r.Scene.VPN.Name), h.Net.Bytes(r.Scene.Default[0])
 	for range connections {
@@ -154,7 +154,7 @@ func (h *Handset) carried(r Row) {
 	}
 }
 
-// uplinkAddress is by which a guest is seen in a scene.
+// uplinkAddress returns the address at which a guest is seen in a scene, or "" without an uplink.
 func uplinkAddress(s netd.Scene) string {
 	if len(s.Default) == 0 {
 		return ""
@@ -168,7 +168,7 @@ func uplinkAddress(s netd.Scene) string {
 	return map[string]string{"wlan0": netd.WLANIP, "rmnet0": netd.MobileIP}[name]
 }
 
-// ways are by which addresses others on the phone, and behind it, are seen.
+// ways returns the addresses at which other programs on the phone, and tethered clients, are seen.
 func (h *Handset) ways(r Row) map[string]string {
 	h.T.Helper()
 	seen := func(d netd.Dialer, server string, pid int) string {
@@ -182,7 +182,7 @@ func (h *Handset) ways(r Row) map[string]string {
 	out := map[string]string{}
 	for _, server := range []string{netd.ServerIP, netd.ServerIP6} {
 		out["an app, by "+server] = seen(h.Net.App(netd.AppUID), server, h.PID())
-		if !r.System.Lineage { // where root has no way, main-first gives it one
+		if !r.System.Lineage { // in LineageOS root has no route, and main-first adds one
 			out["root, by "+server] = seen(netd.Dialer{}, server, h.PID())
 		}
 		if app := r.Scene.VPN.App; app != 0 {
@@ -203,7 +203,7 @@ func (h *Handset) ways(r Row) map[string]string {
 	return out
 }
 
-// unreachable fails the test where an app reaches the guest, however it tries.
+// unreachable fails the test if an app reaches the guest in any way.
 func (h *Handset) unreachable(r Row) {
 	h.T.Helper()
 	for _, port := range []int{lightguest.PostgresPort, guestspec.EndpointPort} {
@@ -218,8 +218,8 @@ func (h *Handset) unreachable(r Row) {
 	}
 }
 
-// Apps has apps connect to a port of the guest in every way that they have, and returns what became
-// of each.
+// Apps connects to a port of the guest as apps do, in every way that they have, and returns the
+// error of each.
 func (h *Handset) Apps(s netd.Scene, port int) map[string]error {
 	h.T.Helper()
 	tries := map[string]netd.Dialer{"an app": h.Net.App(netd.AppUID), "an app bound to the TAP interface": {UID: netd.AppUID, Device: "vm_sql"},
@@ -244,8 +244,8 @@ func (h *Handset) Apps(s netd.Scene, port int) map[string]error {
 // shellUser is Android's AID_SHELL.
 const shellUser = 2000
 
-// confined fails the test where the guest reaches the phone's own ports or another computer in its
-// LAN.
+// confined fails the test if the guest reaches the phone's own ports or another computer in the
+// phone's LAN.
 func (h *Handset) confined(r Row) {
 	h.T.Helper()
 	for what, answer := range h.Beyond() {
@@ -255,15 +255,15 @@ func (h *Handset) confined(r Row) {
 	}
 }
 
-// Places that a guest may reach where its recipe says so.
+// The keys of Beyond's result: places that a guest may reach only if its recipe permits it.
 const (
 	TAPPort  = "the phone's port at the TAP interface"
 	WiFiPort = "the phone's port at the Wi-Fi"
 	LANHost  = "a computer in the LAN"
 )
 
-// Beyond has the guest connect to the phone's own ports and to another computer in its LAN, and
-// returns what each says first.
+// Beyond makes the guest connect to the phone's own ports and to another computer in the phone's
+// LAN, and returns the first data from each.
 func (h *Handset) Beyond() map[string]string {
 	h.T.Helper()
 	var own net.Listener
@@ -289,7 +289,7 @@ func (h *Handset) Beyond() map[string]string {
 		LANHost: h.ask(net.JoinHostPort(netd.LANHost, strconv.Itoa(netd.EchoPort)), refusal)}
 }
 
-// ask has the guest connect to an address, and returns what that says first.
+// ask makes the guest connect to an address and returns the first data from there.
 func (h *Handset) ask(address string, patience time.Duration) string {
 	h.T.Helper()
 	ctx, cancel := context.WithTimeout(h.T.Context(), time.Minute)
@@ -306,8 +306,9 @@ func (h *Handset) ask(address string, patience time.Duration) string {
 	return string(answer[:n])
 }
 
-// LiveWithHotspot starts a light machine on a phone whose user switches a hotspot on and off
-// meanwhile, and leaves it on when the machine stops. Neither takes the other's forwarding away.
+// LiveWithHotspot starts a light machine on a phone, switches a hotspot on and off meanwhile, and
+// leaves it on when the machine stops. Machine and hotspot must not disable each other's
+// forwarding.
 func LiveWithHotspot(t *testing.T, r Row, o androidtest.Options) {
 	o.InMemory, o.System = true, r.System
 	h := &Handset{Phone: androidtest.New(t, o), T: t}
@@ -344,11 +345,11 @@ func LiveWithHotspot(t *testing.T, r Row, o androidtest.Options) {
 	}
 }
 
-// lostConnection is below what the guest waits for a connection to be accepted.
+// lostConnection is shorter than the guest's timeout for connections (10 s).
 const lostConnection = 9 * time.Second
 
-// OutliveNetd starts a light machine and crashes netd under it. As soon as the network is back, so
-// is the guest.
+// OutliveNetd starts a light machine and crashes netd. The guest must reach the internet as soon as
+// the phone's network is back.
 func OutliveNetd(t *testing.T, r Row) {
 	h := &Handset{Phone: androidtest.New(t, androidtest.Options{InMemory: true, System: r.System}), T: t}
 	h.VM = h.InstallLight("sql", r.Routing, lightguest.Script{})
@@ -372,7 +373,7 @@ func OutliveNetd(t *testing.T, r Row) {
 	}
 }
 
-// ours tells whether the machine's rule for answers and its chains stand.
+// ours reports whether the machine's rule for answers and its chains exist, and forwarding is on.
 func (h *Handset) ours() bool {
 	h.T.Helper()
 	text := h.Shell("ip rule; cat /proc/sys/net/ipv4/ip_forward; /system/bin/iptables-save")

@@ -24,10 +24,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 )
 
-// Password is that of the roles postgres and app.
+// Password is the password of the roles postgres and app.
 const Password = "kept by the test's server"
 
-// A Server is a PostgreSQL server in a folder of its own.
+// A Server is a PostgreSQL server with a temporary data folder.
 type Server struct {
 	Port    int
 	Mode    string // sslmode of LogIn; empty: disable
@@ -40,10 +40,10 @@ type Server struct {
 // Signal sends a signal to the postmaster.
 func (s *Server) Signal(signal os.Signal) error { return s.process.Signal(signal) }
 
-// Start starts a server with these lines of postgresql.conf and this pg_hba.conf, in the network
-// namespace that enter moves a thread into; nil: this one. Besides postgres there is the role app,
-// which owns the database app. The server ends with the test, and with the test binary. The test is
-// skipped where there is no server, or without root.
+// Start starts a server with these lines of postgresql.conf and this pg_hba.conf. enter moves a
+// thread into the server's network namespace; nil keeps the current one. In addition to postgres,
+// the role app exists and owns the database app. The server ends with the test, and with the test
+// binary. Start skips the test without root or an installed server.
 func Start(t *testing.T, port int, conf, hba string, enter func() error) *Server {
 	t.Helper()
 	bins, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
@@ -52,7 +52,7 @@ func Start(t *testing.T, port int, conf, hba string, enter func() error) *Server
 		t.Skip("needs root and a PostgreSQL server in /usr/lib/postgresql (apt install postgresql)")
 	}
 	bin := slices.Max(bins)
-	dir, err := os.MkdirTemp("", "pg") // not t.TempDir: postgres has to pass, and a socket's path is at most 107 bytes long
+	dir, err := os.MkdirTemp("", "pg") // not t.TempDir: postgres must have access, and a socket's path has at most 107 bytes
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	uid, _ := strconv.Atoi(account.Uid)
@@ -103,14 +103,15 @@ func Start(t *testing.T, port int, conf, hba string, enter func() error) *Server
 	return s
 }
 
-// Restart ends the server as a crash does, and starts it with further arguments.
+// Restart stops the server as in a crash and starts it with additional arguments.
 func (s *Server) Restart(t *testing.T, arguments ...string) {
 	t.Helper()
 	s.end()
 	must(t, s.start(arguments...))
 }
 
-// Query runs a statement as the superuser, by the socket, and returns its answer's first value.
+// Query runs a statement as the superuser through the socket, and returns the first value of its
+// result.
 func (s *Server) Query(t *testing.T, sql string) string {
 	t.Helper()
 	plain := *s
@@ -126,10 +127,10 @@ func (s *Server) Query(t *testing.T, sql string) string {
 	return ""
 }
 
-// escaped is Password in an SQL literal.
+// escaped is Password as an SQL literal.
 const escaped = "kept by the test''s server"
 
-// LogIn logs in to the database of the role's name at host, through dial if it is not nil.
+// LogIn logs in to the database with the role's name at host, through dial if it is not nil.
 func (s *Server) LogIn(role, password, host string, dial pgconn.DialFunc) error {
 	conn, err := s.connect(role, password, host, dial)
 	if err != nil {
@@ -151,7 +152,7 @@ func (s *Server) connect(role, password, host string, dial pgconn.DialFunc) (*pg
 	return pgconn.ConnectConfig(context.Background(), config)
 }
 
-// From returns a function that connects from one of this computer's addresses.
+// From returns a dial function that connects from one of this computer's addresses.
 func From(address string) pgconn.DialFunc {
 	return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}).DialContext
 }

@@ -15,16 +15,16 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/mirror/mirrortest"
 )
 
-// Majors are the major versions that Root has, in order: those of three releases of Debian.
+// Majors lists the major versions in Root, in ascending order: those of three Debian releases.
 var Majors = []string{"13", "15", "17"}
 
-// Bin is where a major version's programs are in Root.
+// Bin returns the folder of a major version's programs in Root.
 func Bin(major string) string { return "/usr/libexec/postgresql" + major }
 
 // Root unpacks a root file system with servers of all Majors, with contrib, which run on one libc,
-// and the extension vector for the newest.
-// The user postgres has the number 70, and owns /run/postgresql; /data is in memory. It goes away
-// with the test, which is skipped where Debian's packages are not at hand, or without root.
+// and the extension vector for the newest. The user postgres has the ID 70 and owns
+// /run/postgresql; /data is in memory. Root removes the file system at the end of the test. It
+// skips the test without root or Debian's packages.
 func Root(t *testing.T) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -34,7 +34,7 @@ func Root(t *testing.T) string {
 		Add: []string{"postgresql-17-pgvector"}})
 	packages, err := filepath.Glob(filepath.Join(m.Folder(), "*.apk"))
 	must(t, err)
-	root, err := os.MkdirTemp("", "pgroot") // not t.TempDir: other users have to pass
+	root, err := os.MkdirTemp("", "pgroot") // not t.TempDir: other users must have access
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(root) })
 	must(t, os.Chmod(root, 0o755))
@@ -46,7 +46,7 @@ func Root(t *testing.T) string {
 	for _, dir := range []string{"proc", "tmp", "dev", "data", "run/postgresql", "etc/sov"} {
 		must(t, os.MkdirAll(filepath.Join(root, dir), 0o755))
 	}
-	// In memory, where nothing waits for a disk.
+	// Memory does not wait for a disk.
 	must(t, unix.Mount("tmpfs", filepath.Join(root, "data"), "tmpfs", 0, "size=1g,mode=0755"))
 	t.Cleanup(func() { unix.Unmount(filepath.Join(root, "data"), unix.MNT_DETACH) })
 	must(t, os.Chmod(filepath.Join(root, "tmp"), 0o1777))

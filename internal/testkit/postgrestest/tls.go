@@ -19,13 +19,13 @@ import (
 	"time"
 )
 
-// TLS returns lines of postgresql.conf that make a server offer TLS, with a certificate of Pair.
+// TLS returns lines of postgresql.conf that enable TLS, with a certificate from Pair.
 func TLS(t *testing.T) string {
 	t.Helper()
 	return "ssl = on\n" + Certificate(OwnFile(t, "server.pem", Pair(t)))
 }
 
-// Pair makes a self-signed certificate and its key, in PEM.
+// Pair returns a new self-signed certificate and its key, in PEM.
 func Pair(t *testing.T) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -43,11 +43,11 @@ func Certificate(file string) string {
 	return fmt.Sprintf("ssl_cert_file = '%s'\nssl_key_file = '%[1]s'\n", file)
 }
 
-// OwnFile makes a file that only the server can read. Start skips a test where there can be no such
-// file.
+// OwnFile creates a file that only the server can read, and returns its path. Start skips the test
+// where such a file is impossible.
 func OwnFile(t *testing.T, name string, content []byte) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "pg") // not t.TempDir: postgres has to pass
+	dir, err := os.MkdirTemp("", "pg") // not t.TempDir: postgres must have access
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	path := filepath.Join(dir, name)
@@ -66,7 +66,7 @@ func (s *Server) SetPassword(t *testing.T, role, password string) {
 	s.Query(t, "ALTER ROLE "+role+" PASSWORD '"+strings.ReplaceAll(password, "'", "''")+"'")
 }
 
-// SocketFile is the path of the server's socket.
+// SocketFile returns the path of the server's socket.
 func (s *Server) SocketFile() string {
 	return filepath.Join(s.socket, fmt.Sprintf(".s.PGSQL.%d", s.Port))
 }

@@ -21,9 +21,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// A Registry is one that runs, or that Stop has ended.
+// A Registry is an OCI registry that runs or that Stop has ended.
 type Registry struct {
-	Dir string // of its blobs
+	Dir string // folder of the blobs
 
 	t       testing.TB
 	handler http.Handler
@@ -36,8 +36,7 @@ type Registry struct {
 	requests, in, out atomic.Int64
 }
 
-// A Fault may answer a request in the registry's place and return true, or go
-// wrong in another way.
+// A Fault may answer a request instead of the registry and return true, or cause another failure.
 type Fault func(w http.ResponseWriter, r *http.Request) bool
 
 // Start starts an empty registry, which ends with the test.
@@ -68,8 +67,8 @@ func (r *Registry) listen(address string) {
 // Repository returns the reference of a repository.
 func (r *Registry) Repository(name string) string { return r.address + "/" + name }
 
-// Stop ends the registry with all its connections, as a kill does. Nothing
-// happens if it is not running.
+// Stop closes the registry and all its connections, as a kill does. It does nothing if the registry
+// does not run.
 func (r *Registry) Stop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -79,23 +78,23 @@ func (r *Registry) Stop() {
 	}
 }
 
-// Restart starts a stopped registry at its old address, with what it had.
+// Restart starts a stopped registry with its previous address and contents.
 func (r *Registry) Restart() {
 	r.t.Helper()
 	r.listen(r.address)
 }
 
-// SetFault has a fault happen from now on; nil ends it.
+// SetFault applies a fault to all following requests; nil removes the fault.
 func (r *Registry) SetFault(f Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.fault = f
 }
 
-// Traffic is what has gone through a registry: requests, and bytes of bodies.
+// Traffic counts the requests to a registry, and the bytes of bodies that it received and sent.
 type Traffic struct{ Requests, In, Out int64 }
 
-// Traffic returns what has gone through since it was last called.
+// Traffic returns the traffic since the last call.
 func (r *Registry) Traffic() Traffic {
 	return Traffic{r.requests.Swap(0), r.in.Swap(0), r.out.Swap(0)}
 }
@@ -135,7 +134,7 @@ func (c *countedWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Unwrap is for http.ResponseController.
+// Unwrap supports http.ResponseController.
 func (c *countedWriter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
 // Blobs returns the paths of all blobs on the disk.
@@ -154,7 +153,7 @@ func (r *Registry) Blobs() []string {
 	return paths
 }
 
-// Size returns what the blobs take, in bytes.
+// Size returns the total size of the blobs, in bytes.
 func (r *Registry) Size() (n int64) {
 	for _, path := range r.Blobs() {
 		if info, err := os.Stat(path); err == nil {
@@ -164,8 +163,8 @@ func (r *Registry) Size() (n int64) {
 	return n
 }
 
-// Spoil changes a byte in the middle of every blob of at least size bytes and
-// returns how many those are.
+// Spoil changes a byte in the middle of every blob of at least size bytes, and returns the number
+// of these blobs.
 func (r *Registry) Spoil(size int64) (n int) {
 	r.t.Helper()
 	for _, path := range r.Blobs() {
@@ -185,13 +184,13 @@ func (r *Registry) Spoil(size int64) (n int) {
 	return n
 }
 
-// handler is what the library's handler of blobs on a disk can do.
+// handler is the interface of the library's handler for blobs on a disk.
 type handler interface {
 	registry.BlobHandler
 	registry.BlobPutHandler
 }
 
-// diskBlobs does not hash a blob before it says that it is there.
+// diskBlobs does not hash a blob before it reports that the blob exists.
 type diskBlobs struct {
 	handler
 	dir string
@@ -208,7 +207,7 @@ func (d diskBlobs) Stat(_ context.Context, _ string, h v1.Hash) (int64, error) {
 	return info.Size(), nil
 }
 
-// Truncate is a Fault that cuts every large answer off in the middle.
+// Truncate is a Fault that ends the body of a response after 1000 bytes.
 func (r *Registry) Truncate(w http.ResponseWriter, req *http.Request) bool {
 	if req.Method != http.MethodGet {
 		return false
@@ -217,7 +216,7 @@ func (r *Registry) Truncate(w http.ResponseWriter, req *http.Request) bool {
 	return true
 }
 
-// A cutWriter breaks the connection after some bytes of the body.
+// A cutWriter breaks the connection after rest bytes of the body.
 type cutWriter struct {
 	http.ResponseWriter
 	rest int
@@ -241,7 +240,7 @@ func Stall(w http.ResponseWriter, req *http.Request) bool {
 	return true
 }
 
-// Answer is a Fault that answers requests of some methods with a status.
+// Answer returns a Fault that answers requests of the given methods with a status.
 func Answer(status int, methods ...string) Fault {
 	return func(w http.ResponseWriter, req *http.Request) bool {
 		for _, m := range methods {

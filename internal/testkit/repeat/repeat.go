@@ -1,4 +1,4 @@
-// Package repeat says how often a test repeats a random experiment: a few times with a fixed seed
+// Package repeat sets how often a test repeats a random experiment: a few times with a fixed seed
 // in `make test`, many times with random seeds in `make endurance`.
 package repeat
 
@@ -10,11 +10,11 @@ import (
 	"testing"
 )
 
-// Scale is the environment variable that asks for endurance: a number, such as 0.1 or 10, by which
-// counts are multiplied.
+// Scale is the environment variable that enables endurance runs. Its value, a number such as 0.1 or
+// 10, multiplies the counts.
 const Scale = "SOV_ENDURANCE"
 
-// Times returns a few, or, where endurance is asked for, many, scaled: at least one.
+// Times returns few, or in an endurance run, many times the factor in $SOV_ENDURANCE, at least 1.
 func Times(t testing.TB, few, many int) int {
 	t.Helper()
 	text := os.Getenv(Scale)
@@ -28,8 +28,7 @@ func Times(t testing.TB, few, many int) int {
 	return max(1, int(math.Round(float64(many)*factor)))
 }
 
-// Seed returns a seed for random numbers and logs it: always the same, or, where endurance is asked
-// for, another one each time.
+// Seed returns and logs a seed for random numbers: always 1, or a random seed in an endurance run.
 func Seed(t testing.TB) uint64 {
 	t.Helper()
 	seed := uint64(1)

@@ -1,4 +1,5 @@
-// Package sealtest makes images of any content with a dm-verity hash tree, like root file systems.
+// Package sealtest makes images with a dm-verity hash tree from any content, like root file
+// systems.
 package sealtest
 
 import (
@@ -12,8 +13,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/session"
 )
 
-// Image returns data with its tree behind it, what a manifest says of that, and the kernel
-// parameters by which it is the root file system.
+// Image returns data followed by its hash tree, the tree's description for a manifest, and the
+// kernel parameters that make the image the root file system.
 func Image(t session.T, data []byte) (image []byte, tree *manifest.Verity, parameters []string) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), artifact.RootfsFile))

@@ -1,4 +1,4 @@
-// Package session lets programs use code that was written for tests and takes a testing.TB.
+// Package session lets programs run test code that expects a testing.TB.
 package session
 
 import (
@@ -10,11 +10,11 @@ import (
 	"sync"
 )
 
-// A T is the part of a testing.TB that the simulated phone needs. What is made with one ends with
-// it; Fatal and Skip end the goroutine that calls them.
+// A T is the part of a testing.TB that the simulated phone needs. Resources made with a T end with
+// it. Fatal and Skip end the calling goroutine.
 type T interface {
 	Helper()
-	Context() context.Context // is done before the first function of Cleanup is called
+	Context() context.Context // done before the first Cleanup function runs
 	Cleanup(func())
 	TempDir() string
 	Fatal(args ...any)
@@ -23,9 +23,8 @@ type T interface {
 	Skipf(format string, args ...any)
 }
 
-// Run calls do with a T that is no test, and calls the functions of Cleanup, the last one first,
-// once do has returned. The error joins what the calls of Fatal and Skip say, of do and of these
-// functions.
+// Run calls do with a T outside a test. When do has returned, Run calls the Cleanup functions, the
+// last one first. It returns the joined errors of all calls of Fatal and Skip.
 func Run(ctx context.Context, do func(T)) error {
 	s := &session{}
 	ctx, cancel := context.WithCancel(ctx)
@@ -45,7 +44,7 @@ type session struct {
 	errs     []error
 }
 
-// call calls a function on a goroutine of its own, which Fatal may end.
+// call calls f in a new goroutine, which Fatal may end, and waits for it.
 func (s *session) call(f func()) {
 	done := make(chan struct{})
 	go func() {
@@ -55,7 +54,7 @@ func (s *session) call(f func()) {
 	<-done
 }
 
-// pop takes the function that was added last, nil if none is left.
+// pop removes and returns the function that was added last, or nil.
 func (s *session) pop() (f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// A test is a T.
+// testing.TB implements T.
 var _ T = testing.TB(nil)
 
-// Whatever ends a session: the functions of Cleanup are called, the last one first, on a context
-// that is done.
+// TestRun checks that the Cleanup functions run however a session ends, the last one first, with a
+// context that is done.
 func TestRun(t *testing.T) {
 	for name, tt := range map[string]struct {
 		do   func(T)

@@ -9,24 +9,26 @@ import (
 	"testing"
 )
 
-// made holds the builds of this process by name, each a function that builds once.
+// made maps the name of each build of this process to a function that builds once.
 var made sync.Map
 
-// Artifact returns the folder of the sql recipe's artifact for an architecture. It is built once.
+// Artifact returns the folder of the sql recipe's artifact for an architecture. The process builds
+// it once.
 func Artifact(t testing.TB, arch string) string {
 	t.Helper()
 	return Variant(t, arch, "sql", "")
 }
 
-// Variant returns the folder of the artifact of the sql recipe with keys laid over it, see SQL. It
-// is built once for each name.
+// Variant returns the folder of the artifact of the sql recipe with changed keys, see SQL. The
+// process builds it once for each name.
 func Variant(t testing.TB, arch, name, keys string) string {
 	t.Helper()
 	return variant(t, arch, name, SharedLock(arch), keys)
 }
 
-// Encrypted is the sql recipe's artifact with an encrypted data disk, whose key is kept in a place:
-// "phone" or "host". It has packages that the others lack, and so a lock of its own.
+// Encrypted returns the folder of the sql recipe's artifact with an encrypted data disk. place is
+// where its key is: "phone" or "host". The artifact has additional packages, and so a separate lock
+// file.
 func Encrypted(t testing.TB, arch, place string) string {
 	t.Helper()
 	return variant(t, arch, "encrypted-"+place, filepath.Join(Shared, arch+"-encrypted.lock"),
@@ -62,38 +64,40 @@ func variant(t testing.TB, arch, name, lock, keys string) string {
 	return dir
 }
 
-// SharedLock is the lock file of all builds of the sql recipe for an architecture.
+// SharedLock returns the path of the lock file for all builds of the sql recipe for an
+// architecture.
 func SharedLock(arch string) string { return filepath.Join(Shared, arch+".lock") }
 
-// SQL is the sql recipe with keys laid over it.
+// SQL returns a recipe that extends the sql recipe with keys.
 func SQL(keys string) []byte { return []byte("extends: sql\n" + keys + "\n") }
 
-// WithSetting lays a setting of PostgreSQL over the sql recipe.
+// WithSetting returns the keys that change a setting of PostgreSQL.
 func WithSetting(setting string) string { return "postgres: {settings: {" + setting + "}}" }
 
-// ChangedSetting is the sql recipe's artifact with one setting changed.
+// ChangedSetting returns the folder of the sql recipe's artifact with one setting changed.
 func ChangedSetting(t testing.TB) string {
 	t.Helper()
 	return Variant(t, "arm64", "changed-setting", WithSetting("log_min_duration_statement: 250"))
 }
 
-// OnTailnet is the sql recipe's artifact for a control server, with more keys laid over it.
+// OnTailnet returns the folder of the sql recipe's artifact for a control server, with more keys
+// changed.
 func OnTailnet(t testing.TB, arch, name, url, keys string) string {
 	t.Helper()
 	return Variant(t, arch, name, "tailscale: {login_server: \""+url+"\", tags: [\"tag:sql\"]}\n"+keys)
 }
 
-// hostile is a service for the sql recipe that runs what is written into its pipe, as root and with
-// the rights of a service.
+// hostile is a service for the sql recipe that runs scripts from its pipe, as root and with the
+// rights of a service.
 const hostile = `services:
   - name: hostile
     command: [/bin/sh, -c, "mkfifo /run/hostile/pipe; while :; do /bin/sh </run/hostile/pipe; done"]
     directories: [{path: /run/hostile}]
 `
 
-// Hostile returns the sql recipe's artifact with a hostile service in it. Its control server is the
-// discard port of the machine's host, which does not answer, so that the tests do not reach
-// Tailscale's.
+// Hostile returns the folder of the sql recipe's artifact with a hostile service. Its control
+// server is the discard port of the machine's host, which does not answer, so that the tests do not
+// reach Tailscale's.
 func Hostile(t testing.TB) string {
 	t.Helper()
 	return OnTailnet(t, "arm64", "hostile", "http://192.168.100.1:9", hostile)

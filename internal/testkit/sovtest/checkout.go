@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// Checkout copies the module's sources, as git lists them, to a folder of their own, without git's
-// history. names are the files' names, with slashes.
+// Checkout copies the module's sources, as git lists them, to a new folder, without git's history.
+// It returns the folder and the slash-separated names of the files.
 func Checkout(t testing.TB) (dir string, names []string) {
 	t.Helper()
 	list := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
@@ -25,7 +25,7 @@ func Checkout(t testing.TB) (dir string, names []string) {
 		original, copied := filepath.Join(Root(), name), filepath.Join(dir, name)
 		info, err := os.Stat(original)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // deleted, which is not committed yet
+			continue // deleted, but not committed yet
 		}
 		var content []byte
 		if err == nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// ImageThatRuns writes the base image of the tests for an architecture, with another configuration,
-// as docker save does. It returns the path.
+// ImageThatRuns writes the tests' base image for an architecture, with a changed configuration, in
+// the format of docker save. It returns the path.
 func ImageThatRuns(t *testing.T, arch string, change func(*v1.Config)) string {
 	t.Helper()
 	ref, err := name.ParseReference(Sources.Image())

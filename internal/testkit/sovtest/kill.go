@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// KillBuilds kills builds on one cache at random moments, and looks whether the next ones go on as
-// if nothing had happened.
+// KillBuilds kills builds with one cache at random moments. The next build must succeed, with the
+// artifact of an undisturbed build and an intact cache.
 func KillBuilds(t *testing.T, kills int) {
 	t.Helper()
 	kernel := ArmKernel(t, AllOptions())
@@ -43,7 +43,7 @@ func KillBuilds(t *testing.T, kills int) {
 		} else if err != nil {
 			t.Fatalf("a build that was not killed failed: %v", err)
 		} else {
-			length = min(length, time.Since(begun)) // the computer has less to do than it had
+			length = min(length, time.Since(begun)) // the computer is less busy than before
 		}
 	}
 	if killed < kills/2 {

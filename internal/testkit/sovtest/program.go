@@ -20,15 +20,15 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/mirror/mirrortest"
 )
 
-// The program under test and the sources it builds from; set by TestMain.
+// The program under test and the sources that it builds from. Main sets them.
 var (
 	Program string
 	Sources *mirror.Mirror
-	Shared  string // a folder for what several tests use, removed at the end
+	Shared  string // folder of files that several tests use; removed at the end
 )
 
-// Main runs the tests of a package that needs the sov program: it compiles that and starts the
-// sources that builds take from. Call it from TestMain; it does not return.
+// Main runs the tests of a package that needs sov: it compiles sov and starts the mirror that
+// builds fetch from. Call it from TestMain; it does not return.
 func Main(m *testing.M) {
 	status, err := run(m)
 	if err != nil {
@@ -45,7 +45,7 @@ func run(m *testing.M) (status int, err error) {
 	}
 	defer os.RemoveAll(Shared)
 	defer androidtest.RemovePrograms()
-	// Tests do not use the secrets and the state of the user who runs them.
+	// Keep tests away from the user's secrets and state.
 	for _, name := range []string{"SOV_CONFIG_DIR", "SOV_STATE_DIR"} {
 		if err := os.Setenv(name, filepath.Join(Shared, strings.ToLower(name))); err != nil {
 			return 1, err
@@ -67,13 +67,13 @@ func run(m *testing.M) (status int, err error) {
 	return m.Run(), nil
 }
 
-// Root is the folder of the module: a test of a nested module has another one around it.
+// Root returns the module's folder, also in tests of a nested module.
 func Root() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(file), "..", "..", "..")
 }
 
-// An Outcome is what a run of sov left.
+// An Outcome is the result of a command.
 type Outcome struct {
 	Status         int
 	Stdout, Stderr string
@@ -83,8 +83,7 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("exit status %d\n--- stdout\n%s--- stderr\n%s---", o.Status, o.Stdout, o.Stderr)
 }
 
-// Run runs the program in a folder of its own (or cmd's, when prepare sets one) and returns what
-// came of it.
+// Run runs sov, in a new folder unless prepare sets the command's folder, and returns the outcome.
 func Run(t testing.TB, prepare func(*exec.Cmd), args ...string) Outcome {
 	t.Helper()
 	command := exec.Command(Program, args...)
@@ -99,8 +98,7 @@ func Run(t testing.TB, prepare func(*exec.Cmd), args ...string) Outcome {
 	return result
 }
 
-// Finish runs a command and returns what came of it; the error is that of one that could not be
-// run.
+// Finish runs a command and returns the outcome. It returns an error if the command could not run.
 func Finish(command *exec.Cmd) (Outcome, error) {
 	var stdout, stderr bytes.Buffer
 	command.Stdout, command.Stderr = &stdout, &stderr
@@ -115,7 +113,7 @@ func Finish(command *exec.Cmd) (Outcome, error) {
 	return Outcome{command.ProcessState.ExitCode(), stdout.String(), stderr.String()}, nil
 }
 
-// FromMirror are the flags that make a build take image and packages from the test's own sources.
+// FromMirror returns the flags that make a build use the image and the packages of Sources.
 func FromMirror() []string {
 	flags := []string{"--image", Sources.Image()}
 	for _, r := range Sources.Repositories() {
@@ -124,7 +122,7 @@ func FromMirror() []string {
 	return flags
 }
 
-// Await polls a condition, for at most bound.
+// Await polls a condition, for at most bound, and then fails the test.
 func Await(t *testing.T, bound time.Duration, what string, condition func() bool) {
 	t.Helper()
 	if !await.Until(bound, 5*time.Millisecond, condition) {
@@ -132,5 +130,5 @@ func Await(t *testing.T, bound time.Duration, what string, condition func() bool
 	}
 }
 
-// WaitLimit bounds a wait for what takes seconds, on a computer that has a lot to do.
+// WaitLimit limits waits for events that take seconds, on a busy computer.
 const WaitLimit = 10 * time.Minute

@@ -8,7 +8,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/registrytest"
 )
 
-// FillRegistry gives a registry what the build of sql for all tests has made.
+// FillRegistry exports the shared build of the sql recipe to a cache in a registry. mode is the
+// cache's mode.
 func FillRegistry(t testing.TB, registry *registrytest.Registry, mode string) {
 	t.Helper()
 	Artifact(t, "arm64")

@@ -8,12 +8,11 @@ import (
 	"testing"
 )
 
-// releases holds the earlier versions of this process by commit, each a function that compiles
-// once.
+// releases maps the commit of each earlier version to a function that compiles it once.
 var releases sync.Map
 
-// Release returns the folder with the sources of an earlier version, and its sov program, compiled
-// as `make build` does. It skips the test where the project's history is not at hand.
+// Release returns the folder with the sources of an earlier version, and the path of its sov,
+// compiled as `make build` does. It skips the test if the project's history lacks the commit.
 func Release(t testing.TB, commit string) (sources, program string) {
 	t.Helper()
 	if out, err := exec.Command("git", "-C", Root(), "cat-file", "-e", commit+"^{commit}").CombinedOutput(); err != nil {

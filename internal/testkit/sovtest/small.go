@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/kernel"
 )
 
-// A BuildReport is what the tests read of `sov build --json`.
+// A BuildReport is the part of the output of `sov build --json` that the tests read.
 type BuildReport struct {
 	Stages []struct {
 		Name   string
@@ -38,7 +38,7 @@ func (r BuildReport) Built() []string {
 	return names
 }
 
-// SmallBuild builds SmallRecipe, changed by change, in dir with a cache there.
+// SmallBuild builds SmallRecipe, edited by change if it is not nil, in dir with a cache there.
 func SmallBuild(t *testing.T, dir string, change func(string) string, args ...string) Outcome {
 	t.Helper()
 	recipe := SmallRecipe
@@ -52,7 +52,7 @@ func SmallBuild(t *testing.T, dir string, change func(string) string, args ...st
 	return Run(t, func(c *exec.Cmd) { c.Dir = dir }, flags...)
 }
 
-// SmallRecipe has a base and a database and compiles nothing.
+// SmallRecipe has a base image and a database, and compiles nothing.
 const SmallRecipe = `name: small
 version: "1"
 base:
@@ -69,8 +69,8 @@ postgres:
   enabled: true
 `
 
-// ArmKernel is the header of an arm64 Image (Documentation/arm64/booting.rst) with an embedded
-// configuration, and no more.
+// ArmKernel writes a file with only the header of an arm64 Image (Documentation/arm64/booting.rst)
+// and an embedded configuration, and returns its path.
 func ArmKernel(t *testing.T, config string) string {
 	t.Helper()
 	image := make([]byte, 4096)
@@ -89,7 +89,7 @@ func ArmKernel(t *testing.T, config string) string {
 	return TempFile(t, "Image", image)
 }
 
-// AllOptions is a configuration that has everything the guest needs.
+// AllOptions returns a kernel configuration with every option that the guest needs.
 func AllOptions() string {
 	var b strings.Builder
 	for _, r := range kernel.Requirements("arm64", kernel.AllFeatures) {
@@ -98,7 +98,7 @@ func AllOptions() string {
 	return b.String()
 }
 
-// TempFile writes a file in a folder of the test's own and returns its path.
+// TempFile writes a file to a temporary folder of the test and returns its path.
 func TempFile(t *testing.T, name string, content []byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)

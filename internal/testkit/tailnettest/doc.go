@@ -1,3 +1,3 @@
 // Package tailnettest is a separate module, so that the dependencies of Tailscale's test servers
-// are not in the product's go.mod. Its program control is a tailnet for tests.
+// are not in the product's go.mod. Its program control runs a tailnet for tests.
 package tailnettest

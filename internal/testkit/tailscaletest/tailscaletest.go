@@ -1,4 +1,4 @@
-// Package tailscaletest gives tests the program that the stage tailscale puts into an image.
+// Package tailscaletest provides the program that the stage tailscale adds to an image.
 package tailscaletest
 
 import (
@@ -16,8 +16,9 @@ import (
 	"github.com/sovereign-sql/sov/stages/tailscale"
 )
 
-// Programs returns the paths of tailscaled and, beside it, tailscale for this computer, from the
-// cache that builds use or compiled into it; with certificates, those that order them.
+// Programs returns the paths of tailscaled and, in the same folder, tailscale for this computer.
+// They come from the cache of builds, or are compiled into it. With certificates, they can order
+// certificates.
 func Programs(t testing.TB, certificates bool) (daemon, client string) {
 	t.Helper()
 	store, err := store.Open(CacheDir(t))
@@ -39,7 +40,7 @@ func Programs(t testing.TB, certificates bool) (daemon, client string) {
 	if err := unpack(store, outputs[i], daemon); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink("tailscaled", client); err != nil { // one program for both, by its name
+	if err := os.Symlink("tailscaled", client); err != nil { // one program, which acts by its name
 		t.Fatal(err)
 	}
 	return daemon, client
@@ -67,8 +68,8 @@ func unpack(store *pipeline.Store, archive pipeline.Output, path string) error {
 	return errors.Join(err, to.Close())
 }
 
-// CacheDir is the cache of the builds on this computer: $SOV_CACHE_DIR, else sov/ in the user's
-// cache folder.
+// CacheDir returns the cache folder of the builds on this computer: $SOV_CACHE_DIR, else sov/ in
+// the user's cache folder.
 func CacheDir(t testing.TB) string {
 	t.Helper()
 	if dir := os.Getenv("SOV_CACHE_DIR"); dir != "" {

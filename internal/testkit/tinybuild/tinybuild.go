@@ -1,5 +1,5 @@
-// Package tinybuild gives tests a build that takes a second: a small recipe, and
-// servers on loopback for everything that the build fetches.
+// Package tinybuild provides a build that takes a second: a small recipe, and servers on loopback
+// for everything that the build fetches.
 package tinybuild
 
 import (
@@ -38,32 +38,32 @@ import (
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
-// A World is everything that a build takes from outside: a registry with a base image,
-// a signed package repository, and a kernel that meets the guest's needs. The
-// registry and the repository are real and have small contents.
+// A World provides everything that a build fetches: a registry with a base image, a signed package
+// repository, and a kernel that meets the guest's requirements. The registry and the repository are
+// real and have small contents.
 type World struct {
 	T        *testing.T
-	Host     string            // of the server, 127.0.0.1:PORT
-	Kernel   string            // path of a finished kernel
+	Host     string            // address of the server, 127.0.0.1:PORT
+	Kernel   string            // path of the kernel
 	Packages map[string][]byte // the repository's files by name
-	Entries  []apkbuild.Entry  // of the repository's index
+	Entries  []apkbuild.Entry  // entries of the repository's index
 
 	key  *apkbuild.Key // signs the repository
 	made map[string]*apkbuild.Package
 
 	mu       sync.Mutex
-	requests []string                                      // paths asked for so far
-	spoil    func(path string, w http.ResponseWriter) bool // answers in the server's place
+	requests []string                                      // requested paths
+	spoil    func(path string, w http.ResponseWriter) bool // may answer instead of the server
 }
 
-// SomeTime is the time of the base image's files.
+// SomeTime is the modification time of the base image's files.
 var SomeTime = time.Unix(1700000000, 0)
 
-// Arch is the architecture that the tests build for, and AlpineName is Alpine's
-// name for it. Nothing that is built is run.
+// Arch is the architecture that the tests build for, and AlpineName is Alpine's name for it. The
+// tests do not run the results.
 const Arch, AlpineName = "arm64", "aarch64"
 
-// New starts the servers.
+// New starts the servers, which end with the test.
 func New(t *testing.T) *World {
 	t.Helper()
 	w := &World{T: t, key: signingKey(t), Packages: map[string][]byte{}, made: map[string]*apkbuild.Package{}}
@@ -90,7 +90,7 @@ func New(t *testing.T) *World {
 	return w
 }
 
-// signingKey makes one key for all tests: making it takes longer than a build.
+// signingKey returns one key for all tests: generating a key takes longer than a build.
 var signingKey = func() func(*testing.T) *apkbuild.Key {
 	once := sync.OnceValues(func() (*apkbuild.Key, error) { return apkbuild.NewKey("test@example.org-1.rsa.pub") })
 	return func(t *testing.T) *apkbuild.Key {
@@ -111,8 +111,8 @@ func (w *World) Write(path string, content []byte) {
 	}
 }
 
-// FitKernel returns the smallest file that passes for a kernel of arm64: the header, the banner,
-// and a configuration with every option that the guest needs but those that are named.
+// FitKernel returns the smallest file that passes for an arm64 kernel: the header, the banner, and
+// a configuration with every option that the guest needs except those in without.
 func FitKernel(t *testing.T, without ...string) []byte {
 	t.Helper()
 	var config strings.Builder
@@ -138,8 +138,7 @@ func FitKernel(t *testing.T, without ...string) []byte {
 	return b.Bytes()
 }
 
-// BaseFiles returns the files of an image in Alpine's layout with one package in
-// its database.
+// BaseFiles returns the files of an image in Alpine's layout with one package in its database.
 func (w *World) BaseFiles() map[string]string {
 	w.T.Helper()
 	public, err := w.key.PublicPEM()
@@ -164,8 +163,8 @@ func (w *World) BaseFiles() map[string]string {
 	}
 }
 
-// Push puts an image of one layer into the registry and returns its reference. adjust changes what
-// the image runs.
+// Push pushes an image with one layer to the registry and returns its reference. adjust changes the
+// image's configuration.
 func (w *World) Push(tag string, files map[string]string, adjust ...func(*v1.Config)) string {
 	w.T.Helper()
 	var b bytes.Buffer
@@ -205,7 +204,7 @@ func (w *World) Push(tag string, files map[string]string, adjust ...func(*v1.Con
 	return ref
 }
 
-// Save writes an image of the registry as docker save does and returns the path.
+// Save writes an image of the registry to path, in the format of docker save, and returns path.
 func (w *World) Save(tag, path string) string {
 	w.T.Helper()
 	ref, err := name.NewTag(w.Host + "/" + tag)
@@ -240,8 +239,8 @@ func (w *World) withPlatform(img v1.Image, adjust ...func(*v1.Config)) v1.Image 
 	return img
 }
 
-// AddPostgres puts a server into the repository: the package, a library that it
-// needs, and a package with a script that the recipe does not account for.
+// AddPostgres adds a server and a library that it needs to the repository. The library has a script
+// that the recipe does not list.
 func (w *World) AddPostgres(version string) {
 	w.T.Helper()
 	number, _, _ := strings.Cut(version, "-")
@@ -261,7 +260,7 @@ func (w *World) AddPostgres(version string) {
 	})
 }
 
-// AddPackage puts a package into the repository and removes one of the same name.
+// AddPackage adds a package to the repository and removes a package of the same name.
 func (w *World) AddPackage(p *apkbuild.Package) {
 	w.T.Helper()
 	p.Arch = AlpineName
@@ -287,8 +286,8 @@ func (w *World) AddPackage(p *apkbuild.Package) {
 	w.Packages["APKINDEX.tar.gz"] = b.Bytes()
 }
 
-// SignAgain has the repository hold the same packages with other, larger signatures, as after a
-// change of its key. It trusts the new key in no other way than the old one.
+// SignAgain replaces the repository's signatures with larger ones, as after a change of its key.
+// The contents stay the same. The private key does too; its name and hash change.
 func (w *World) SignAgain() {
 	w.T.Helper()
 	old := w.key
@@ -313,7 +312,7 @@ func (w *World) serveRepository(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Asked returns the requests since the last call.
+// Asked returns the paths of the requests since the last call.
 func (w *World) Asked() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -322,14 +321,15 @@ func (w *World) Asked() []string {
 	return asked
 }
 
-// Answer lets fn answer requests before the servers do; nil ends that.
+// Answer lets fn answer requests before the servers do. fn reports whether it answered. A nil fn
+// ends this.
 func (w *World) Answer(fn func(path string, rw http.ResponseWriter) bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.spoil = fn
 }
 
-// Recipe returns a small sql recipe, with more YAML appended.
+// Recipe returns a small sql recipe with more, which is YAML, appended.
 func (w *World) Recipe(more string) string {
 	return `name: tiny
 version: "1"
@@ -346,8 +346,7 @@ users: [{name: postgres, uid: 70, gid: 70}]
 // WithPostgres is the part of a recipe that enables PostgreSQL.
 const WithPostgres = "postgres: {enabled: true}\n"
 
-// Options returns the options of a build that keeps its lock, its cache and its
-// artifacts in dir.
+// Options returns the options of a build whose lock, cache and artifacts are in dir.
 func (w *World) Options(dir, recipeText string) stages.Options {
 	w.T.Helper()
 	r, err := recipe.Parse("tiny.yaml", []byte(recipeText))
@@ -362,7 +361,7 @@ func (w *World) Options(dir, recipeText string) stages.Options {
 	}
 }
 
-// FileOptions are the Options of a recipe in a file, in its folder.
+// FileOptions returns the Options of the recipe in a file, in the file's folder.
 func (w *World) FileOptions(path string) stages.Options {
 	w.T.Helper()
 	r, text, err := stages.LoadRecipe(path, recipe.Variant{})
@@ -374,7 +373,7 @@ func (w *World) FileOptions(path string) stages.Options {
 	return o
 }
 
-// Build builds, and ends the test on an error.
+// Build runs a build and fails the test on an error.
 func (w *World) Build(o stages.Options) *stages.Result {
 	w.T.Helper()
 	result, err := stages.Build(context.Background(), o)
@@ -393,8 +392,8 @@ func (w *World) AddLibrary(version string) {
 	})
 }
 
-// Contents returns the files of a directory, without the list of what was taken from caches, which
-// is not part of an artifact.
+// Contents returns the contents of a directory's files by name, without the list of objects taken
+// from caches, which is not part of an artifact.
 func Contents(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -425,7 +424,7 @@ func ReadFile(t *testing.T, path string) string {
 	return string(b)
 }
 
-// Ran lists the stages that were not cached.
+// Ran returns the names of the stages that were not cached.
 func Ran(r *stages.Result) []string {
 	var out []string
 	for _, s := range r.Stages {

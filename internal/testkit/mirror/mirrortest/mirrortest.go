@@ -11,17 +11,16 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/mirror"
 )
 
-// Start serves the mirror for the architectures (none: both) until the test
-// ends. Its base is Alpine's own where the fixtures are at hand. It works in
-// the user's cache folder, or the one that SOV_MIRROR_DIR names, so that
-// Debian's packages are fetched once and not by every test; the test is
-// skipped where they are not there and cannot be fetched.
+// Start serves the mirror for the architectures (none: both) until the test ends. Its base is
+// Alpine's if the fixtures exist. Its cache is in the user's cache folder or in $SOV_MIRROR_DIR, so
+// that tests fetch Debian's packages only once. Start skips the test if the packages are neither
+// cached nor available.
 func Start(t testing.TB, arches ...string) *mirror.Mirror {
 	t.Helper()
 	return StartWith(t, mirror.Options{Arches: arches, Fixtures: Fixtures()})
 }
 
-// StartWith is Start with options, of which Dir is filled in where empty.
+// StartWith is Start with options. It sets an empty Dir to $SOV_MIRROR_DIR.
 func StartWith(t testing.TB, o mirror.Options) *mirror.Mirror {
 	t.Helper()
 	if o.Dir == "" {
@@ -38,7 +37,7 @@ func StartWith(t testing.TB, o mirror.Options) *mirror.Mirror {
 	return m
 }
 
-// Fixtures is the folder with Alpine's release tarballs, "" without one.
+// Fixtures returns the folder with Alpine's release tarballs, or "".
 func Fixtures() string {
 	_, file, _, _ := runtime.Caller(0)
 	root := filepath.Join(filepath.Dir(file), "..", "..", "..", "..")

@@ -19,16 +19,16 @@ import (
 	"tailscale.com/tailcfg"
 )
 
-// An issuer is a public certificate authority for tests: what a client needs of ACME (RFC 8555),
-// for one order at a time, without a look at signatures. It signs a name for which the tailnet's
-// DNS has got a challenge since the order.
+// An issuer is a public certificate authority for tests. It implements the part of ACME (RFC 8555)
+// that a client needs, for one order at a time, and does not verify signatures. It signs a name if
+// the tailnet's DNS received a challenge for it after the order.
 type issuer struct {
 	base string // URL
 	root *x509.Certificate
 	key  *ecdsa.PrivateKey
 
 	mu     sync.Mutex
-	name   string // of the order
+	name   string // name in the order
 	proven bool
 	chain  []byte // PEM
 	serial int64
@@ -37,7 +37,7 @@ type issuer struct {
 // The paths below the issuer's URL.
 const (
 	acmeDirectory = "/acme/directory"
-	acmeRoot      = "/acme/root" // its own certificate, in PEM
+	acmeRoot      = "/acme/root" // the issuer's certificate, in PEM
 )
 
 func newIssuer(base string) (*issuer, error) {
@@ -57,7 +57,7 @@ func newIssuer(base string) (*issuer, error) {
 	return &issuer{base: base, root: root, key: key, serial: 1}, err
 }
 
-// setDNS is the tailnet's DNS.
+// setDNS handles DNS records for the tailnet: a challenge proves the order's name.
 func (i *issuer) setDNS(r *tailcfg.SetDNSRequest) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -118,7 +118,7 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// sign makes the certificate that an order asks for.
+// sign issues the certificate that an order requests.
 func (i *issuer) sign(r *http.Request) error {
 	var request struct{ CSR string }
 	if err := payload(r, &request); err != nil {
@@ -145,7 +145,7 @@ func (i *issuer) sign(r *http.Request) error {
 	return err
 }
 
-// payload decodes what a request says (RFC 7515, section 7.2.2).
+// payload decodes the payload of a request (RFC 7515, section 7.2.2).
 func payload(r *http.Request, into any) error {
 	var signed struct{ Payload string }
 	if err := json.NewDecoder(r.Body).Decode(&signed); err != nil {

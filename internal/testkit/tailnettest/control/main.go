@@ -1,18 +1,18 @@
-// Command control is a tailnet for tests: Tailscale's own stand-in for a control server, a DERP
-// relay, a STUN server and a certificate authority, on one address.
+// Command control runs a tailnet for tests: Tailscale's test control server, a DERP relay, a STUN
+// server and a certificate authority, on one address.
 //
 //	control ADDRESS[:PORT] AUTH-KEY [HOST]
 //
-// It prints the URL of the control server as a line once it answers, and runs until its standard
-// input ends. HOST is the address by which nodes reach it, where that is another: they are told of
-// it alone. Nodes join with the auth key only. Requests by which a test looks in and meddles:
+// It prints the URL of the control server on a line when the server listens, and runs until its
+// standard input ends. HOST is the address that nodes use, if it is not ADDRESS. Nodes can join
+// only with the auth key. Tests inspect and change the tailnet with these requests:
 //
 //	GET /test/nodes     a JSON list of [Node]
 //	GET /acme/root      the certificate, in PEM, of the public authority at /acme/directory
-//	POST /test/open     no auth key is asked for any more: the stand-in asks nodes that have joined, too, when they return
-//	POST /test/expire   all nodes' keys expire
-//	POST /test/lapse    those of all but the node "other" do, and who logs in again has to be let in by a person
-//	POST /test/renew    neither any more
+//	POST /test/open     stop requiring an auth key; until then returning nodes need it too
+//	POST /test/expire   expire the keys of all nodes
+//	POST /test/lapse    expire the keys of all nodes except "other", and require a person's approval
+//	POST /test/renew    undo /test/lapse
 package main
 
 import (
@@ -47,8 +47,8 @@ type Node struct {
 	Key       string         `json:"key"`
 	Machine   string         `json:"machine"`
 	Addresses []netip.Prefix `json:"addresses"`
-	Hostname  string         `json:"hostname"` // what the node calls itself
-	Tags      []string       `json:"tags"`     // that it asked for
+	Hostname  string         `json:"hostname"` // as reported by the node
+	Tags      []string       `json:"tags"`     // requested by the node
 }
 
 func main() {
@@ -61,14 +61,14 @@ func main() {
 	}
 }
 
-// domain is the tailnet's. Nodes that take names from it find the others there, and by their first
-// name too.
+// domain is the tailnet's DNS domain. Nodes that use its DNS resolve other nodes by their full
+// names and by the first labels.
 const domain = "tail.test"
 
 func run(address, authKey, reachedAt string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		host, port = address, "0" // a free one
+		host, port = address, "0" // a free port
 	}
 	reachedAt = cmp.Or(reachedAt, host)
 	relays, err := relay(host, reachedAt)
@@ -90,7 +90,7 @@ func run(address, authKey, reachedAt string) error {
 	}
 	var open, person atomic.Bool
 	control.MaybeRateLimitRegister = func() (reject bool, retryAfter, msg string) {
-		if open.Load() { // the key is looked at after this, in the same goroutine
+		if open.Load() { // the server reads the key after this, in the same goroutine
 			control.RequireAuthKey = ""
 		}
 		control.RequireAuth = person.Load()
@@ -119,7 +119,7 @@ func run(address, authKey, reachedAt string) error {
 		setExpiry(control, time.Time{})
 	})
 	go func() {
-		// The tests' end is the end of this program, however they end.
+		// Exit when the tests end, however they end.
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}()
@@ -130,7 +130,7 @@ func run(address, authKey, reachedAt string) error {
 	return nil
 }
 
-// setExpiry has the keys of all nodes but the other one expire then, or never.
+// setExpiry sets the expiry of the keys of all nodes except "other"; zero is never.
 func setExpiry(control *testcontrol.Server, then time.Time) {
 	for _, n := range control.AllNodes() {
 		if n.Hostinfo.Hostname() != "other" {
@@ -151,7 +151,7 @@ func nodes(control *testcontrol.Server) []Node {
 	return list
 }
 
-// relay starts a DERP and a STUN server and returns the map that leads nodes there.
+// relay starts a DERP and a STUN server and returns a map of them for nodes.
 func relay(address, reachedAt string) (*tailcfg.DERPMap, error) {
 	stun := stunserver.New(context.Background())
 	if err := stun.Listen(net.JoinHostPort(address, "0")); err != nil {
@@ -166,7 +166,7 @@ func relay(address, reachedAt string) (*tailcfg.DERPMap, error) {
 	server := httptest.NewUnstartedServer(derpserver.Handler(derp))
 	server.Listener.Close()
 	server.Listener = l
-	// DERP upgrades a connection to its own protocol, which HTTP/2 cannot.
+	// DERP upgrades connections to another protocol, which HTTP/2 does not support.
 	server.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){}
 	server.StartTLS()
 	node := &tailcfg.DERPNode{
