@@ -18,7 +18,7 @@ var AllFeatures = Features{Tailscale: true, Encryption: true, Postgres: true, Di
 // options too.
 var firewall = []Requirement{
 	{"NETFILTER", "", "The guest's firewall could not see any packet, and sov-init would not open the network without it."},
-	{"NF_CONNTRACK", "", "The guest's firewall could not tell the replies of a connection from packets that nobody asked for."},
+	{"NF_CONNTRACK", "", "The guest's firewall could not tell the replies of a connection from unrelated packets."},
 	{"NF_TABLES", "", "The guest's firewall is a table of nf_tables, and sov-init would not open the network without it."},
 	{"NF_TABLES_INET", "", "The guest's firewall is one table for IPv4 and IPv6, which nf_tables would not have."},
 	{"NFT_CT", "", "The guest's firewall could not match the state of a connection."},
@@ -46,7 +46,7 @@ var (
 // Requirements returns what a guest of an architecture ("arm64" or "amd64") with these features
 // needs.
 func Requirements(arch string, f Features) []Requirement {
-	list := slices.DeleteFunc(KeyRequirements(arch), func(r Requirement) bool {
+	list := slices.DeleteFunc(ofArch(arch, requirements), func(r Requirement) bool {
 		return !f.Tailscale && slices.Contains(ofTailscale, r.Option) ||
 			!f.Encryption && slices.Contains(ofEncryption, r.Option) ||
 			!f.Postgres && slices.Contains(ofPostgres, r.Option) ||

@@ -15,9 +15,8 @@ type Requirement struct {
 	Why    string // one sentence: what breaks without it
 }
 
-// requirements lists options in the order in which a guest would miss them.
-// An option belongs here when the guest fails without it, not when it is only
-// better with it.
+// requirements lists options in the order in which a guest would miss them. An option belongs here
+// if the guest fails without it, not if it is only better with it.
 var requirements = []Requirement{
 	// To start at all.
 	{"BINFMT_ELF", "", "The kernel could not execute any program, not even sov-init."},
@@ -67,7 +66,7 @@ var requirements = []Requirement{
 	{"SYSVIPC", "", "initdb and PostgreSQL always make one System V shared memory segment, and would fail with \"could not create shared memory segment: Function not implemented\"."},
 	{"NET", "", "There would be no sockets: no PostgreSQL, no Tailscale."},
 	{"UNIX", "", "PostgreSQL is prepared and checked over a Unix socket, which could not be made."},
-	{"INET", "", "There would be no TCP/IP: nobody could reach PostgreSQL."},
+	{"INET", "", "There would be no TCP/IP, and clients could not reach PostgreSQL."},
 	{"VIRTIO_NET", "", "The guest would have no network interface."},
 
 	// For Tailscale.
@@ -75,7 +74,7 @@ var requirements = []Requirement{
 	{"IP_ADVANCED_ROUTER", "", "Tailscale routes by policy rules, which the kernel would not know."},
 	{"IP_MULTIPLE_TABLES", "", "Tailscale keeps its routes in table 52, which the kernel would not have."},
 	{"NETFILTER", "", "Tailscale could not mark its own packets and would send them into its own tunnel."},
-	{"NF_CONNTRACK", "", "Tailscale's firewall rules match connections, which nobody would track."},
+	{"NF_CONNTRACK", "", "Tailscale's firewall rules match connections, which the kernel would not track."},
 	{"NF_NAT", "", "Tailscale's chain in the nat table could not be made."},
 	{"NF_TABLES", "", "Tailscale talks to the firewall through nf_tables, as Alpine's iptables does too."},
 	{"NF_TABLES_IPV4", "", "nf_tables would have no IPv4 tables, and Tailscale's rules would be refused."},
@@ -89,9 +88,14 @@ var requirements = []Requirement{
 	{"NETFILTER_XT_TARGET_MASQUERADE", "", "iptables could not masquerade, and Tailscale's rule for it would be refused."},
 }
 
-// KeyRequirements returns the list above for an architecture. It is part of the cache key of a
-// compiled kernel: a change of any byte recompiles every kernel.
-func KeyRequirements(arch string) []Requirement { return ofArch(arch, requirements) }
+// KeyOptions returns the options that a compiled kernel must have, for its cache key. The
+// explanations are not part of the key, since a change of one must not recompile kernels.
+func KeyOptions(arch string) (options []string) {
+	for _, r := range Requirements(arch, AllFeatures) {
+		options = append(options, r.Option)
+	}
+	return options
+}
 
 func ofArch(arch string, list []Requirement) (out []Requirement) {
 	for _, r := range list {

@@ -43,7 +43,7 @@ func (s *build) loan() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	b, err := json.Marshal([]any{format, s.Arch, sourceName(s.Source.Source), s.Source.Version, s.Source.SHA256, fragments, guest.KeyRequirements(s.Arch)})
+	b, err := json.Marshal([]any{format, s.Arch, sourceName(s.Source.Source), s.Source.Version, s.Source.SHA256, fragments, guest.KeyOptions(s.Arch)})
 	if err != nil {
 		return "", err
 	}

@@ -135,7 +135,7 @@ func (s *build) Key(k *pipeline.Key, _ pipeline.Inputs) error {
 	for _, f := range fragments {
 		k.Add(f.Name, f.Text)
 	}
-	k.Add("requirements", guest.KeyRequirements(s.Arch))
+	k.Add("requirements", guest.KeyOptions(s.Arch))
 	tools := s.toolchain()
 	if !tools.canCompile() {
 		k.Add("tools", "those of another computer")

@@ -217,7 +217,7 @@ func (f *syncService) store(request string) error {
 	path := request[:comma]
 	mode, err := strconv.ParseUint(request[comma+1:], 10, 32)
 	if err != nil {
-		return fmt.Errorf("%q is no mode", request[comma+1:])
+		return fmt.Errorf("%q is not a mode", request[comma+1:])
 	}
 	run := f.t.asShell("/usr/bin/env", "PATH=/usr/bin", "sh", "-c", `cat >"$1" && chmod "$2" "$1"`, "sh", path, fmt.Sprintf("%o", mode&0o777))
 	var said bytes.Buffer

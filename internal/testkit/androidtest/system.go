@@ -163,7 +163,7 @@ func (p *Phone) furnishRelease(o Options) {
 	release := o.Build.Release.Version()
 	p.write("nodes", o.nodes(), 0o644)
 	for name, value := range map[string]string{"apexd.status": "ready", "apex.all.ready": "true", "ro.build.version.release": release, "ro.build.version.sdk": sdk[release],
-		"ro.product.model": "Simulated Phone", "ro.product.manufacturer": "Nobody", "ro.build.type": "user", "ro.product.cpu.abi": "arm64-v8a"} {
+		"ro.product.model": "Simulated Phone", "ro.product.manufacturer": "Simulator", "ro.build.type": "user", "ro.product.cpu.abi": "arm64-v8a"} {
 		p.SetProp(name, value)
 	}
 	for name, value := range o.hypervisorProps() {

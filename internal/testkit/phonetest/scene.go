@@ -175,7 +175,7 @@ func (h *Handset) ways(r Row) map[string]string {
 		d.Timeout = refusal
 		address, err := d.SeenAs(pid, server)
 		if err != nil {
-			return "nobody"
+			return "not reachable"
 		}
 		return address
 	}
