@@ -53,14 +53,26 @@ func New(t testing.TB, o androidtest.Options, more string) *Handset {
 // NewWith is New with the artifact in the folder dir.
 func NewWith(t testing.TB, dir string, o androidtest.Options, more string) *Handset {
 	t.Helper()
-	h := &Handset{Phone: androidtest.New(t, o), T: t}
-	h.VM = h.Install(dir, "sql")
-	h.Put(phonepath.Default.Settings(), fmt.Sprintf(handsetSettings, more), 0o644)
+	h := install(t, dir, "sql", o, more)
 	if err := os.MkdirAll(h.File(h.VM.Secrets()), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	h.Put(h.VM.Secrets()+"/postgres", Password, 0o600)
 	h.Seed(h.VM)
+	return h
+}
+
+// NewSmall returns a phone on which an artifact of guesttest.BuildWriterOn is installed.
+func NewSmall(t testing.TB, dir string) *Handset {
+	t.Helper()
+	return install(t, dir, "small", androidtest.Options{}, "")
+}
+
+func install(t testing.TB, dir, name string, o androidtest.Options, more string) *Handset {
+	t.Helper()
+	h := &Handset{Phone: androidtest.New(t, o), T: t}
+	h.VM = h.Install(dir, name)
+	h.Put(phonepath.Default.Settings(), fmt.Sprintf(handsetSettings, more), 0o644)
 	return h
 }
 
@@ -312,11 +324,11 @@ func (h *Handset) Slot(name string) runnerapi.Slot {
 // InstallNext installs the artifact in dir, a folder on this computer, as the phone's next version.
 func (h *Handset) InstallNext(dir string) {
 	h.T.Helper()
-	const at = "/data/local/sql"
+	const at = "/data/local/machine"
 	if err := errors.Join(os.RemoveAll(h.File(at)), os.CopyFS(h.File(at), os.DirFS(dir))); err != nil {
 		h.T.Fatal(err)
 	}
-	h.Do("install", "sql", at)
+	h.Do("install", h.VM.Name, at)
 }
 
 // Resident returns the resident memory of a process on the phone, in bytes.
