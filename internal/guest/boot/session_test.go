@@ -304,7 +304,7 @@ func TestSessionEndsAtShutdown(t *testing.T) {
 	}
 	asked := time.Now()
 	v.wantPowerOff()
-	if took := time.Since(asked); took > 10*time.Second {
+	if took := time.Since(asked); took > time.Minute {
 		t.Errorf("the shutdown took %v", took)
 	}
 	<-s.done
