@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// TestRedirect is a guest that has the phone, which is root there, ask a server of the phone's own,
-// with the token.
+// TestRedirect: a guest redirects the phone's request, which has the token, to another server of
+// the phone. sov is root there and must not follow the redirect.
 func TestRedirect(t *testing.T) {
 	phones := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		t.Errorf("the phone's server is asked for %s with %q", r.URL, r.Header.Get("Authorization"))
@@ -37,7 +37,7 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
-// FuzzClient reads what a guest answers, header included.
+// FuzzClient reads a guest's responses, with their headers.
 func FuzzClient(f *testing.F) {
 	ok := "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
 	for _, seed := range []string{ok + "{}", ok + `{"ready":true,"services":[{"name":"x"}]}`, ok + "[[[[", "HTTP/1.1 500 x\r\n\r\n" + strings.Repeat("x", 5000),
