@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// TestRedirect: a guest redirects the phone's request, which has the token, to another server of
-// the phone. sov is root there and must not follow the redirect.
+// TestRedirect: the client runs as root on the phone. It must not follow a guest's redirect to
+// another server there, because the request has the token.
 func TestRedirect(t *testing.T) {
 	phones := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		t.Errorf("the phone's server is asked for %s with %q", r.URL, r.Header.Get("Authorization"))
