@@ -60,7 +60,8 @@ func TestWithImage(t *testing.T) {
 	}
 }
 
-// TestWithImageOnVolume: a volume of an image is a directory on the recipe's volume at that path.
+// TestWithImageOnVolume: an image's volume whose path is on a volume of the recipe stays at that
+// path.
 func TestWithImageOnVolume(t *testing.T) {
 	r := ofImage(t, oneOfImage+"volumes: [{name: web, size: 1GiB, path: /var/lib/web}]\n")
 	got, _, err := r.WithImage(ImageConfig{Cmd: []string{"serve"}, User: "70", Volumes: []string{"/var/lib/web", "/var/cache"}}, fakeImage{})

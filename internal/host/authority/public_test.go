@@ -75,9 +75,9 @@ func text(c *x509.Certificate) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
 }
 
-// TestPublic verifies a public authority's certificate for a name on a tailnet. The connection uses
-// another address, the URL of `sov forward` and the variables of `sov psql`, with a real server and
-// psql. The machine's own authority must have signed the name.
+// TestPublic verifies a public authority's certificate for a name on a tailnet through another
+// address, as the URL of `sov forward` and the variables of `sov psql` do. The server and psql are
+// real. The machine's own authority must also have signed the name.
 func TestPublic(t *testing.T) {
 	const name = "sql.tail1.ts.net"
 	own, public := newSigner(t), newSigner(t)
@@ -111,7 +111,7 @@ func TestPublic(t *testing.T) {
 	if err != nil || client.Mode() != "verify-full" {
 		t.Fatalf("%+v, %v", client, err)
 	}
-	// The authority is still the one that a machine without the tailnet's certificate must have.
+	// A later check without the tailnet's certificate accepts the same authority.
 	if back, err := s.Check("a", "sql", shown.Authority, false); err != nil || back.Name != "" {
 		t.Errorf("the own one again: %+v, %v", back, err)
 	}

@@ -108,7 +108,7 @@ func TestRunIsBounded(t *testing.T) {
 // a pager. A reader that never ends does not block a caller whose context ends.
 func TestRunWaitsForItsReader(t *testing.T) {
 	p := here(t)
-	const size = 100_000 // more than one read, less than one read and a full pipe
+	const size = 100_000 // more than one read, but less than one read plus a full pipe
 	got := 0
 	slow := writer(func(p []byte) (int, error) {
 		if got == 0 {

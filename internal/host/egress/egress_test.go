@@ -280,7 +280,7 @@ func TestForwardedPort(t *testing.T) {
 	}
 }
 
-// TestPasstEnds: passt ends when the card is closed, and is not lost. A killed passt is lost.
+// TestPasstEnds: passt ends when the card is closed, which is not a loss. A killed passt is lost.
 func TestPasstEnds(t *testing.T) {
 	n, card := startPasst(t, testOptions())
 	card.Close()

@@ -57,8 +57,8 @@ func TestUnanswered(t *testing.T) {
 }
 
 // TestEarlierConnection: a late segment of an earlier connection between the same ports arrives
-// with the answer to the next connection, which still succeeds. passt of Debian 12 crashes on the
-// two.
+// with the answer to the next connection, which still succeeds. passt of Debian 12 crashes on these
+// two segments.
 func TestEarlierConnection(t *testing.T) {
 	n, card := startPasst(t, testOptions())
 	card.SetDeadline(time.Now().Add(20 * time.Second))

@@ -53,7 +53,7 @@ func relayGuest() {
 	_ = conn.SendJSON(session.End, session.Exit{Status: 5})
 }
 
-// TestSession: frames pass through the runner unchanged. If the runner has no session, its error is
+// TestSession: frames pass through the runner unchanged. If the runner fails, its error is
 // returned.
 func TestSession(t *testing.T) {
 	for _, c := range []struct{ runner, out, want string }{

@@ -32,7 +32,7 @@ func TestWithDataKey(t *testing.T) {
 		there string // names of secrets on the phone
 		disk  func(path string) error
 		want  string // sent, and "made" if a key was made
-		left  string // left on the phone of those in there
+		left  string // secrets of there that stay on the phone
 		fault string
 		plain bool // the data disk is not encrypted, and the volume media is tested
 	}{

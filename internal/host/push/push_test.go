@@ -237,7 +237,7 @@ func TestDamagedBase(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
-	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil { // as damaged storage would
+	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil { // damaged storage does not change the time
 		t.Fatal(err)
 	}
 	two := open(t, artifacttest.Make(t, "sql", "2", kernel, changed(image(1))))

@@ -67,7 +67,7 @@ func TestTerminal(t *testing.T) {
 	if err := unix.IoctlSetWinsize(int(person.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 50, Col: 132}); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(os.Getpid(), syscall.SIGWINCH); err != nil { // the terminal does not control this process
+	if err := syscall.Kill(os.Getpid(), syscall.SIGWINCH); err != nil { // it is not this process's controlling terminal
 		t.Fatal(err)
 	}
 	if got := <-sizes; got != (session.Size{Rows: 50, Columns: 132}) {

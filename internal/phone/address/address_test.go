@@ -107,7 +107,7 @@ func TestClaim(t *testing.T) {
 			t.Errorf("%s %s: %v", tt.tap, tt.host, err)
 		}
 	}
-	// Two machines that have shared an address since before the check are still updated.
+	// Two machines with the same network, installed before the check existed, are still updated.
 	twin := install(t, root, "twin", fixed)
 	if err := Claim(twin, fixed); err != nil {
 		t.Error(err)

@@ -446,8 +446,8 @@ func TestKilledAtEveryStep(t *testing.T) {
 	})
 }
 
-// dies runs an up or down in a child of this process, and kills the child at a step. It reports
-// whether the child reached the step.
+// dies runs an up or down in a child process, which kills itself at a step. It reports whether the
+// child reached the step.
 func (p *phone) dies(verb string, routing Routing, step int) bool {
 	p.Helper()
 	child := exec.Command(os.Args[0], "-test.run=^TestChild$")
