@@ -14,13 +14,13 @@ import (
 	"unicode/utf8"
 )
 
-// commentWidth is how many characters a line may have that is a comment and nothing else.
+// commentWidth is the maximum width, in characters, of a line that has only a comment.
 const commentWidth = 100
 
-// vagueWord matches words that no comment needs: name the program, role or process instead.
+// vagueWord matches words that comments must not use: name the program, role or process instead.
 var vagueWord = regexp.MustCompile(`(?i)\b(whoever|somebody|anybody|everybody|everyone|anyone)\b`)
 
-// A fault is a line of Go source with a comment that breaks a rule.
+// A fault is a line of Go source whose comment breaks a rule.
 type fault struct {
 	line int
 	what string

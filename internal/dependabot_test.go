@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// TestDependabot: every module of the repository gets updates, but for those that a test takes
-// apart.
+// TestDependabot: every module of the repository gets updates, except for those in testdata.
 func TestDependabot(t *testing.T) {
 	text, err := os.ReadFile("../.github/dependabot.yml")
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package internal holds the tests of rules for the whole repository: who may import whom, how
-// files are written, how wide comments are.
+// Package internal has tests of rules for the whole repository: which packages may import which,
+// how files are written, the width and the words of comments.
 package internal
 
 import (
@@ -26,8 +26,8 @@ const (
 // small are the libraries that all packages may import.
 var small = []string{"internal/arch", "internal/bound", "internal/chunk", "internal/confine", "internal/durable", "internal/fetch", "internal/finding", "internal/sntp", "internal/strictjson", "internal/strictyaml"}
 
-// rooms say, by the folder of a package, which folders it may import besides its own. The first
-// that fits counts.
+// rooms list the folders that the packages of a folder may import, in addition to that folder. The
+// first match counts.
 var rooms = []struct {
 	folder string
 	may    []string
@@ -50,11 +50,10 @@ var rooms = []struct {
 		"pipeline", "stages", "assets", "kernel"})},
 }
 
-// below reports whether a package is a folder's or below it.
+// below reports whether a package is in the folder or below it.
 func below(pkg, folder string) bool { return pkg == folder || strings.HasPrefix(pkg, folder+"/") }
 
-// forbidden says what is wrong with an import of one of the project's packages by another; "" is
-// nothing.
+// forbidden returns why a package may not import another package of the project, or "".
 func forbidden(pkg, imported string) string {
 	if imported == cobra {
 		if below(pkg, "cmd") {
@@ -80,10 +79,11 @@ func forbidden(pkg, imported string) string {
 	return "it stands in none of the rooms: see docs/architecture.md"
 }
 
-// An edge is an import of one of the project's packages by another, by their folders.
+// An edge is an import between two packages of the project, by their folders.
 type edge struct{ from, to string }
 
-// imports asks the go command what every package imports, those of the nested modules too.
+// imports lists the imports of every package, including those of nested modules, with the go
+// command.
 func imports(t *testing.T) (edges []edge) {
 	t.Helper()
 	for _, dir := range modules(t) {
@@ -124,7 +124,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestProgramsLeaveTesting: no program that people get depends on package testing.
+// TestProgramsLeaveTesting: the programs of cmd do not depend on package testing.
 func TestProgramsLeaveTesting(t *testing.T) {
 	list := exec.Command("go", "list", "-deps", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "./cmd/...")
 	list.Dir = ".."
@@ -140,14 +140,14 @@ func TestProgramsLeaveTesting(t *testing.T) {
 	}
 }
 
-// drawn are the folders that the drawing in docs/architecture.md shows, with the small libraries as
+// drawn are the folders in the drawing of docs/architecture.md. It shows the small libraries as
 // one.
 var drawn = []string{"cmd/sov", "cmd/sov-runner", "cmd/sov-init", "cmd/sov-mirror", "cmd/sov-simulator", "internal/host", "internal/phone", "internal/guest", "stages", "pipeline",
 	"internal/artifact", "internal/contract", "internal/image", "kernel", "assets", "internal/testkit"}
 
 const libraries = "small libraries"
 
-// place is where in the drawing a package stands; "" is nowhere.
+// place returns a package's place in the drawing, or "".
 func place(pkg string) string {
 	if slices.Contains(small, pkg) {
 		return libraries
@@ -158,7 +158,7 @@ func place(pkg string) string {
 	return ""
 }
 
-// drawing is a line a place: what it imports.
+// drawing returns a line for each place with its imports.
 func drawing(edges []edge) string {
 	var b strings.Builder
 	for _, from := range drawn {
@@ -178,7 +178,7 @@ func drawing(edges []edge) string {
 
 var update = flag.Bool("update", false, "rewrite the drawing in docs/architecture.md")
 
-// TestDrawing compares the drawing of docs/architecture.md with what the go command says.
+// TestDrawing compares the drawing of docs/architecture.md with the imports.
 func TestDrawing(t *testing.T) {
 	const path, begin, end = "../docs/architecture.md", "<!-- what imports what: begin -->\n", "<!-- what imports what: end -->\n"
 	text, err := os.ReadFile(path)
@@ -202,7 +202,7 @@ func TestDrawing(t *testing.T) {
 	}
 }
 
-// modules are the folders with a go.mod.
+// modules returns the folders with a go.mod.
 func modules(t *testing.T) (dirs []string) {
 	t.Helper()
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {

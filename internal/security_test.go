@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestSecurityDoc looks for the tests that docs/security.md says show something.
+// TestSecurityDoc: the tests that docs/security.md names exist.
 func TestSecurityDoc(t *testing.T) {
 	text, err := os.ReadFile("../docs/security.md")
 	if err != nil {

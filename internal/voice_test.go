@@ -14,18 +14,18 @@ import (
 )
 
 var (
-	// unwanted are pronouns that stand for a person or a program with a name, an adverb for
-	// "again", and a negated noun ("is no file") in the place of a negated verb ("is not a file").
+	// unwanted matches pronouns in place of a person's or program's name, an adverb for "again",
+	// and a negated noun ("is no file") in place of a negated verb ("is not a file").
 	unwanted = regexp.MustCompile(`(?i)\b(?:(?:no|some|any|every)body|wh[oa]t?m?ever (?:is|has|comes)|whoever|anew|(there )?(?:is|are|was|were) no (\w+))\b`)
 	compared = regexp.MustCompile(`^(?:longer|more|less|\w+er)$`) // "is no longer", "is no larger than"
 	code     = regexp.MustCompile("(?s)```.*?```|`[^`\n]*`")
 )
 
-// wording returns the words of a text that its readers would have to read twice.
+// wording returns the words of a text that readers would have to read twice.
 func wording(text string) (found []string) {
 	for _, at := range unwanted.FindAllStringSubmatchIndex(text, -1) {
 		m := unwanted.FindStringSubmatch(text[at[0]:at[1]])
-		account := strings.HasPrefix(text[at[1]:], ":") // of /etc/passwd
+		account := strings.HasPrefix(text[at[1]:], ":") // in /etc/passwd
 		if m[1] == "" && !compared.MatchString(m[2]) && !account {
 			found = append(found, m[0])
 		}
@@ -33,10 +33,10 @@ func wording(text string) (found []string) {
 	return found
 }
 
-// TestWording: documents, scripts, recipes, and the help and errors in Go name who or what they
-// mean.
+// TestWording: documents, scripts, recipes, and the help and errors in Go name persons and things,
+// and negate verbs.
 func TestWording(t *testing.T) {
-	texts := map[string]int{} // how many were read, by the extension of their file
+	texts := map[string]int{} // the number of texts, by their file's extension
 	look := func(name, text string) {
 		texts[filepath.Ext(name)]++
 		for _, words := range wording(text) {
@@ -75,7 +75,7 @@ func TestWording(t *testing.T) {
 	}
 }
 
-// literals are the strings of Go source.
+// literals returns the strings of Go source.
 func literals(source []byte) (found []string) {
 	var s scanner.Scanner
 	fset := token.NewFileSet()

@@ -11,10 +11,10 @@ import (
 	"testing"
 )
 
-// handmade is what only package durable does: rename, link, sync and lock files.
+// handmade matches operations that only package durable may do: rename, link, sync and lock files.
 var handmade = regexp.MustCompile(`os\.(Rename|Link)\(|\.Renameat2?\(|\.(Fsync|Fdatasync)\(|\.Sync\(\)|\.(Flock|FcntlFlock)\(`)
 
-// exceptions are the files that do it all the same, and why.
+// exceptions are the files with such operations, and the reasons.
 var exceptions = map[string]string{
 	"pipeline/store/blob.go":                    "a blob's name is known at the end, and given under a lock that waits for no sync",
 	"stages/export/export.go":                   "whole folders take each other's place, and are synced with durable.SyncDir",
@@ -32,7 +32,7 @@ var exceptions = map[string]string{
 	"internal/guest/disk/luks.go":               "a header on a block device",
 }
 
-// TestOneWayToWrite finds files that are written durably, or locked, by hand.
+// TestOneWayToWrite finds files that are written durably, or locked, without package durable.
 func TestOneWayToWrite(t *testing.T) {
 	unused := maps.Clone(exceptions)
 	for _, side := range []string{"cmd", "pipeline", "stages", "assets", "kernel", "internal"} {

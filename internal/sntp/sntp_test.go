@@ -19,7 +19,7 @@ func TestTimestamps(t *testing.T) {
 		at   string
 		want timestamp
 	}{
-		// RFC 5905, figure 4, where the date is one that both eras' rule reaches.
+		// RFC 5905, figure 4, for dates that the rule for both eras covers.
 		{"1972-01-01T00:00:00Z", 2_272_060_800 << 32},
 		{"1999-12-31T00:00:00Z", 3_155_587_200 << 32},
 		{"2036-02-07T06:28:15.5Z", 0xffffffff_80000000},
@@ -64,7 +64,7 @@ func TestPacketLayout(t *testing.T) {
 	}
 }
 
-// A false server answers one question as it is told.
+// falseServer answers one query with these packets.
 func falseServer(t *testing.T, answers ...func(q packet) packet) netip.AddrPort {
 	t.Helper()
 	conn := listen(t)
@@ -98,7 +98,7 @@ func listen(t testing.TB) net.PacketConn {
 
 func address(conn net.PacketConn) netip.AddrPort { return conn.LocalAddr().(*net.UDPAddr).AddrPort() }
 
-// honest is what a good server says, changed.
+// honest returns a good server's answer with a change.
 func honest(change func(*packet)) func(packet) packet {
 	return func(q packet) packet {
 		a, err := parse(Server{}.answer(q.bytes()))
@@ -117,7 +117,7 @@ func TestClientChecksReplies(t *testing.T) {
 	ahead := time.Now().Add(time.Hour)
 	for name, tt := range map[string]struct {
 		answers []func(packet) packet
-		want    string // of the error; empty: an hour's offset
+		want    string // a part of the error; empty: an hour's offset
 	}{
 		"an hour ahead": {[]func(packet) packet{honest(func(a *packet) { a.receive, a.transmit = timestampOf(ahead), timestampOf(ahead) })}, ""},
 		"after an answer to another question": {[]func(packet) packet{
@@ -180,7 +180,7 @@ func TestClosedPortIsReportedAtOnce(t *testing.T) {
 	}
 }
 
-// The client's clock may be anywhere, even before NTP's time begins for it.
+// TestClientAndServer: the client's clock may have any error, even before the NTP epoch.
 func TestClientAndServer(t *testing.T) {
 	conn := listen(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -194,7 +194,7 @@ func TestClientAndServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Not the host's speed but the protocol is tested: the offset is right to half the delay.
+		// The test must not depend on the host's speed: the offset is correct to half the delay.
 		if off := (r.Offset - behind).Abs(); off > r.Delay/2+time.Millisecond || r.Stratum != localStratum {
 			t.Errorf("a clock %v behind: %+v, off by %v", behind, r, off)
 		}
@@ -220,7 +220,7 @@ func TestServerWithUnsetClock(t *testing.T) {
 	}
 }
 
-// Whatever an answer holds, it is either refused or leads to a reading that can be worked with.
+// FuzzAnswer: an answer is either refused or leads to a usable reading.
 func FuzzAnswer(f *testing.F) {
 	sent := time.Unix(1_800_000_000, 0)
 	f.Add(Server{Now: func() time.Time { return sent }}.answer(packet{version: 4, mode: modeClient, transmit: 7}.bytes()))
@@ -245,7 +245,7 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
-// Whatever a question holds, the answer is no longer and has the client's number in it.
+// FuzzQuestion: an answer is not longer than the query, and contains the client's number.
 func FuzzQuestion(f *testing.F) {
 	f.Add(packet{version: 4, mode: modeClient, transmit: 7}.bytes())
 	f.Add(packet{version: 1, mode: modeClient}.bytes())
@@ -267,8 +267,7 @@ func FuzzQuestion(f *testing.F) {
 	})
 }
 
-// TestStream: over a stream the server is asked as over a network; answers that came too late for
-// earlier questions are passed over.
+// TestStream: a stream is used like a network. Late answers to earlier queries are skipped.
 func TestStream(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer ours.Close()

@@ -11,8 +11,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/diskfstest"
 )
 
-// BenchmarkCreate makes data disks beside go-diskfs, as earlier versions did, and mkfs.ext4, and
-// reports the bytes of each new file that take room.
+// BenchmarkCreate makes data disks with sov, with go-diskfs as earlier versions did, and with
+// mkfs.ext4. It reports how many bytes each new file allocates.
 func BenchmarkCreate(b *testing.B) {
 	makers := []struct {
 		name string

@@ -10,7 +10,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// TestEnsure makes disks of all kinds, and leaves one of another kind as it is.
+// TestEnsure makes disks of all kinds. Ensure does not change an existing disk of another kind.
 func TestEnsure(t *testing.T) {
 	for _, kind := range []Spec{{}, {Encrypted: true}, {Volume: "media"}, {Volume: "media", Encrypted: true}} {
 		path := filepath.Join(t.TempDir(), "data.img")
@@ -24,7 +24,7 @@ func TestEnsure(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// What the guest finds it by: s_volume_name of ext4's superblock, or the mark of a new
+		// The guest finds the disk by s_volume_name of ext4's superblock, or by the mark of a new
 		// disk.
 		label, at := kind.label(), 1024+0x78
 		if kind.Encrypted {
@@ -58,7 +58,7 @@ func TestLook(t *testing.T) {
 	}{
 		"nothing":       {0, "", Plain},
 		"new":           {guestspec.NewDiskOffset, guestspec.NewDiskMark(guestspec.DataLabel), ToEncrypt},
-		"new volume":    {guestspec.NewDiskOffset, guestspec.NewDiskMark(guestspec.VolumeLabel("media")), Plain}, // which is not the data disk
+		"new volume":    {guestspec.NewDiskOffset, guestspec.NewDiskMark(guestspec.VolumeLabel("media")), Plain}, // a volume is not the data disk
 		"LUKS2":         {0, magicFirst, Encrypted},
 		"second header": {secondOffset, magicSecond, Encrypted},
 		"shifted":       {1, magicFirst, Plain},

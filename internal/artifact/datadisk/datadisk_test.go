@@ -18,7 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
 )
 
-// sizes cover one block group and many, sizes that are no whole groups or MiB, and more than one
+// sizes cover one block group and many, sizes that are not whole groups or MiB, and more than one
 // block of group descriptors.
 var sizes = []int64{MinSize, 511<<20 + 12345, 4 << 30, 33<<30 + 1<<20, 64 << 30, MaxSize}
 
@@ -43,7 +43,8 @@ func TestCreate(t *testing.T) {
 			if info.Mode() != 0o600 {
 				t.Errorf("mode %v, want 0600", info.Mode())
 			}
-			// Descriptors with their copies, and those reserved, are nearly all that is written.
+			// Group descriptors, their copies and the reserved ones are nearly all of the written
+			// bytes.
 			allocated := info.Sys().(*syscall.Stat_t).Blocks * 512
 			if limit := 2<<20 + size>>15; size < MaxSize && allocated > limit || allocated > 16<<20 {
 				t.Errorf("the new file takes %d bytes, want at most %d", allocated, limit)
@@ -67,7 +68,7 @@ func TestKernelMountsAndWrites(t *testing.T) {
 	}
 	content := func(i int) []byte { return bytes.Repeat([]byte(fmt.Sprint(i, "\n")), 20_000) }
 	mnt, umount := mounttest.Loop(t, name, "")
-	for i := range 2000 { // enough names to make the kernel index the directory, enough bytes for several groups
+	for i := range 2000 { // enough names for an indexed directory, enough bytes for several groups
 		b := content(i)
 		if i%20 != 0 {
 			b = b[:100]
@@ -172,7 +173,7 @@ func TestCreateOnFullDisk(t *testing.T) {
 	}
 }
 
-// wantOnly fails unless name is alone in its directory.
+// wantOnly fails the test unless name is the only entry of its directory.
 func wantOnly(t *testing.T, name string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(name))

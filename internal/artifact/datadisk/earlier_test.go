@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
 )
 
-// TestEarlierDisk uses a disk of an earlier version before and after it is enlarged. The guest
-// enlarges the file system.
+// TestEarlierDisk uses a disk of an earlier version before and after Grow. The guest enlarges the
+// file system.
 func TestEarlierDisk(t *testing.T) {
 	const size, larger = 256 << 20, 16 << 30
 	name := filepath.Join(t.TempDir(), "data.img")
@@ -57,7 +57,7 @@ func TestEarlierDisk(t *testing.T) {
 	}
 }
 
-// TestUUIDsDiffer keeps disks apart that one computer has attached.
+// TestUUIDsDiffer: new disks have different UUIDs, so a computer can attach several of them.
 func TestUUIDsDiffer(t *testing.T) {
 	seen := map[[16]byte]bool{}
 	for range 3 {

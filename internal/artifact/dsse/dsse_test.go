@@ -33,7 +33,7 @@ func seal(t testing.TB, key PrivateKey, payload string) []byte {
 	return file
 }
 
-// TestPAE has the test vector of DSSE's protocol.md.
+// TestPAE checks the test vector of DSSE's protocol.md.
 func TestPAE(t *testing.T) {
 	got := pae("http://example.com/HelloWorld", []byte("hello world"))
 	if want := "DSSEv1 29 http://example.com/HelloWorld 11 hello world"; string(got) != want {
@@ -59,7 +59,7 @@ func TestSealOpen(t *testing.T) {
 	}
 }
 
-// TestEveryBit flips each bit of an envelope's file, and cuts it at each byte.
+// TestEveryBit flips each bit of an envelope's file, and truncates the file at each byte.
 func TestEveryBit(t *testing.T) {
 	key := newKey(t)
 	file := seal(t, key, `{"a": "content whose base64 has bits to spare"}`)
@@ -138,7 +138,7 @@ func TestKeyFiles(t *testing.T) {
 	}
 }
 
-// TestOpenSSL has openssl read the keys, check a signature, and name the key.
+// TestOpenSSL: openssl reads the keys, verifies a signature and returns the same key ID.
 func TestOpenSSL(t *testing.T) {
 	if _, err := exec.LookPath("openssl"); err != nil {
 		t.Skip("openssl is not there")

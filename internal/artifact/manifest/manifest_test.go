@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// artifact writes a directory with two files, their manifest and SHA256SUMS.
+// makeArtifact writes a directory with two files, their manifest and SHA256SUMS.
 func makeArtifact(t *testing.T) (dir string, m *Manifest) {
 	t.Helper()
 	dir = t.TempDir()
@@ -72,7 +72,7 @@ func TestVerify(t *testing.T) {
 	tests := []struct {
 		name  string
 		spoil func(t *testing.T, dir string)
-		want  []string // beginnings of the problems
+		want  []string // prefixes of the problems
 	}{
 		{"nothing", func(*testing.T, string) {}, nil},
 		{"a stranger's file", func(t *testing.T, dir string) { write(t, dir, "data.img", nil) }, nil},
@@ -127,7 +127,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// A root hash belongs to a file of the size that its tree makes it.
+// TestVerity: the file of a root hash must have the size of its data and hash tree.
 func TestVerity(t *testing.T) {
 	const data = 4096 * 129
 	hash := strings.Repeat("ab", 32)

@@ -34,7 +34,7 @@ func example(subjects []manifest.File) *Statement {
 		Internal{Go: "go1.26.8"}, []Resource{{URI: "pkg:generic/linux@6.1", Digest: SHA256(strings.Repeat("cd", 32))}})
 }
 
-// artifact writes a small one, unsigned.
+// makeArtifact writes a small, unsigned artifact.
 func makeArtifact(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -59,7 +59,7 @@ func makeArtifact(t testing.TB) string {
 	return dir
 }
 
-// faults are what both checks of an artifact find.
+// faults returns the problems that both checks of an artifact find.
 func faults(t *testing.T, dir string, key dsse.PublicKey) []string {
 	t.Helper()
 	problems, err := manifest.Verify(context.Background(), dir)
@@ -110,7 +110,7 @@ func TestSignVerify(t *testing.T) {
 	}
 }
 
-// TestSignedByEarlierSov: an envelope of the statement as it is stays valid. It has no serial.
+// TestSignedByEarlierSov: an envelope of the bare statement stays valid. It has no serial.
 func TestSignedByEarlierSov(t *testing.T) {
 	dir, key := makeArtifact(t), testKey(t, 1)
 	envelope, err := dsse.Seal(key, PayloadType, []byte(contents(t, dir)[artifact.ProvenanceFile]))
@@ -128,8 +128,7 @@ func TestSignedByEarlierSov(t *testing.T) {
 	}
 }
 
-// TestOpenSigned: what a signed statement says is believed only if the key in it made the
-// signature.
+// TestOpenSigned: a signed statement is accepted only if the key that it names made the signature.
 func TestOpenSigned(t *testing.T) {
 	dir, key := makeArtifact(t), testKey(t, 1)
 	text := contents(t, dir)[artifact.ProvenanceFile]
@@ -145,7 +144,7 @@ func TestOpenSigned(t *testing.T) {
 	if sum := manifest.Describe("m", []byte(m)).SHA256; !signed.IsOf("sql", sum) || signed.IsOf("forge", sum) || signed.IsOf("sql", strings.Repeat("0", 64)) {
 		t.Error("it is of another artifact")
 	}
-	// A signer with another key signs a statement that names this key.
+	// Another key signs a statement that names this key.
 	forged, err := dsse.Seal(testKey(t, 2), PayloadType, signed.Payload)
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +159,7 @@ func TestOpenSigned(t *testing.T) {
 	}
 }
 
-// FuzzOpenSigned: no text that was not sealed is accepted, and reading one panics nowhere.
+// FuzzOpenSigned: OpenSigned accepts only the sealed text, and never panics.
 func FuzzOpenSigned(f *testing.F) {
 	key := testKey(f, 1)
 	text, err := example([]manifest.File{manifest.Describe("a", nil)}).Encode()
@@ -197,8 +196,8 @@ func contents(t *testing.T, dir string) map[string]string {
 	return out
 }
 
-// TestFlippedBits flips a bit in every fifth byte of each file of a signed
-// artifact, and removes each file. Package dsse tries every bit of an envelope.
+// TestFlippedBits flips a bit in every fifth byte of each file of a signed artifact, and removes
+// each file. Package dsse tests every bit of an envelope.
 func TestFlippedBits(t *testing.T) {
 	dir, key := makeArtifact(t), testKey(t, 1)
 	if _, err := Sign(dir, key, Release{Name: "sql", Serial: 3}); err != nil {
@@ -228,8 +227,8 @@ func TestFlippedBits(t *testing.T) {
 	}
 }
 
-// TestForged has an attacker without the key change an artifact consistently:
-// every file says so, but for the signature.
+// TestForged: an attacker without the key changes all files of an artifact consistently, except for
+// the signature.
 func TestForged(t *testing.T) {
 	key := testKey(t, 1)
 	dir, other := makeArtifact(t), makeArtifact(t)

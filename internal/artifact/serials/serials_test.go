@@ -65,7 +65,7 @@ func TestNoteAndCheck(t *testing.T) {
 	}
 }
 
-// TestSeveralWriters: what one notes is not lost by another.
+// TestSeveralWriters: concurrent writers do not lose each other's serials.
 func TestSeveralWriters(t *testing.T) {
 	m := At(filepath.Join(t.TempDir(), "serials.json"))
 	var wait sync.WaitGroup
@@ -84,7 +84,8 @@ func TestSeveralWriters(t *testing.T) {
 	}
 }
 
-// TestKilledWriter: whenever a writer is killed, what it had noted is there, and the file is whole.
+// TestKilledWriter: a writer may be killed at any time. The file stays valid and has every serial
+// that the writer reported.
 func TestKilledWriter(t *testing.T) {
 	m := At(filepath.Join(t.TempDir(), "serials.json"))
 	last := int64(0)
@@ -107,7 +108,7 @@ func TestKilledWriter(t *testing.T) {
 		if err := c.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		for ok := true; ok; ok = lines.Scan() { // what it wrote before it was killed
+		for ok := true; ok; ok = lines.Scan() { // the lines that it wrote before the kill
 			fmt.Sscan(lines.Text(), &last)
 		}
 		_ = c.Wait() // killed
@@ -118,7 +119,7 @@ func TestKilledWriter(t *testing.T) {
 	}
 }
 
-// FuzzRead: a file is a memory with serials that are possible, or an error that names the file.
+// FuzzRead: read returns valid serials, or an error that names the file.
 func FuzzRead(f *testing.F) {
 	f.Add([]byte(`{"format": 1, "highest": {"sql": {"k": 9}}}`))
 	f.Add([]byte(`null`))

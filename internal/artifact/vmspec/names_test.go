@@ -27,7 +27,7 @@ func TestPeers(t *testing.T) {
 	})
 }
 
-// The names of interfaces that the phone's kernel has room for: IFNAMSIZ is 16 with the NUL.
+// TestInterfaceNames: an interface name must fit the kernel's IFNAMSIZ, which is 16 with the NUL.
 func TestInterfaceNames(t *testing.T) {
 	for name, want := range map[string]bool{
 		"vm_sql": true, "a": true, "vm-1.x": true, "fifteen_bytes_x": true,

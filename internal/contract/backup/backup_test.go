@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// sample is a stream of roles and two databases.
+// sample returns a stream of roles, two databases and a service.
 func sample(t testing.TB) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -62,7 +62,7 @@ func read(stream []byte) (parts []Part, err error) {
 	}
 }
 
-// Every byte counts, and a stream that is cut anywhere is no stream.
+// TestStream: a change of any byte is detected, and a stream that is cut anywhere is refused.
 func TestStream(t *testing.T) {
 	whole := sample(t)
 	if parts, err := read(whole); err != nil || len(parts) != 6 || parts[1].Database.Name != "shop" {
@@ -126,7 +126,7 @@ func TestArchive(t *testing.T) {
 		t.Errorf("all is %+v", all)
 	}
 
-	// A stream that breaks leaves the older file as it was, and nothing beside it.
+	// An incomplete stream does not change the older file, and leaves no other file.
 	older, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +141,7 @@ func TestArchive(t *testing.T) {
 		t.Errorf("left: %v", entries)
 	}
 
-	// Damage is seen, wherever it is in the content.
+	// Damage anywhere in the content is detected.
 	at := bytes.Index(older, []byte("PGDMP"))
 	damaged := slices.Clone(older)
 	damaged[at+100] ^= 1
@@ -161,8 +161,8 @@ func TestArchive(t *testing.T) {
 	}
 }
 
-// TestOtherVersions: what holds only databases is what an earlier sov writes and reads; one refuses
-// services, and this one refuses what it does not know, by its name.
+// TestOtherVersions: an archive with only databases has the format of an earlier sov. An earlier
+// sov refuses an archive with services. This sov names the unknown part that it refuses.
 func TestOtherVersions(t *testing.T) {
 	archive := func(parts ...Part) (string, *Backup) {
 		t.Helper()
@@ -205,7 +205,7 @@ func TestOtherVersions(t *testing.T) {
 		{`"format": 2`, `"format": 1`, "does not match"},
 		{`"/data/forge"`, `"/data/../etc"`, "does not match"},
 	} {
-		// ZIP's checksums are of the text before: they are made again.
+		// rewrite also recomputes ZIP's checksums.
 		path := filepath.Join(t.TempDir(), "x.zip")
 		rewrite(t, text, path, c.old, c.new)
 		_, err := Open(path, Layer{})
@@ -229,7 +229,7 @@ func TestOtherVersions(t *testing.T) {
 	}
 }
 
-// rewrite writes an archive whose index has new in place of old.
+// rewrite writes a copy of an archive. Its index has new in place of old.
 func rewrite(t *testing.T, archive []byte, path, old, new string) {
 	t.Helper()
 	from, err := zip.NewReader(bytes.NewReader(archive), int64(len(archive)))
@@ -267,8 +267,7 @@ func rewrite(t *testing.T, archive []byte, path, old, new string) {
 	}
 }
 
-// FuzzStream: no stream makes the reader panic or read without end, and what it takes is what a
-// writer wrote.
+// FuzzStream: no stream makes the reader panic or read without end. It accepts only valid parts.
 func FuzzStream(f *testing.F) {
 	f.Add(sample(f))
 	f.Add([]byte(magic + "X\x00\x00\x00\x04full"))
@@ -287,7 +286,7 @@ func FuzzStream(f *testing.F) {
 	})
 }
 
-// FuzzOpen: likewise for files.
+// FuzzOpen is FuzzStream for files.
 func FuzzOpen(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "b.zip")
 	if _, err := Create(path, Backup{Machine: "sql"}, NewReader(bytes.NewReader(sample(f))), Layer{}); err != nil {

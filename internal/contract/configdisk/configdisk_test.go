@@ -108,7 +108,7 @@ func TestEncodeRefuses(t *testing.T) {
 	}
 }
 
-// disk wraps body in a header that is right in every respect.
+// disk adds a valid header to body.
 func disk(body string) []byte {
 	b := make([]byte, headerSize, headerSize+len(body))
 	copy(b, Magic)
@@ -193,7 +193,7 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		defer costtest.Text.Watch(t, len(b))()
 		c, err := Decode(bytes.NewReader(b), int64(len(b)))
-		// A checksum hides what follows it from the fuzzer: read the rest as a body as well.
+		// The checksum hides the body from the fuzzer: decode the input as a body as well.
 		if err != nil {
 			d := disk(string(b))
 			if c, err = Decode(bytes.NewReader(d), int64(len(d))); err != nil {

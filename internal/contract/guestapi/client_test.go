@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// TestRedirect is a guest that has the phone, which is root there, ask a server of the phone's own,
-// with the token.
+// TestRedirect: the client runs as root on the phone. It must not follow a guest's redirect to
+// another server there, because the request has the token.
 func TestRedirect(t *testing.T) {
 	phones := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		t.Errorf("the phone's server is asked for %s with %q", r.URL, r.Header.Get("Authorization"))
@@ -37,7 +37,7 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
-// FuzzClient reads what a guest answers, header included.
+// FuzzClient reads a guest's responses, with their headers.
 func FuzzClient(f *testing.F) {
 	ok := "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
 	for _, seed := range []string{ok + "{}", ok + `{"ready":true,"services":[{"name":"x"}]}`, ok + "[[[[", "HTTP/1.1 500 x\r\n\r\n" + strings.Repeat("x", 5000),

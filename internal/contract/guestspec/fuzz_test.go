@@ -9,7 +9,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// FuzzLoad reads the files of a root file system, as the guest's process 1 does.
+// FuzzLoad reads the files of a root file system as the guest's process 1 does.
 func FuzzLoad(f *testing.F) {
 	postgres, err := os.ReadFile("testdata/postgres.json")
 	if err != nil {

@@ -10,8 +10,8 @@ func TestViewOfAService(t *testing.T) {
 	database := Service{Name: "postgres", Rights: Rights{Write: []string{"/data", "/data/postgres"}},
 		Directories: []Directory{{Path: "/run/postgresql"}}, Tmpfs: []Tmpfs{{Path: "/data/postgres/pg_dynshmem"}}}
 	web := Service{Name: "web", Directories: []Directory{{Path: "/data/web"}, {Path: "/data/web/cache"}, {Path: "/data/web-logs"}}}
-	// A service of a recipe that names no directories may write all of /data that does not belong
-	// to another service else.
+	// A service that names no directories may write all of /data, except for the directories of
+	// other services.
 	old := Service{Name: "old", Rights: Rights{Write: []string{"/data"}}}
 	list := []Service{database, web, old}
 	for _, tt := range []struct {
@@ -42,8 +42,8 @@ func TestCapabilityNumbers(t *testing.T) {
 	}
 }
 
-// TestSecretsAreHidden: no service sees the file of another's secret, unless it has one there
-// itself.
+// TestSecretsAreHidden: a service cannot see the secret files of other services, unless they are
+// its files as well.
 func TestSecretsAreHidden(t *testing.T) {
 	a := Service{Name: "a", Secrets: []SecretFile{{Secret: "x", Path: "/run/secrets/a/x"}, {Secret: "y", Path: "/run/both/y"}}}
 	b := Service{Name: "b", Secrets: []SecretFile{{Secret: "y", Path: "/run/both/y"}}}

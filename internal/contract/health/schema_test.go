@@ -41,14 +41,14 @@ func schema(t *testing.T) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Chdir(repository) // the comments are found by the packages' folders
+	t.Chdir(repository) // AddGoComments requires paths relative to the module
 	for _, dir := range []string{"internal/contract/health", "internal/contract/guestapi", "internal/contract/runnerapi", "internal/finding"} {
 		if err := r.AddGoComments("github.com/sovereign-sql/sov", dir); err != nil {
 			t.Fatal(err)
 		}
 	}
 	t.Chdir(here)
-	for name, text := range r.CommentMap { // where the source breaks its lines is not the schema's
+	for name, text := range r.CommentMap { // the source's line breaks do not belong in the schema
 		r.CommentMap[name] = strings.ReplaceAll(text, "\n", " ")
 	}
 	made := r.Reflect(&Machine{})
@@ -60,7 +60,7 @@ func schema(t *testing.T) []byte {
 	return append(text, '\n')
 }
 
-// TestSchema: the published schema is that of the types. With -update it is rewritten.
+// TestSchema: the published schema matches the types. With -update the schema is rewritten.
 func TestSchema(t *testing.T) {
 	want := schema(t)
 	if *update {
@@ -74,7 +74,7 @@ func TestSchema(t *testing.T) {
 	}
 }
 
-// TestMachineFitsSchema: what is printed fits the schema, and what does not is refused by it.
+// TestMachineFitsSchema: the schema accepts printed reports, and refuses other values.
 func TestMachineFitsSchema(t *testing.T) {
 	schema, err := validator.NewCompiler().Compile(filepath.Clean(schemaFile))
 	if err != nil {

@@ -97,7 +97,7 @@ func TestCheck(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(*Want)
-		want   string // "" if the entry still answers
+		want   string // "" if the entry is still valid
 	}{
 		{"image", func(w *Want) { w.Image = "alpine:edge" }, "the image was alpine:3.22 and is now alpine:edge"},
 		{"added package", func(w *Want) { w.Packages = append(w.Packages[:2:2], "curl") }, "packages: added curl"},
@@ -143,8 +143,8 @@ func TestLoadMissing(t *testing.T) {
 	}
 }
 
-// TestUpdateTogether has many builds write their entries at once: none may be
-// lost, and nothing may be left over.
+// TestUpdateTogether: many builds write their entries at once. No entry is lost, and no temporary
+// file remains.
 func TestUpdateTogether(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sov.lock")
 	killed := strings.Repeat("left by a build that was killed\n", 1000)

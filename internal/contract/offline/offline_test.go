@@ -22,7 +22,7 @@ func item(kind Kind, name, content string) Item {
 	return Item{kind, name, int64(len(content)), hex.EncodeToString(sum[:])}
 }
 
-// example is a bundle of three items, two of which have the same content.
+// example returns a bundle of three items. Two of them have the same content.
 func example(t testing.TB) ([]byte, *Index) {
 	t.Helper()
 	contents := map[string]string{"small": "name: small\n", "Q1abc=": "package", "example.org/m/@v/v1.0.0.zip": "package"}
@@ -95,8 +95,8 @@ func TestWriteRefuses(t *testing.T) {
 	}
 }
 
-// TestDamage flips bits of what says something, and cuts the file off. What tar
-// has besides (modes, padding) may change.
+// TestDamage flips bits of names and contents, and truncates the file. Changes of tar's other
+// fields (modes, padding) are accepted.
 func TestDamage(t *testing.T) {
 	content, _ := example(t)
 	for n := 0; n < len(content); n += 7 {
@@ -116,7 +116,7 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestHostile has bundles that no sov has written.
+// TestHostile opens malformed bundles that sov does not write.
 func TestHostile(t *testing.T) {
 	good := item(Package, "Q1abc=", "package")
 	make := func(change func(x *Index, members map[string]string)) []byte {

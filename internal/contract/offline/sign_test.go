@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 )
 
-// TestSigned has strangers hand out bundles.
+// TestSigned: bundles of unknown signers are refused.
 func TestSigned(t *testing.T) {
 	key, err := dsse.NewKey(rand.Reader)
 	if err != nil {
@@ -65,7 +65,7 @@ func TestSigned(t *testing.T) {
 		}
 		b.Close()
 	}
-	// What follows the list is compared with it.
+	// The content is compared with the signed list.
 	b, err := os.ReadFile(changed)
 	if err == nil {
 		err = os.WriteFile(changed, bytes.Replace(b, []byte("mine\x00"), []byte("mind\x00"), 1), 0o644)

@@ -13,7 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/assets"
 )
 
-// compose composes main.yaml of a folder of texts.
+// compose composes main.yaml of the given files, whose texts are by name.
 func compose(files map[string]string, v Variant) (*Recipe, []byte, error) {
 	read := func(name string) (Source, error) {
 		if !strings.HasSuffix(name, ".yaml") {
@@ -38,7 +38,7 @@ func compose(files map[string]string, v Variant) (*Recipe, []byte, error) {
 	})
 }
 
-// web is nginx beside PostgreSQL.
+// web has nginx and PostgreSQL.
 const web = `extends: sql
 name: web
 packages:
@@ -82,7 +82,7 @@ func TestCompose(t *testing.T) {
 	if diff := cmp.Diff([]string{"big", "dev"}, r.Profiles.Names()); diff != "" {
 		t.Error(diff)
 	}
-	// The text is the whole recipe, and reads as the same one.
+	// The text is the whole recipe. Parsing it returns the same recipe.
 	alone, err := Parse("text.yaml", text)
 	if err != nil {
 		t.Fatalf("%v:\n%s", err, text)
@@ -113,7 +113,7 @@ func TestCompose(t *testing.T) {
 	}
 }
 
-// TestTextOfOne: a recipe that nothing is laid over keeps its text, comments and all.
+// TestTextOfOne: a recipe without overlays keeps its text, including comments.
 func TestTextOfOne(t *testing.T) {
 	src := "# mine\n" + minimal
 	if _, text, err := compose(map[string]string{"main.yaml": src}, Variant{Arch: "arm64"}); err != nil || string(text) != src {
@@ -121,7 +121,7 @@ func TestTextOfOne(t *testing.T) {
 	}
 }
 
-// TestSourcesOfBase: what a recipe in another folder names is found from there.
+// TestSourcesOfBase: paths in a base recipe are relative to the folder of that recipe.
 func TestSourcesOfBase(t *testing.T) {
 	r, _, err := compose(map[string]string{
 		"main.yaml":      "extends: base/web.yaml\nname: main\nfiles+: [{path: /etc/b, source: b}]\n",

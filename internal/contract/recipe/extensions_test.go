@@ -13,7 +13,7 @@ func TestExtensions(t *testing.T) {
 	for _, tt := range []struct {
 		name, install, postgres string
 		want                    []Extension
-		packages                []string // besides install
+		packages                []string // in addition to install
 		fault                   string
 	}{
 		{"short", "postgresql", "roles: [{name: app}, {name: b, database: app}], extensions: [pgvector, pg_stat_statements, uuid-ossp]", []Extension{

@@ -60,8 +60,8 @@ func TestWithImage(t *testing.T) {
 	}
 }
 
-// TestWithImageOnVolume: what an image keeps apart lies on a volume of the recipe that is mounted
-// there.
+// TestWithImageOnVolume: an image's volume whose path is on a volume of the recipe stays at that
+// path.
 func TestWithImageOnVolume(t *testing.T) {
 	r := ofImage(t, oneOfImage+"volumes: [{name: web, size: 1GiB, path: /var/lib/web}]\n")
 	got, _, err := r.WithImage(ImageConfig{Cmd: []string{"serve"}, User: "70", Volumes: []string{"/var/lib/web", "/var/cache"}}, fakeImage{})
@@ -76,7 +76,7 @@ func TestWithImageOnVolume(t *testing.T) {
 	}
 }
 
-// TestWithImageRecipeCounts: what the recipe says is not the image's to change.
+// TestWithImageRecipeCounts: the recipe takes precedence over the image.
 func TestWithImageRecipeCounts(t *testing.T) {
 	r := ofImage(t, `
 users: [{name: mine, uid: 5, gid: 5}]
@@ -98,7 +98,7 @@ network: {publish: [80]}
 func TestWithImageUsers(t *testing.T) {
 	for _, tt := range []struct {
 		user  string
-		want  []string // user and group of the service
+		want  []string // the service's user and group
 		users []User
 	}{
 		{"", []string{"root", ""}, nil},

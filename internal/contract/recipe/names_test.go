@@ -10,7 +10,7 @@ import (
 
 const anyBase = "base:\n  image: docker.io/library/alpine:3.22\n"
 
-// TestNames: a name that is accepted needs no other key beside it.
+// TestNames: an accepted machine name requires no other key.
 func TestNames(t *testing.T) {
 	nametest.Run(t, func(name string) error {
 		r, err := Parse("a.yaml", fmt.Appendf(nil, "name: %q\n%s", name, anyBase))
@@ -31,8 +31,8 @@ func TestPeers(t *testing.T) {
 	})
 }
 
-// A host name that a recipe gives is judged by the guest's rule, also where it is the machine's
-// name.
+// TestHostnameOfName: a host name in a recipe must satisfy the guest's rule, even if it is the
+// machine's name.
 func TestHostnameOfName(t *testing.T) {
 	if _, err := Parse("a.yaml", []byte("name: a-\n"+anyBase+"network:\n  hostname: a-\n")); err == nil {
 		t.Error("the guest refuses the host name a-")

@@ -12,7 +12,7 @@ func TestPublish(t *testing.T) {
 	for _, tt := range []struct {
 		name, text string
 		want       []Publish
-		says       string // empty: it is right
+		says       string // empty if the text is valid
 	}{
 		{"a number", "network: {publish: [80]}", []Publish{{Port: 80, Protocol: "tcp"}}, ""},
 		{"the only service", "services: [{name: web, command: [/bin/web]}]\nnetwork: {publish: [80]}", []Publish{{Port: 80, Service: "web", Protocol: "tcp"}}, ""},

@@ -61,8 +61,7 @@ services: [{name: app, command: [/bin/app]}]
 	}
 }
 
-// TestFaults compares what users see of each malformed recipe in testdata with
-// the text beside it.
+// TestFaults compares the errors for each malformed recipe in testdata with the text beside it.
 func TestFaults(t *testing.T) {
 	paths, err := filepath.Glob("testdata/*.yaml")
 	if err != nil || len(paths) == 0 {
@@ -145,7 +144,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestEncrypt: an encrypted data disk brings its packages and its secret.
+// TestEncrypt: an encrypted data disk adds its packages and its secret.
 func TestEncrypt(t *testing.T) {
 	const repositories = "packages: {repositories: [r], install: [e2fsprogs>=1.47, cryptsetup-doc]}\n"
 	r, err := Parse("tiny.yaml", []byte(minimal+repositories+"vm: {encrypt: true}\n"))

@@ -21,13 +21,13 @@ import (
 	"github.com/sovereign-sql/sov/internal/strictyaml"
 )
 
-// The names and the types of keys are those of the Go types, defaults are what Parse fills in, and
-// the text of a key is that of its row in docs/recipe.md. The tests here hold the three together,
-// and make the JSON Schema of them.
+// Three sources must agree: the Go types have the keys and their types, Parse has the defaults, and
+// docs/recipe.md has the text of each key. The tests here compare them, and make the JSON Schema
+// from them.
 
 const recipeDocs = "../../../docs/recipe.md"
 
-// A row describes keys in one of the tables of docs/recipe.md.
+// A row describes keys in a table of docs/recipe.md.
 type row struct {
 	line            int // in the file, from 0
 	paths           []string
@@ -88,7 +88,7 @@ func cellsOf(line string) []string {
 	return strings.Split(strings.TrimSuffix(strings.TrimPrefix(line, "|"), "|"), "|")
 }
 
-// typeAt returns the type of a key, through lists, or nil.
+// typeAt returns the type of a key, or of its items if it is a list, or nil.
 func typeAt(path string) reflect.Type {
 	typ := reflect.TypeFor[Recipe]()
 	for key := range strings.SplitSeq(path, ".") {
@@ -118,7 +118,7 @@ func itemType(t reflect.Type) reflect.Type {
 	return t
 }
 
-// kindOf is what a table calls a type.
+// kindOf returns the words for a type in the tables.
 func kindOf(t reflect.Type) string {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -159,12 +159,12 @@ func kindOf(t reflect.Type) string {
 	return "string"
 }
 
-// fitsKind reports whether a table says a type in words that mean it.
+// fitsKind reports whether a table's words for a type mean the type.
 func fitsKind(have, want string) bool {
 	return have == want || strings.HasPrefix(want, "list") && strings.HasPrefix(have, "list of ")
 }
 
-// filled is a recipe with an item in each list, as Parse completes it.
+// filled returns a recipe with an item in each list, as Parse completes it.
 func filled(t *testing.T) *Recipe {
 	t.Helper()
 	r, err := Parse("filled.yaml", []byte(minimal+`
@@ -181,7 +181,7 @@ postgres: {roles: [{name: r}]}
 	return r
 }
 
-// defaultOf returns what Parse fills in for a key, as YAML would write it; "" for nothing.
+// defaultOf returns the default that Parse fills in for a key, as YAML, or "".
 func defaultOf(r *Recipe, path string) string {
 	v := reflect.ValueOf(r).Elem()
 	for key := range strings.SplitSeq(path, ".") {
@@ -239,7 +239,7 @@ func literal(v reflect.Value) string {
 	return fmt.Sprint(v.Interface())
 }
 
-// written is a value of YAML in one way of writing it.
+// written returns a value of YAML in its canonical form.
 func written(text string) string {
 	n, err := strictyaml.Parse("value", []byte(text))
 	if err != nil {
@@ -248,7 +248,7 @@ func written(text string) string {
 	return string(n.Encode())
 }
 
-// keys returns the paths of all keys, without what is below by_arch and profiles.
+// keys returns the paths of all keys, without those below by_arch and profiles.
 func keys(path string, typ reflect.Type) (out []string) {
 	if typ = itemType(typ); typ.Kind() != reflect.Struct {
 		return nil
@@ -262,8 +262,8 @@ func keys(path string, typ reflect.Type) (out []string) {
 	return out
 }
 
-// explained maps each key to the row that describes it: its own, or that of the key around it,
-// which names it.
+// explained maps each key to the row that describes it: the key's row, or the row of its parent if
+// that names the key.
 func explained(t *testing.T, rows []*row) map[string]*row {
 	t.Helper()
 	own := map[string]*row{}
@@ -282,7 +282,7 @@ func explained(t *testing.T, rows []*row) map[string]*row {
 		around, key := path[:max(strings.LastIndex(path, "."), 0)], path[strings.LastIndex(path, ".")+1:]
 		r := own[around]
 		if r == nil || !strings.Contains(r.text, "`"+key+"`") && !strings.Contains(r.text, "`"+key+":") && !strings.Contains(r.text, "{"+key) && !strings.Contains(r.text, ", "+key) {
-			// Several tables may describe the same type.
+			// Several tables can describe the same type.
 			t.Errorf("docs/recipe.md does not describe %s: add a row for it, or name it in that of %s", path, around)
 			continue
 		}
@@ -292,7 +292,7 @@ func explained(t *testing.T, rows []*row) map[string]*row {
 }
 
 // TestDocs: the tables of docs/recipe.md have all keys and no others, with their types and
-// defaults. With -update types and defaults are rewritten; a key without a text fails in any case.
+// defaults. With -update types and defaults are rewritten. A key without a text always fails.
 func TestDocs(t *testing.T) {
 	text, err := os.ReadFile(recipeDocs)
 	if err != nil {
@@ -347,7 +347,7 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// enums are the keys that take one of a few words; TestEnums asks Parse.
+// enums are the keys that accept only these words. TestEnums compares them with Parse.
 var enums = map[string][]string{
 	"services.restart.policy": {"always", "on-failure", "never"},
 	"services.stop.signal":    stopSignals,
@@ -501,8 +501,8 @@ func makeSchema(t *testing.T) []byte {
 	return b.Bytes()
 }
 
-// TestSchema: the schema that sov prints is that of the types and the documentation. With -update
-// it is rewritten.
+// TestSchema: the schema that sov prints matches the types and the documentation. With -update the
+// schema is rewritten.
 func TestSchema(t *testing.T) {
 	want := makeSchema(t)
 	if *update {
@@ -514,8 +514,8 @@ func TestSchema(t *testing.T) {
 	}
 }
 
-// TestRecipesFitSchema: what Parse takes fits the schema, and what it refuses for its shape is
-// refused by the schema, too.
+// TestRecipesFitSchema: the schema accepts the recipes that Parse accepts, and refuses those that
+// Parse refuses for their shape.
 func TestRecipesFitSchema(t *testing.T) {
 	value, err := validator.UnmarshalJSON(bytes.NewReader(makeSchema(t)))
 	if err != nil {

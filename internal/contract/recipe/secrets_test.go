@@ -6,8 +6,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestNeededSecrets: a role's password that a service uses is generated, whether the database is
-// published or not.
+// TestNeededSecrets: the password of a role that a service uses is generated, even if the database
+// is not published.
 func TestNeededSecrets(t *testing.T) {
 	r, err := Parse("tiny.yaml", []byte(minimal+`
 postgres: {enabled: true, roles: [{name: app}, {name: stats}]}

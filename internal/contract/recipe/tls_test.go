@@ -16,7 +16,7 @@ func TestTLS(t *testing.T) {
 		{"  tls: own\n", TLS{From: TLSOwn}, ""},
 		{"  tls: off\n", TLS{From: TLSOff}, ""},
 		{"  tls: {certificate: crt, key: key}\n", TLS{Certificate: "crt", Key: "key"}, ""},
-		{"  settings: {ssl: on, ssl_cert_file: /etc/a}\n", TLS{From: TLSOff}, ""}, // a recipe of before there was the key
+		{"  settings: {ssl: on, ssl_cert_file: /etc/a}\n", TLS{From: TLSOff}, ""}, // a recipe from before postgres.tls
 		{"  settings: {ssl: off}\n", TLS{From: TLSOff}, ""},
 		{"  tls: off\n  settings: {ssl: on}\n", TLS{From: TLSOff}, ""},
 		{"  tls: own\n  settings: {ssl: off}\n", TLS{}, "postgres.settings.ssl: is what postgres.tls decides"},

@@ -52,7 +52,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// FuzzParse: what is taken comes again and again, in order, and at the minutes that a plain search
+// FuzzParse: the times of an accepted schedule are in order, and at the minutes that a plain search
 // finds.
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{"6h", "*/15 * * * *", "0 9-17/4,20 1 * 1", "0 0 29 2 *", "59 23 31 12 7"} {

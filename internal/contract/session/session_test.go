@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// FuzzFrame: whatever comes, reading ends with a frame that is written as it came, or an error.
+// FuzzFrame: reading ends with an error or with a frame that encodes to the same bytes.
 func FuzzFrame(f *testing.F) {
 	f.Add(Frame{Output, []byte("hello")}.append(nil))
 	f.Add([]byte{1, 0xff, 0xff, 0xff, 0xff})
@@ -70,7 +70,7 @@ func FuzzStart(f *testing.F) {
 	})
 }
 
-// peers are the two ends of a connection that takes as much as a pipe does.
+// peers returns the two ends of a connection over an unbuffered pipe.
 func peers(t *testing.T) (client, guest *Conn) {
 	t.Helper()
 	a, b := net.Pipe()
@@ -105,8 +105,8 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestPeerIsLost: an end without an End frame, a silent peer and a cancelled context end a session,
-// each with its words.
+// TestPeerIsLost: a connection closed without an End frame, a silent peer and a cancelled context
+// end a session, each with its error.
 func TestPeerIsLost(t *testing.T) {
 	for name, c := range map[string]struct {
 		patience time.Duration
@@ -137,7 +137,7 @@ func TestPeerIsLost(t *testing.T) {
 	}
 }
 
-// TestKeptAlive: two that say nothing but that they are there are not taken for lost.
+// TestKeptAlive: a session whose peers send only keep-alive frames is not lost.
 func TestKeptAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, guest := peers(t)
@@ -147,7 +147,7 @@ func TestKeptAlive(t *testing.T) {
 			alive := make(chan struct{})
 			go func() { guest.KeepAlive(ctx); close(alive) }()
 			go io.Copy(io.Discard, guest.r)
-			time.Sleep(10 * Patience) // on the test's own clock
+			time.Sleep(10 * Patience) // on the fake clock
 			cancel()
 			<-alive
 			guest.SendJSON(End, Exit{})

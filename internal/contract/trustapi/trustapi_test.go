@@ -7,8 +7,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/dsse"
 )
 
-// FuzzDecode: nothing but what a trusted key has sealed is a change; without keys, a text that is
-// one.
+// FuzzDecode: with keys, only a change that a trusted key has sealed is accepted. Without keys, any
+// valid change is accepted.
 func FuzzDecode(f *testing.F) {
 	key, err := dsse.NewKey(bytes.NewReader(bytes.Repeat([]byte{1}, 32)))
 	if err != nil {

@@ -26,7 +26,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
 )
 
-// A bench is a keeper with a clock and names that a test sets.
+// A bench is a keeper whose clock and names a test sets.
 type bench struct {
 	*Keeper
 	now      time.Time
@@ -52,7 +52,7 @@ func service(t *testing.T) guestspec.Service {
 	return guestspec.Service{Name: "postgres", User: "root", Certificate: filepath.Join(t.TempDir(), "given", "server.pem")}
 }
 
-// check runs Check and returns what it said.
+// check runs Check and returns its log lines.
 func (b *bench) check(t *testing.T) string {
 	t.Helper()
 	b.said = nil
@@ -62,7 +62,7 @@ func (b *bench) check(t *testing.T) string {
 	return strings.Join(b.said, "\n")
 }
 
-// given verifies what a service shows as a client would at the keeper's time, by each name.
+// given verifies the service's certificate for each name as a client would at the keeper's time.
 func (b *bench) given(t *testing.T, names ...string) *x509.Certificate {
 	t.Helper()
 	p, err := read(b.Services[0].Certificate)
@@ -81,8 +81,8 @@ func (b *bench) given(t *testing.T, names ...string) *x509.Certificate {
 	return p.certificate
 }
 
-// TestLife takes a machine through years: the authority stays, certificates follow each other
-// before they expire, also over restarts and leaps of the clock.
+// TestLife simulates years of a machine. The authority stays the same. Certificates are replaced
+// before they expire, also across restarts and jumps of the clock.
 func TestLife(t *testing.T) {
 	b := newBench(t, service(t))
 	if said := b.check(t); !strings.Contains(said, "authority was made") || !strings.Contains(said, "a certificate was made, valid until 2027-11-27") {
@@ -137,12 +137,12 @@ func TestLife(t *testing.T) {
 	}
 }
 
-// TestRenewalUnderLoad renews the certificate of a real server: sessions go on, new ones see the
-// new certificate, and psql and pgx verify both.
+// TestRenewalUnderLoad renews the certificate of a real server. Existing sessions continue, and new
+// ones get the new certificate. psql and pgx verify both certificates.
 func TestRenewalUnderLoad(t *testing.T) {
 	s := service(t)
 	s.User = "postgres"
-	dir, err := os.MkdirTemp("", "tls") // not t.TempDir: postgres has to pass
+	dir, err := os.MkdirTemp("", "tls") // not t.TempDir: postgres must be able to enter it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +230,8 @@ func TestRenewalUnderLoad(t *testing.T) {
 	}
 }
 
-// certificateAt is what a PostgreSQL server shows a client that trusts an authority.
+// certificateAt returns the certificate that a PostgreSQL server presents to a client which trusts
+// authority.
 func certificateAt(t *testing.T, address, authority string) *x509.Certificate {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -263,7 +264,7 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// FuzzParse: a file on the data disk that was damaged does not make it panic.
+// FuzzParse: parse does not panic on a damaged file of the data disk.
 func FuzzParse(f *testing.F) {
 	authority, err := newAuthority("sql")
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// An issuer signs certificates for a name by a chain of two, as tailscaled gives them.
+// An issuer signs certificates for a name with a chain of two, as tailscaled does.
 type issuer struct {
 	t         *testing.T
 	name      string
@@ -63,8 +63,8 @@ func (i *issuer) Certificate(_ context.Context, name string) ([]byte, error) {
 	return i.issued, nil
 }
 
-// TestTailnetCertificate takes a machine through what befalls the tailnet's certificate. The server
-// that does not want it shows the own one throughout.
+// TestTailnetCertificate tests a machine while the tailnet's certificate fails and changes. A
+// server without TailnetCertificate always presents the machine's own certificate.
 func TestTailnetCertificate(t *testing.T) {
 	postgres, other := service(t), service(t)
 	postgres.TailnetCertificate, other.Name = true, "other"
@@ -95,8 +95,8 @@ func TestTailnetCertificate(t *testing.T) {
 		name  string
 		do    func()
 		shows string
-		says  string // what is logged, a part; empty: nothing
-		why   string // what is told in the status, a part
+		says  string // a part of the log; empty: nothing is logged
+		why   string // a part of the reason in the status
 		asked int
 	}{
 		{"the first start", func() { i.nameErr = shut }, "own", "in place of the tailnet's: there is none yet: the tailnet has no", "the tailnet has no", 0},
@@ -153,7 +153,7 @@ func TestTailnetCertificate(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(b.Dir, tailnetFile)); err != nil || info.Mode() != 0o600 {
 		t.Errorf("the certificate is kept with mode %v, %v", info.Mode(), err)
 	}
-	// The next start shows it at once, before tailscaled runs.
+	// After a restart the server presents it at once, before tailscaled runs.
 	os.Remove(postgres.Certificate)
 	again := &Keeper{Dir: b.Dir, Machine: "sql", Services: b.Services, Now: b.Now, Names: b.Names, Reload: b.Reload, Log: b.Log, Tailnet: i}
 	if err := again.Check(t.Context()); err != nil || shows() != "tailnet" {

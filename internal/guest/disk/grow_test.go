@@ -10,8 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/datadisk"
 )
 
-// What is found in the superblock is what the disk was made with, and a disk that is no larger is
-// left alone.
+// TestFileSystemSize: ext4Size returns the size that the file system was created with.
+// growFileSystem does not change a file system that fills its disk.
 func TestFileSystemSize(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "data.img")
 	must(t, datadisk.Create(t.Context(), name, 1<<30))

@@ -46,8 +46,8 @@ func TestLUKSLabel(t *testing.T) {
 	}
 	want("after cryptsetup", guestspec.DataLabel, true)
 
-	// A cut between the two copies leaves an older one, and one while a copy is written a damaged
-	// one.
+	// A power cut between the writes of the two copies leaves one copy older. A power cut during a
+	// write leaves that copy damaged.
 	first := read(t, image, 0, luksSecondOffset)
 	run("config", image, "--label", "newer")
 	want("after another change", "newer", true)

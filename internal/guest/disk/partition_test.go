@@ -23,8 +23,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// TestGrowPartition has a disk image on a loop device with more room, and enlarges the partition
-// and the file system of the data while they are in use.
+// TestGrowPartition enlarges the partition and the file system of the data while they are in use.
+// The loop device has more room than its partition table uses.
 func TestGrowPartition(t *testing.T) {
 	run := func(name string, args ...string) string {
 		t.Helper()
@@ -63,7 +63,7 @@ func TestGrowPartition(t *testing.T) {
 	}
 	disk := strings.TrimSpace(string(out))
 	t.Cleanup(func() { exec.Command("losetup", "--detach", disk).Run() })
-	if _, err := partitionSize(disk, 2); err != nil { // this computer's kernel does not know GPT
+	if _, err := partitionSize(disk, 2); err != nil { // this computer's kernel does not support GPT
 		table, err := gpt.Read(f, sectorSize, sectorSize)
 		if err != nil {
 			t.Fatal(err)
@@ -103,8 +103,8 @@ func TestGrowPartition(t *testing.T) {
 	}
 }
 
-// TestGrowTableRefuses has disks that are not of an image, or whose last partition belongs to
-// another system.
+// TestGrowTableRefuses: growTable refuses disks that were not written as an image, and those whose
+// last partition belongs to another system.
 func TestGrowTableRefuses(t *testing.T) {
 	for name, last := range map[string]string{"the data are not last": "swap", "no table": ""} {
 		f, err := os.Create(filepath.Join(t.TempDir(), "disk"))

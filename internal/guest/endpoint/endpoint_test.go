@@ -16,12 +16,11 @@ import (
 
 const (
 	token = "0123456789abcdef0123456789abcdef"
-	// patience bounds every wait for something that should happen within moments, on a computer
-	// that has other things to do.
+	// patience bounds every wait for an event that happens within moments, on a busy computer.
 	patience = 2 * time.Minute
 )
 
-// A fakeMachine notes the requests for a shutdown. Nothing else may be called.
+// A fakeMachine records requests for a shutdown. Its other methods must not be called.
 type fakeMachine struct {
 	Machine
 	requests chan string
@@ -40,9 +39,9 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/shutdown", 405},
 		{"POST", "/status", 405},
 		{"GET", "/", 404},
-		{"GET", "/status/../shutdown", 307}, // cleaned, and then to be requested again
+		{"GET", "/status/../shutdown", 307}, // cleaned, and redirected
 		{"POST", "/shutdown", 202},
-		{"POST", "/shutdown", 202}, // twice is fine
+		{"POST", "/shutdown", 202}, // repeating it is allowed
 	} {
 		w := httptest.NewRecorder()
 		s.routes().ServeHTTP(w, httptest.NewRequest(tt.method, tt.path, nil))

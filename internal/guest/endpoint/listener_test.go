@@ -25,7 +25,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/netnstest"
 )
 
-// serve starts an endpoint, which the test's end closes.
+// serve starts an endpoint and closes it when the test ends.
 func serve(t *testing.T, address netip.AddrPort) {
 	t.Helper()
 	s := New(Config{Machine: &fakeMachine{requests: make(chan string, 10_000)}, Console: journal.NewConsole(io.Discard, time.Now), Token: token})
@@ -33,8 +33,8 @@ func serve(t *testing.T, address netip.AddrPort) {
 	t.Cleanup(s.Close)
 }
 
-// TestSilentConnections opens far more connections than the endpoint has room for, and sends
-// nothing on them: a caller with the token is answered all the same.
+// TestSilentConnections opens far more connections than the endpoint accepts, and sends nothing on
+// them. A caller with the token still gets a response.
 func TestSilentConnections(t *testing.T) {
 	probe, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -54,15 +54,15 @@ func TestSilentConnections(t *testing.T) {
 			t.Fatalf("with the token: %v", err)
 		}
 	}
-	// The oldest were closed for the newest, long before their time for a request was over.
+	// The oldest were closed for newer ones, long before their timeout.
 	silent[0].SetReadDeadline(time.Now().Add(headerTimeout / 2))
 	if _, err := silent[0].Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("the oldest silent connection: %v", err)
 	}
 }
 
-// TestFlood connects to the endpoint without a pause, from the guest and as any user of the host:
-// root on the host is answered each time.
+// TestFlood connects to the endpoint without a pause, from the guest and as any user of the host.
+// Root on the host gets a response each time.
 func TestFlood(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("network namespaces need root")
@@ -97,7 +97,7 @@ func TestFlood(t *testing.T) {
 					if c, err := (&net.Dialer{Timeout: time.Second}).DialContext(flood, "tcp", address.String()); err == nil {
 						defer c.Close()
 						flooded.Add(1)
-						io.WriteString(c, "GET /") // and no more
+						io.WriteString(c, "GET /") // the request stays incomplete
 					}
 				}
 				return nil
@@ -108,7 +108,7 @@ func TestFlood(t *testing.T) {
 	defer stop()
 	port := guestapi.FirstUnprivileged
 	client := &http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, to string) (conn net.Conn, err error) {
-		for err = syscall.EADDRINUSE; errors.Is(err, syscall.EADDRINUSE); { // by one of the flooders
+		for err = syscall.EADDRINUSE; errors.Is(err, syscall.EADDRINUSE); { // a flooder uses the port
 			if port--; port < guestapi.FirstUnprivileged/2 {
 				port = guestapi.FirstUnprivileged - 1
 			}

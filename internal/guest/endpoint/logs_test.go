@@ -20,10 +20,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// beside runs fn in a goroutine of the test's.
+// beside runs fn in a goroutine of the test.
 func beside(_ string, fn func()) { go fn() }
 
-// logServer is an endpoint with a journal in memory.
+// logServer returns a journal in memory and a client of an endpoint that serves it.
 func logServer(t testing.TB) (*journal.Journal, *guestapi.Client) {
 	t.Helper()
 	j := journal.New(beside)
@@ -58,7 +58,7 @@ func TestLogsAreServed(t *testing.T) {
 	}
 }
 
-// sink hands on what is written to it.
+// A sink sends what is written to it to a channel.
 type sink chan string
 
 func (s sink) Write(p []byte) (int, error) {
@@ -70,7 +70,7 @@ func TestLogsAreFollowed(t *testing.T) {
 	j, client := logServer(t)
 	j.Keep("a", "1 before")
 	j.Flush(time.Minute)
-	// All places but one are taken, so that the reader's place shows whether it is given back.
+	// All places but one are in use. The test can then check that the reader's place is released.
 	var others []*journal.Follower
 	for {
 		_, f, err := j.Follow("", 0)
@@ -118,7 +118,7 @@ func FuzzLogQuery(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query string) {
 		defer costtest.Text.Watch(t, len(query))()
 		ctx, cancel := context.WithCancel(t.Context())
-		cancel() // one who follows has left already
+		cancel() // a following reader has left already
 		r := httptest.NewRequest(http.MethodGet, "/logs", nil).WithContext(ctx)
 		r.URL.RawQuery = query
 		w := httptest.NewRecorder()

@@ -14,7 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/health"
 )
 
-// Prometheus' own parser reads what is exposed, whatever the strings in it hold.
+// TestMetricsAreReadByPrometheus: Prometheus' parser reads the exposition, whatever its strings
+// contain.
 func TestMetricsAreReadByPrometheus(t *testing.T) {
 	for name, status := range map[string]guestapi.Status{
 		"nothing yet": {},

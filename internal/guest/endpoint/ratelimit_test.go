@@ -45,8 +45,8 @@ func TestAuthorize(t *testing.T) {
 	}
 }
 
-// Requests without the token are refused, and soon limited; those with it never are. The log has a
-// line of it once a minute.
+// TestUnauthenticatedRequestsAreLimited: requests without the token are refused, and limited after
+// a burst. Requests with the token are never limited. The log has one line about them a minute.
 func TestUnauthenticatedRequestsAreLimited(t *testing.T) {
 	now, reported := time.Unix(1_800_000_000, 0), []int(nil)
 	l := newRateLimiter(token, func() time.Time { return now }, func(n int) { reported = append(reported, n) })

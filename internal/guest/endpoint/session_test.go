@@ -18,7 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/journal"
 )
 
-// clientOf is a client of a server that answers with h.
+// clientOf returns a client of a server whose handler is h.
 func clientOf(t testing.TB, h http.Handler, token string) *guestapi.Client {
 	t.Helper()
 	server := httptest.NewServer(h)
@@ -28,8 +28,8 @@ func clientOf(t testing.TB, h http.Handler, token string) *guestapi.Client {
 	return guestapi.NewClient(netip.MustParseAddrPort(u.Host), token)
 }
 
-// TestRefusedSessions: what a client is told that gets no session. What sessions do is tested with
-// the real init, in package boot.
+// TestRefusedSessions checks the errors of refused sessions. Package boot tests sessions with the
+// real init.
 func TestRefusedSessions(t *testing.T) {
 	console := journal.NewConsole(io.Discard, time.Now)
 	with := func(shell bool) *Server {
@@ -68,7 +68,7 @@ func TestRefusedSessions(t *testing.T) {
 	}
 }
 
-// TestSessionIsRefusedInWords: a command that cannot be meant ends its session with why.
+// TestSessionIsRefusedInWords: an invalid command ends its session with the reason.
 func TestSessionIsRefusedInWords(t *testing.T) {
 	s := New(Config{Console: journal.NewConsole(io.Discard, time.Now), Token: token, Shell: true, Path: t.TempDir()})
 	client := clientOf(t, s.handler(), token)

@@ -21,7 +21,7 @@ func TestMakeDirectory(t *testing.T) {
 	must(t, MakeDirectory(d))
 	must(t, os.WriteFile(filepath.Join(d.Path, "kept"), nil, 0o600))
 	must(t, os.Chmod(d.Path, 0o777))
-	must(t, MakeDirectory(d)) // again is fine, and repairs
+	must(t, MakeDirectory(d)) // a second call succeeds, and repairs the directory
 	var s unix.Stat_t
 	must(t, unix.Stat(d.Path, &s))
 	if s.Mode&0o7777 != 0o2750 || s.Uid != 65534 {

@@ -30,7 +30,7 @@ func TestConsoleLines(t *testing.T) {
 	}
 }
 
-// stuck is a console that is not read until it is released.
+// stuck is a console that blocks writes until it is released.
 type stuck struct {
 	free chan struct{}
 	mu   sync.Mutex
@@ -60,8 +60,8 @@ func TestStuckConsoleDoesNotBlock(t *testing.T) {
 	}
 }
 
-// TestFlushWhileOthersLog has many lines in the making while others wait for theirs: a panic here
-// would be one of PID 1 at its very end.
+// TestFlushWhileOthersLog: many goroutines write lines and flush at once. A panic here would be a
+// panic of PID 1 during its shutdown.
 func TestFlushWhileOthersLog(t *testing.T) {
 	c := NewConsole(io.Discard, at(0))
 	var all sync.WaitGroup

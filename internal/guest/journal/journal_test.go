@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// beside runs fn in a goroutine of the test's.
+// beside runs fn in a goroutine of the test.
 func beside(_ string, fn func()) { go fn() }
 
-// lines are what tail returns.
+// lines returns the last n lines of a service.
 func (j *Journal) lines(t *testing.T, service string, n int) []string {
 	t.Helper()
 	j.Flush(time.Minute)
@@ -52,7 +52,7 @@ func TestJournalOutlivesItsDisk(t *testing.T) {
 	if got := j.lines(t, "a", 10); !slices.Equal(got, []string{"5 after it"}) {
 		t.Errorf("without its disk: %q", got)
 	}
-	// Another boot finds what was written.
+	// The next boot reads the lines of this one.
 	again := New(beside)
 	again.dir = dir
 	if got := again.lines(t, "a", 10); !slices.Equal(got, []string{"2 from a", "4 from a"}) {
@@ -60,7 +60,8 @@ func TestJournalOutlivesItsDisk(t *testing.T) {
 	}
 }
 
-// A folder that takes nothing, as a full disk does, costs the lines and nothing else.
+// TestJournalWithoutRoom: a folder that cannot be written, as on a full disk, loses the lines.
+// Nothing else fails.
 func TestJournalWithoutRoom(t *testing.T) {
 	j := New(beside)
 	j.Attach(filepath.Join(t.TempDir(), "not there"), nil)

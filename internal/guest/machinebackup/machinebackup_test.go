@@ -36,8 +36,8 @@ func write(t testing.TB, name, content string) {
 	must(t, os.WriteFile(name, []byte(content), 0o644))
 }
 
-// listing is what is below dir: a line for each name with its type, mode, owner, time of a file,
-// and content.
+// listing returns a line for each file below dir: name, type, mode, owner, modification time of a
+// file, and content.
 func listing(t testing.TB, dir string) string {
 	t.Helper()
 	var b strings.Builder
@@ -62,7 +62,7 @@ func listing(t testing.TB, dir string) string {
 	return b.String()
 }
 
-// TestArchive: what is extracted is what was archived, with everything that Archive says it keeps.
+// TestArchive: extracting an archive restores everything that Archive documents.
 func TestArchive(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("other owners need root")
@@ -120,7 +120,7 @@ func TestArchive(t *testing.T) {
 	}
 }
 
-// entries makes a tar of headers. Files hold their names.
+// entries returns a tar of headers. The content of a file is its name.
 func entries(t testing.TB, headers ...tar.Header) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -148,7 +148,7 @@ func link(name, target string) tar.Header {
 	return tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: target}
 }
 
-// holes is a tar of a file of 1 TiB, which takes a few KiB, as GNU tar makes it.
+// holes returns a tar of a sparse file of 1 TiB, as GNU tar makes it. It has a few KiB.
 func holes(t *testing.T, format string) []byte {
 	t.Helper()
 	from := t.TempDir()
@@ -159,8 +159,8 @@ func holes(t *testing.T, format string) []byte {
 	return out
 }
 
-// TestHostileTar: a tar that an attacker made leaves nothing outside the directory, and gives no
-// rights.
+// TestHostileTar: a tar of an attacker writes nothing outside the directory, and does not grant
+// permissions.
 func TestHostileTar(t *testing.T) {
 	outside := t.TempDir()
 	deep := []tar.Header{dir("data/a")}
@@ -212,8 +212,8 @@ func TestHostileTar(t *testing.T) {
 	}
 }
 
-// FuzzExtract: whatever a tar holds, nothing appears outside the paths, and there are only files,
-// directories and links.
+// FuzzExtract: no tar creates a file outside the paths. It creates only files, directories and
+// links.
 func FuzzExtract(f *testing.F) {
 	f.Add(entries(f, dir("data/a"), file("data/a/x"), link("data/a/l", "/etc/passwd"), dir("data/a/d"), file("data/a/d/y")))
 	f.Add(entries(f, link("data/a", "/"), file("data/a/x")))
@@ -238,14 +238,14 @@ func FuzzExtract(f *testing.F) {
 	})
 }
 
-// TestSwap interrupts a swap after each change that it makes, and ends it as a machine does that
-// starts again.
+// TestSwap interrupts a swap after each of its changes, and completes it with Recover as a
+// restarted machine does.
 func TestSwap(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("the directory for restores is root's")
 	}
 	services := []guestspec.Service{{Name: "app", Backup: &guestspec.Backup{Paths: []string{"/x"}}}}
-	// make makes the state before the swap.
+	// make creates the state before the swap.
 	make := func() ([]string, *swap) {
 		base := t.TempDir()
 		data, volume := filepath.Join(base, "data"), filepath.Join(base, "volume")
@@ -298,7 +298,7 @@ func TestSwap(t *testing.T) {
 	steps := 0
 	for stop := 0; ; stop++ {
 		roots, s := make()
-		// The swap is interrupted after this many changes.
+		// The swap is interrupted after stop changes.
 		count := 0
 		rename = func(from int, fromName string, to int, toName string, flags uint) error {
 			if count++; count > stop {
@@ -319,12 +319,12 @@ func TestSwap(t *testing.T) {
 		if _, err := os.Lstat(filepath.Join(roots[0], guestspec.RestoreDir, note)); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("the note is still there: %v", err)
 		}
-		must(t, Recover(roots, services)) // there is nothing to do
+		must(t, Recover(roots, services)) // nothing is left to do
 	}
 	if steps < 10 {
 		t.Errorf("it was interrupted at %d places", steps)
 	}
-	// A service that puts a symbolic link in the way moves nothing of others.
+	// A service that places a symbolic link in the path cannot move files of others.
 	roots, s := make()
 	data := roots[0]
 	must(t, os.Rename(filepath.Join(data, "tree"), filepath.Join(data, "tree.away")))

@@ -9,7 +9,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/netnstest"
 )
 
-// TestDown: an interface that is down sends nothing and takes nothing.
+// TestDown: an interface that is down neither sends nor receives.
 func TestDown(t *testing.T) {
 	l := newLink(t)
 	l.listen(t, 80)

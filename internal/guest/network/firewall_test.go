@@ -21,12 +21,12 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/netnstest"
 )
 
-// A link is two network namespaces with a wire between: the guest's and the host's.
+// A link is two connected network namespaces: the guest's and the host's.
 type link struct {
 	guest, host netns.NsHandle
 }
 
-// newLink gives the host 192.168.100.1 and .3, the guest .2, and each a way to 10.9.0.0/16 and
+// newLink gives the host 192.168.100.1 and .3, the guest .2, and both a route to 10.9.0.0/16 and
 // fd00::/64.
 func newLink(t *testing.T) *link {
 	t.Helper()
@@ -56,7 +56,7 @@ func newLink(t *testing.T) *link {
 	return l
 }
 
-// listen accepts connections to every port of the guest that a test tries.
+// listen listens on these ports in the guest.
 func (l *link) listen(t *testing.T, ports ...int) {
 	t.Helper()
 	must(t, netnstest.In(l.guest, func() error {
@@ -71,14 +71,13 @@ func (l *link) listen(t *testing.T, ports ...int) {
 	}))
 }
 
-// patience bounds every wait for something that should happen within moments, on a computer that
-// has other things to do.
+// patience bounds every wait for an event that happens within moments, on a busy computer.
 const patience = 2 * time.Minute
 
-// refusal is how long a test waits for what is not to come.
+// refusal is how long a test waits for a packet that must not arrive.
 const refusal = 300 * time.Millisecond
 
-// limit bounds a wait for what is let in, or is not.
+// limit returns how long to wait for a packet that is let in, or is not.
 func limit(let bool) time.Duration {
 	if let {
 		return patience
@@ -86,7 +85,7 @@ func limit(let bool) time.Duration {
 	return refusal
 }
 
-// reaches connects from one of the host's addresses to the guest.
+// reaches connects from an address of the host to an address of the guest.
 func (l *link) reaches(from, to string, let bool) error {
 	return netnstest.In(l.host, func() error {
 		d := net.Dialer{Timeout: limit(let), LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
@@ -110,7 +109,7 @@ func TestFirewall(t *testing.T) {
 			{Protocol: "udp", Port: 41641, On: "link"},
 		},
 	}
-	for range 3 { // again and again is the same
+	for range 3 { // repeating it changes nothing
 		must(t, netnstest.In(l.guest, f.Apply))
 	}
 	for _, tt := range []struct {
@@ -139,7 +138,7 @@ func TestFirewall(t *testing.T) {
 	t.Run("one table, one chain", func(t *testing.T) { l.wantOneTable(t) })
 }
 
-// converse tries what is let in for other reasons than an opened port.
+// converse tests traffic that is allowed without an opened port.
 func (l *link) converse(t *testing.T) {
 	must(t, netnstest.In(l.guest, func() error {
 		for _, own := range []string{"127.0.0.1:22", "192.168.100.2:8377"} {
@@ -176,12 +175,12 @@ func (l *link) converse(t *testing.T) {
 			t.Errorf("a datagram to port %d: %v, want let in: %t", port, err, let)
 		}
 	}
-	// An echo request is answered: the host can tell a guest without services from one without a
-	// link.
+	// The guest answers an echo request: the host can distinguish a guest without services from a
+	// guest without a link.
 	must(t, netnstest.In(l.host, func() error { return ping("192.168.100.2") }))
 }
 
-// ping sends an ICMP echo request and waits for the answer.
+// ping sends an ICMP echo request and waits for the reply.
 func ping(to string) error {
 	conn, err := net.Dial("ip4:icmp", to)
 	if err != nil {

@@ -23,17 +23,16 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
 )
 
-// The settings of a machine that matter here, as stages/postgres and assets/postgresql.conf have
-// them.
+// The settings of a machine that limit guesses, as in stages/postgres and assets/postgresql.conf.
 const (
 	settingsBefore = "listen_addresses = '192.168.100.2'\nmax_connections = 50\nsuperuser_reserved_connections = 3\n"
 	settingsNow    = settingsBefore + "authentication_timeout = 10s\nshared_preload_libraries = 'auth_delay'\nauth_delay.milliseconds = 500ms\n"
 	rateNow        = 3
 )
 
-// TestGuessing has an attacker on a network guess the password of app, with 16 connections at a
-// time, and then hold as many connections as he gets without a word. Each time the host logs in as
-// the superuser.
+// TestGuessing: an attacker on a network guesses the password of app with 16 connections at a time.
+// Then the attacker holds as many silent connections as possible. Each time the host logs in as the
+// superuser.
 func TestGuessing(t *testing.T) {
 	const span = 3 * time.Second
 	rates := map[string]float64{}
@@ -60,7 +59,7 @@ func TestGuessing(t *testing.T) {
 	}
 }
 
-// guess tries wrong passwords for some time, and returns how many the server has refused.
+// guess tries wrong passwords for span, and returns how many the server has refused.
 func (l *link) guess(s *postgrestest.Server, span time.Duration) int64 {
 	ctx, cancel := context.WithTimeout(context.Background(), span)
 	defer cancel()
@@ -80,7 +79,7 @@ func (l *link) guess(s *postgrestest.Server, span time.Duration) int64 {
 	return refused.Load()
 }
 
-// from connects from an address of the host's side; the connection ends with a context.
+// from connects from an address of the host. The connection is closed when the context until ends.
 func (l *link) from(address string, until context.Context) pgconn.DialFunc {
 	return func(context.Context, string, string) (net.Conn, error) {
 		conn, err := l.dial(until, address, patience)
@@ -91,7 +90,7 @@ func (l *link) from(address string, until context.Context) pgconn.DialFunc {
 	}
 }
 
-// dial connects to the database from an address of the host's side.
+// dial connects to the database from an address of the host.
 func (l *link) dial(ctx context.Context, from string, limit time.Duration) (conn net.Conn, err error) {
 	err = netnstest.In(l.host, func() error {
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: limit}
@@ -101,7 +100,8 @@ func (l *link) dial(ctx context.Context, from string, limit time.Duration) (conn
 	return conn, err
 }
 
-// wantHost logs in as the superuser from the host's address, or wants to find no room there.
+// wantHost logs in as the superuser from the host's address. Without room the server must refuse
+// the login.
 func (l *link) wantHost(t *testing.T, s *postgrestest.Server, when string, room bool) {
 	t.Helper()
 	start := time.Now()
@@ -117,9 +117,9 @@ func asServer(err error) (*pgconn.PgError, bool) {
 	return said, errors.As(err, &said)
 }
 
-// holdSilently connects again and again, up to so many times at once, says who it wants to be and
-// nothing more. It returns once the server has ended one of these, or holds all of them, with how
-// many it holds; they go on to the end of the test.
+// holdSilently keeps up to most connections open at once, and sends only the startup message on
+// each. It returns how many are open when the server closes the first of them. New connections
+// follow until the test ends.
 func (l *link) holdSilently(t *testing.T, most int) int64 {
 	t.Helper()
 	hello, err := (&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "app", "database": "app"}}).Encode(nil)

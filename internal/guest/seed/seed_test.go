@@ -20,7 +20,7 @@ const (
 	user = "#cloud-config\npackages: [vim]\nssh_authorized_keys: [ssh-ed25519 AAAA]\nsov:\n  secrets:\n    postgres: 'hunter: 2'\n"
 )
 
-// iso makes a disk with a foreign program.
+// iso makes a seed disk with genisoimage.
 func iso(t testing.TB, label string, args []string, files map[string]string) []byte {
 	t.Helper()
 	program, err := exec.LookPath("genisoimage")
@@ -55,7 +55,7 @@ var kinds = map[string][]string{
 	"ISO's own names":       {"-iso-level", "3"},
 }
 
-// TestRead reads what the program writes that makes seeds.
+// TestRead reads disks of genisoimage, the usual program for seeds.
 func TestRead(t *testing.T) {
 	files := map[string]string{"meta-data": meta, "user-data": user, "vendor-data": "x"}
 	for i := range 100 { // a directory of several sectors
@@ -71,7 +71,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// fatDisk makes a disk with FAT, by foreign programs.
+// fatDisk makes a FAT disk with mkfs.fat and mtools.
 func fatDisk(t testing.TB, label string, bits, mebibytes int, files map[string]string) []byte {
 	t.Helper()
 	dir := t.TempDir()
@@ -103,7 +103,7 @@ func fatDisk(t testing.TB, label string, bits, mebibytes int, files map[string]s
 	return b
 }
 
-// TestReadFAT reads what mkfs.fat makes, with a file of several clusters.
+// TestReadFAT reads disks of mkfs.fat, with a file of several clusters.
 func TestReadFAT(t *testing.T) {
 	files := map[string]string{"meta-data": meta, "user-data": user + "# " + strings.Repeat("long ", 20_000) + "\n", "network-config": "x"}
 	for bits, mebibytes := range map[int]int{12: 2, 16: 20, 32: 40} {

@@ -11,7 +11,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/guest/process"
 )
 
-// TestReason takes what a server says on its way down, and wants its own reason.
+// TestReason: reason returns the server's fatal error from the lines that the server printed.
 func TestReason(t *testing.T) {
 	exited := &process.ExitError{Status: 1 << 8}
 	killed := &process.ExitError{Status: syscall.WaitStatus(9)}

@@ -18,7 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// conversation is a connection whose other end says answer whatever it hears.
+// A conversation is a connection whose peer sends answer regardless of its input.
 type conversation struct {
 	asked  bytes.Buffer
 	answer io.Reader
@@ -78,7 +78,8 @@ func TestReadPostmaster(t *testing.T) {
 	}
 }
 
-// TestStartingServerIsNotProbed wants no connection to a server that would log its refusal.
+// TestStartingServerIsNotProbed: the probe does not connect to a starting server, which would log
+// the refusal.
 func TestStartingServerIsNotProbed(t *testing.T) {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, ".s.PGSQL.5432")

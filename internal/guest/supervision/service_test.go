@@ -35,11 +35,11 @@ func TestPermanent(t *testing.T) {
 	}
 }
 
-// TestProbeHTTP: what counts as an answer of a service.
+// TestProbeHTTP: only a status below 400 makes a service ready.
 func TestProbeHTTP(t *testing.T) {
 	status := http.StatusOK
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Location", "http://192.0.2.1/") // no host has it
+		w.Header().Set("Location", "http://192.0.2.1/") // an address that no host uses
 		w.WriteHeader(status)
 	})
 	for _, server := range []*httptest.Server{httptest.NewServer(handler), httptest.NewTLSServer(handler)} {
@@ -71,8 +71,8 @@ func TestExitedIsNotReady(t *testing.T) {
 	}
 }
 
-// TestScheduleFollowsTheClock: a scheduled service runs at once where the clock is set past its
-// time, and earlier where it is set back.
+// TestScheduleFollowsTheClock: a scheduled service runs at once if the clock is set past its time.
+// It runs earlier if the clock is set back.
 func TestScheduleFollowsTheClock(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	sup := New(Config{Console: journal.NewConsole(io.Discard, time.Now), Now: func() time.Time { return now }, OnReady: func() {}},

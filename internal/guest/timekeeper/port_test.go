@@ -11,7 +11,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/configdisk"
 )
 
-// Only the port of the name is taken.
+// TestFindPort: FindPort opens only the port with the right name.
 func TestFindPort(t *testing.T) {
 	sys := t.TempDir()
 	for port, name := range map[string]string{"vport1p1": "org.qemu.guest_agent.0", "vport2p1": configdisk.TimePort} {

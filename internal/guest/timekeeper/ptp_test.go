@@ -16,7 +16,8 @@ func ptpAt(t time.Time) unix.PtpClockTime {
 	return unix.PtpClockTime{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())}
 }
 
-// The quickest reading counts: between slow ones the processor was away.
+// TestBestReading: best uses the reading with the shortest window. In a longer one the processor
+// was interrupted.
 func TestBestReading(t *testing.T) {
 	const ahead = time.Hour
 	at := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -44,7 +45,7 @@ func TestBestReading(t *testing.T) {
 	}
 }
 
-// Only the clock that the host shows is taken, not that of a network card.
+// TestFindPTP: FindPTP uses only the host's clock, not a network card's.
 func TestFindPTP(t *testing.T) {
 	sys := t.TempDir()
 	for name, clock := range map[string]string{"ptp0": "virtio_rtc", "ptp1": "KVM virtual PTP"} {

@@ -16,10 +16,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/sntp"
 )
 
-// A world has a true time, which is the test's, and a clock that is off from it.
+// A world has a true time, which is the test's clock, and a clock that differs from it.
 type world struct {
 	mu      sync.Mutex
-	off     time.Duration // the clock is ahead of the true time by this, without what follows
+	off     time.Duration // how far the clock is ahead, without the effect of braked
 	braked  bool
 	since   time.Time // of the last change of braked
 	drift   time.Duration
@@ -58,8 +58,8 @@ func (w *world) Brake(on bool) error {
 	return w.refuses
 }
 
-// ahead is how far the clock is ahead. A bubble's time is not slowed down, so that a brake of nine
-// tenths of the real strength fit its timers.
+// ahead returns how far the clock is ahead. A braked clock also slows the keeper's timers, but not
+// a bubble's. The simulated brake therefore corrects 1/9 of a timer's duration, not 1/10.
 func (w *world) ahead() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -82,14 +82,14 @@ func (w *world) isBraked() bool {
 	return w.braked
 }
 
-// stepped is how often the clock was set.
+// stepped returns how often the clock was set.
 func (w *world) stepped() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.steps)
 }
 
-// source is one that knows the true time.
+// source returns a source of the true time.
 func (w *world) source(name string, every time.Duration) *testSource {
 	s := &testSource{w: w}
 	s.Source = Source{Name: name, Every: every, Read: func(context.Context) (Reading, error) {
@@ -112,14 +112,14 @@ type testSource struct {
 	asked []time.Time
 }
 
-// fail makes the source answer with an error, or nil: with the time.
+// fail makes the source return err. With nil it returns the time again.
 func (s *testSource) fail(err error) {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
 	s.fault = err
 }
 
-// times are those at which the source was asked.
+// times returns the times at which the source was read.
 func (s *testSource) times() []time.Time {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
@@ -166,7 +166,8 @@ func TestCorrections(t *testing.T) {
 	}
 }
 
-// A clock that is ahead is right in the end, was never set back, and is looked at until then.
+// TestClockAhead: a clock that is ahead becomes right without being set back, and is checked until
+// then.
 func TestClockAhead(t *testing.T) {
 	for _, shared := range []bool{false, true} {
 		t.Run(fmt.Sprintf("shared=%v", shared), func(t *testing.T) {
@@ -234,8 +235,8 @@ func TestSourcesInOrder(t *testing.T) {
 	})
 }
 
-// A clock that a look finds to be a little ahead is not braked for longer than it needs, though Run
-// had gone to sleep.
+// TestLookBetweenRounds: Look finds the clock a little ahead while Run sleeps. The clock is braked
+// no longer than necessary.
 func TestLookBetweenRounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{}
@@ -260,8 +261,7 @@ func TestLookBetweenRounds(t *testing.T) {
 	})
 }
 
-// The phone slept: the next look, or the first round after it at the latest, sets the clock
-// forward.
+// TestHostSlept: after the phone slept, the next Look or round sets the clock forward.
 func TestHostSlept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{}
@@ -330,7 +330,7 @@ func TestClockThatCannotBeSet(t *testing.T) {
 	}
 }
 
-// serve runs a time server on an address of loopback, whose clock is ahead.
+// serve runs a time server on a loopback address. Its clock is ahead.
 func serve(t *testing.T, address string, port uint16, ahead time.Duration, server sntp.Server) netip.AddrPort {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", netip.AddrPortFrom(netip.MustParseAddr(address), port).String())
@@ -357,7 +357,8 @@ func TestHostIsAsked(t *testing.T) {
 	}
 }
 
-// Public servers have to agree; one that is wrong is outvoted, and one that refuses is left alone.
+// TestPublicServersHaveToAgree: a wrong server is outvoted. Two servers that disagree are an error,
+// as is a server that does not answer.
 func TestPublicServersHaveToAgree(t *testing.T) {
 	first := serve(t, "127.0.0.11", 0, time.Minute, sntp.Server{})
 	port := first.Port()

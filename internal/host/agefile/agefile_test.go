@@ -28,7 +28,7 @@ func write(t *testing.T, content string, mode os.FileMode) string {
 	return path
 }
 
-// TestIdentities: each form of an identity opens what is encrypted to the recipient that it tells.
+// TestIdentities: each form of an identity decrypts a text for its recipient.
 func TestIdentities(t *testing.T) {
 	x, err := age.GenerateX25519Identity()
 	if err != nil {
@@ -93,7 +93,7 @@ func TestIdentities(t *testing.T) {
 	}
 }
 
-// TestBadRecipients: a private key is named as that, and not shown.
+// TestBadRecipients: the error reports a private key without its text.
 func TestBadRecipients(t *testing.T) {
 	x, err := age.GenerateX25519Identity()
 	if err != nil {

@@ -34,8 +34,8 @@ func certificate(t *testing.T, ca bool) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
-// TestCheck: the first authority is kept, another one or none is refused until it is accepted, and
-// other phones and machines are others.
+// TestCheck: the first authority is stored. Another one or none is refused until it is accepted.
+// Each phone and machine has a separate entry.
 func TestCheck(t *testing.T) {
 	s := In(t.TempDir())
 	first, second := certificate(t, true), certificate(t, true)
@@ -88,7 +88,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestQuery: every client of libpq's kind reads the paths of a URL as they are.
+// TestQuery: clients like libpq read the paths in a URL unchanged.
 func TestQuery(t *testing.T) {
 	address := netip.MustParseAddrPort("127.0.0.1:1")
 	for _, name := range []string{"plain.crt", "with space+plus", "@%#/:?&='é", "100%25"} {

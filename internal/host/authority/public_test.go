@@ -60,7 +60,7 @@ func (s *signer) issue(about *x509.Certificate) (*x509.Certificate, *ecdsa.Priva
 	return c, key
 }
 
-// server is a certificate for names, and its key.
+// server returns a certificate for names, and its key.
 func (s *signer) server(names ...string) (certificate, key string) {
 	s.t.Helper()
 	c, private := s.issue(&x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: names})
@@ -75,9 +75,9 @@ func text(c *x509.Certificate) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
 }
 
-// TestPublic verifies the certificate of a public authority for a name on a tailnet by way of
-// another address, as the URL of `sov forward` and the variables of `sov psql` have it, with a real
-// server and psql. The machine's own authority has to vouch for the name.
+// TestPublic verifies a public authority's certificate for a name on a tailnet through another
+// address, as the URL of `sov forward` and the variables of `sov psql` do. The server and psql are
+// real. The machine's own authority must also have signed the name.
 func TestPublic(t *testing.T) {
 	const name = "sql.tail1.ts.net"
 	own, public := newSigner(t), newSigner(t)
@@ -111,7 +111,7 @@ func TestPublic(t *testing.T) {
 	if err != nil || client.Mode() != "verify-full" {
 		t.Fatalf("%+v, %v", client, err)
 	}
-	// It goes on being what a machine without the tailnet's certificate is compared with.
+	// A later check without the tailnet's certificate accepts the same authority.
 	if back, err := s.Check("a", "sql", shown.Authority, false); err != nil || back.Name != "" {
 		t.Errorf("the own one again: %+v, %v", back, err)
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
 )
 
-// A keyPair is a key in two files.
+// A keyPair is a key and its two files.
 type keyPair struct {
 	private, public string // paths
 	key             dsse.PrivateKey
@@ -52,7 +52,8 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
-// cacheKey is the setting of these files, or else of the variable with this text.
+// cacheKey returns the setting from these files, or from SOV_CACHE_KEY with this text if there are
+// none.
 func cacheKey(t *testing.T, files []string, text string) settings.Value {
 	t.Helper()
 	s, err := settings.Load(func(name string) string { return map[string]string{"SOV_CACHE_KEY": text, "HOME": t.TempDir()}[name] })
@@ -62,7 +63,7 @@ func cacheKey(t *testing.T, files []string, text string) settings.Value {
 	return s.Get(settings.CacheKey, files...)
 }
 
-// flag is the value of a setting whose flag was given.
+// flag returns the value of a setting that a flag set.
 func flag(values []string) settings.Value {
 	return settings.Value{Values: values, From: settings.FromFlag, Where: "a flag"}
 }
@@ -116,8 +117,8 @@ func TestLoadCacheKeys(t *testing.T) {
 	}
 }
 
-// TestSignedCache: one computer fills a shared cache and signs, another builds of it with the
-// public key.
+// TestSignedCache: one computer fills a shared cache and signs the results. Another computer builds
+// from it with the public key.
 func TestSignedCache(t *testing.T) {
 	w := tinybuild.New(t)
 	team, stranger, release := newKeyPair(t), newKeyPair(t), newKeyPair(t)
@@ -148,7 +149,7 @@ func TestSignedCache(t *testing.T) {
 		return all
 	}
 
-	// Without a signature it can be used if none is required.
+	// An unsigned cache can be used if no signature is required.
 	if _, _, err := run(nil, to, nil, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +170,7 @@ func TestSignedCache(t *testing.T) {
 		t.Errorf("told to: %v", err)
 	}
 
-	// With a key nothing of it is taken, and it is replaced by what is signed.
+	// With a key the unsigned results are not used. Signed ones replace them.
 	out, report, err := run(from, to, []string{team.private}, nil)
 	if err != nil || len(stages(report)) != 0 {
 		t.Fatalf("with a key: cached %q, %v", stages(report), err)

@@ -14,7 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/tinybuild"
 )
 
-// TestCVEs compares a lock with databases.
+// TestCVEs compares a lock with vulnerability databases.
 func TestCVEs(t *testing.T) {
 	w := tinybuild.New(t)
 	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))

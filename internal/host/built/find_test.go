@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestRunFindsWhatBuildMade: an artifact goes by the name in the recipe, whatever the recipe's file
-// is called.
+// TestRunFindsWhatBuildMade: Dir returns the folder of the recipe's name, whatever the name of the
+// recipe's file.
 func TestRunFindsWhatBuildMade(t *testing.T) {
 	dir := t.TempDir()
 	recipe := filepath.Join(dir, "mine.yaml")

@@ -13,7 +13,7 @@ func TestFirstDifference(t *testing.T) {
 	long := strings.Repeat("x", 300<<10)
 	for _, tt := range []struct {
 		a, b string
-		want int64 // -1: they are the same
+		want int64 // -1: the texts are equal
 	}{
 		{"", "", -1}, {"abc", "abc", -1}, {long, long, -1}, {"abc", "abd", 2}, {"abc", "ab", 2}, {"", "a", 0},
 		{long, long + "x", 300 << 10}, {long + "a", long + "b", 300 << 10}, {"y" + long, "z" + long, 0}, {long[:256<<10], long, 256 << 10},
@@ -29,8 +29,7 @@ func TestFirstDifference(t *testing.T) {
 	}
 }
 
-// TestTakenFrom: two builders, one of whom took half of it from a cache, have the same
-// artifact.
+// TestTakenFrom: two artifacts are identical even if one was built with results from a cache.
 func TestTakenFrom(t *testing.T) {
 	a, b := t.TempDir(), t.TempDir()
 	for _, dir := range []string{a, b} {

@@ -22,13 +22,13 @@ import (
 
 const program = "package main\n\nvar release = \"none\"\n\nfunc main() { println(release) }\n"
 
-// tiny is a version of a module with a sov-init and a sov-runner, which the go command can fetch.
+// tiny is a version of a module with sov-init and sov-runner. The go command can download it.
 type tiny struct {
 	module.Version
 	proxy, root, sum string
 }
 
-// newTiny also sets what of a user's settings must not change a byte.
+// newTiny also sets variables of the go command that must not change the programs.
 func newTiny(t *testing.T) *tiny {
 	t.Helper()
 	v := &tiny{Version: module.Version{Path: "example.com/tiny", Version: "v1.2.3"}, proxy: t.TempDir(), root: t.TempDir()}
@@ -110,7 +110,7 @@ func openStore(t *testing.T) *store.Store {
 	return cache
 }
 
-// TestModuleAndCheckout compiles the same sources from a module's zip and in a folder.
+// TestModuleAndCheckout compiles the same sources from a module's zip and from a folder.
 func TestModuleAndCheckout(t *testing.T) {
 	v := newTiny(t)
 	cache := openStore(t)
@@ -145,7 +145,7 @@ func TestModuleAndCheckout(t *testing.T) {
 			}
 		}
 	}
-	// What is in the cache takes neither network nor Go.
+	// A cached program requires neither the network nor Go.
 	t.Setenv("GOPROXY", "off")
 	t.Setenv("PATH", t.TempDir())
 	if _, status, err := v.build(t, cache, "sov-init", "arm64"); err != nil || status != pipeline.Cached {
@@ -156,7 +156,7 @@ func TestModuleAndCheckout(t *testing.T) {
 	}
 }
 
-// TestOtherSources has the proxy serve other sources than sov was compiled from.
+// TestOtherSources: the proxy serves other sources than those that sov was compiled from.
 func TestOtherSources(t *testing.T) {
 	v := newTiny(t)
 	sum := v.sum
@@ -183,7 +183,7 @@ func TestToolchain(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "toolchain go1.26.999") || !strings.Contains(err.Error(), "install it from") {
 		t.Errorf("a toolchain that does not exist: %v", err)
 	}
-	// Go before 1.21 does not know GOTOOLCHAIN.
+	// Go before 1.21 ignores GOTOOLCHAIN.
 	goCommand, err := exec.LookPath("go")
 	if err != nil {
 		t.Fatal(err)

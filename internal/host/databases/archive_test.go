@@ -22,11 +22,10 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/agefile"
 )
 
-// canary stands in the content of the database, often.
+// canary fills the content of the database.
 const canary = "c4n4ry of a row\n"
 
-// send writes a stream of roles and one database of some MiB; between is called while it is under
-// way.
+// send writes a stream of roles and a database of some MiB. It calls between after each chunk.
 func send(w io.Writer, between func()) {
 	s := backup.NewWriter(w)
 	s.Begin(backup.Part{Kind: backup.KindRoles})
@@ -41,7 +40,7 @@ func send(w io.Writer, between func()) {
 	s.Close()
 }
 
-// write writes a backup, and calls between while it is written.
+// write writes a backup to path. It calls between while it writes.
 func write(t *testing.T, path string, to []agefile.Recipient, between func()) {
 	t.Helper()
 	out, in := io.Pipe()
@@ -113,7 +112,7 @@ func open(t *testing.T, path string, k Keys) (*Archive, error) {
 	return Open(path, key)
 }
 
-// TestEncryptedBackup: no plain text is ever written to the disk; only the recipients can open the
+// TestEncryptedBackup: plain text is never written to the disk. Only the recipients can open the
 // file.
 func TestEncryptedBackup(t *testing.T) {
 	identity, to := ageKey(t)
@@ -179,7 +178,7 @@ func TestEncryptedBackup(t *testing.T) {
 		}
 	}
 
-	// A plain one is opened as before, with and without an identity.
+	// An unencrypted backup opens as before, with and without an identity.
 	if err := os.WriteFile(path, older, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -192,8 +191,8 @@ func TestEncryptedBackup(t *testing.T) {
 	}
 }
 
-// TestChangedEncryptedBackup: a file that was cut or changed, wherever that is, is refused by
-// Unlock or Open: before a restore begins.
+// TestChangedEncryptedBackup: Unlock or Open refuses a file that was truncated or changed anywhere,
+// before a restore begins.
 func TestChangedEncryptedBackup(t *testing.T) {
 	identity, to := ageKey(t)
 	path := filepath.Join(t.TempDir(), "b.age")
@@ -231,7 +230,7 @@ func TestChangedEncryptedBackup(t *testing.T) {
 	refused("a chunk less", body, slices.Delete(slices.Clone(whole), body, body+chunk))
 }
 
-// TestAgeOpensBackups: the age program opens what is written here.
+// TestAgeOpensBackups: the age program decrypts our backups.
 func TestAgeOpensBackups(t *testing.T) {
 	program, err := exec.LookPath("age")
 	if err != nil {
@@ -263,7 +262,7 @@ func TestBrokenStreamLeavesNothing(t *testing.T) {
 	}
 }
 
-// FuzzUnlock: a stranger's file does not make it panic.
+// FuzzUnlock: Unlock does not panic on any file.
 func FuzzUnlock(f *testing.F) {
 	f.Add([]byte(agefile.Header + "v1\n-> X25519 TEiF0ypqr+bpvcqXNyCVJpL7OuwPdVwPL7KQEbFDOCc\nEmECAEcKN+n/Vs9SbWiV+Hu0r+E8R77DdWYyd83nw7U\n--- Vn+54jqiiUCE+WZcEVY3f1sqHjlu/z1LCQ/T7Xm7qI0\n"))
 	f.Add([]byte(agefile.Header))

@@ -30,7 +30,7 @@ func TestParseDevices(t *testing.T) {
 	}
 }
 
-// FuzzParseDevices: what is read can be shown, and passed to adb as a serial.
+// FuzzParseDevices: accepted devices can be printed, and their serials can be arguments of adb.
 func FuzzParseDevices(f *testing.F) {
 	f.Add([]byte("List of devices attached\nX device model:Y\n"))
 	f.Add([]byte("-s\tdevice\n\x1b[31m no permissions\n"))
@@ -48,8 +48,8 @@ func FuzzParseDevices(f *testing.F) {
 	})
 }
 
-// FuzzStream: however the bytes are cut, what comes before the mark passes, and the status is what
-// comes after it.
+// FuzzStream: the bytes before the mark pass and the bytes after it are the status, whatever the
+// sizes of the writes.
 func FuzzStream(f *testing.F) {
 	f.Add([]byte("output"), uint8(3), uint8(1))
 	f.Add([]byte("MAMARMARMARKMMARKMAR"), uint8(0), uint8(2))

@@ -18,7 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
-// here is this computer as a phone.
+// here returns this computer as a phone.
 func here(t *testing.T) device.Phone {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -63,7 +63,8 @@ func TestRunPassesArguments(t *testing.T) {
 	}
 }
 
-// A daemon that a command leaves behind keeps its pipes: the command has ended all the same.
+// TestRunDoesNotWaitForDaemons: Run ends with its command, even if a daemon that the command
+// started keeps its pipes open.
 func TestRunDoesNotWaitForDaemons(t *testing.T) {
 	p := here(t)
 	pidFile := filepath.Join(t.TempDir(), "pid")
@@ -77,7 +78,7 @@ func TestRunDoesNotWaitForDaemons(t *testing.T) {
 	if err != nil || string(out) != "started\n" {
 		t.Errorf("%q, %v", out, err)
 	}
-	if took := time.Since(start); took > 5*time.Minute { // the daemon lives for ten
+	if took := time.Since(start); took > 5*time.Minute { // the daemon runs for ten
 		t.Errorf("it took %v", took)
 	}
 	if err := exec.Command("kill", "-0", strings.TrimSpace(string(pid))).Run(); err != nil {
@@ -103,15 +104,15 @@ func TestRunIsBounded(t *testing.T) {
 	}
 }
 
-// What a command wrote last is not lost on a reader that takes its time, such as a pager, when the
-// client has long gone; a reader that never ends does not block a caller whose context ends.
+// TestRunWaitsForItsReader: the last output of a command is not lost if its reader is slow, such as
+// a pager. A reader that never ends does not block a caller whose context ends.
 func TestRunWaitsForItsReader(t *testing.T) {
 	p := here(t)
-	const size = 100_000 // more than is read at once, and less than that and what a pipe holds
+	const size = 100_000 // more than one read, but less than one read plus a full pipe
 	got := 0
 	slow := writer(func(p []byte) (int, error) {
 		if got == 0 {
-			<-time.After(3 * time.Second) // longer than the wait for output that is not read
+			<-time.After(3 * time.Second) // longer than Idle, the wait for output that is not read
 		}
 		got += len(p)
 		return len(p), nil
@@ -156,7 +157,8 @@ type reader func([]byte) (int, error)
 
 func (r reader) Read(p []byte) (int, error) { return r(p) }
 
-// A client that dies before the command has ended is a lost connection, whatever its exit status.
+// TestRunReportsLostConnections: a client that ends before its command is a lost connection,
+// whatever its exit status.
 func TestRunReportsLostConnections(t *testing.T) {
 	p := here(t)
 	var lost *device.LostError

@@ -16,8 +16,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 )
 
-// serveSSH starts a real sshd on loopback, with keys of its own, and returns an ssh program that is
-// configured for it under the name "phone".
+// serveSSH starts sshd on loopback with new keys. It returns an ssh program that is configured for
+// it under the name "phone".
 func serveSSH(t *testing.T) string {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -56,7 +56,7 @@ func serveSSH(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // sshd's own, without which it does not start
+	if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // sshd does not start without it
 		t.Fatal(err)
 	}
 	var said bytes.Buffer

@@ -9,7 +9,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// FuzzProbe reads what a phone answers to the question how one becomes root.
+// FuzzProbe reads a phone's answers to the probe for root.
 func FuzzProbe(f *testing.F) {
 	for _, seed := range []string{"root\n", "su -c", "su 0\r\n", "su: invalid uid/gid '-c'", "", "\x1b]0;pwned\x07\u009b2J\xff\n"} {
 		f.Add(seed)

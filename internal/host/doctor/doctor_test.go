@@ -28,8 +28,7 @@ func TestCacheFolder(t *testing.T) {
 	}
 }
 
-// TestMissingTools looks from a computer that has no programs, and from one whose Go is Debian
-// 12's.
+// TestMissingTools checks a computer without programs, and a computer with the Go of Debian 12.
 func TestMissingTools(t *testing.T) {
 	path := t.TempDir()
 	t.Setenv("PATH", path)

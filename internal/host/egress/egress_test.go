@@ -14,7 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
-// testOptions are of a guest that publishes port 5432.
+// testOptions returns the options of a guest that publishes port 5432.
 func testOptions() Options {
 	return Options{
 		Guest: netip.MustParsePrefix("192.168.100.2/24"), Host: netip.MustParseAddr("192.168.100.1"), DNS: netip.MustParseAddr("192.168.100.3"),
@@ -22,7 +22,7 @@ func testOptions() Options {
 	}
 }
 
-// A segment is a TCP segment or UDP datagram of the guest's.
+// A segment is a TCP segment or UDP datagram of the guest.
 type segment struct {
 	to       string
 	protocol byte
@@ -32,7 +32,7 @@ type segment struct {
 	fragment uint16 // the flags and the offset of RFC 791
 }
 
-// frame is s with its headers, from the guest.
+// frame returns s with its headers, as the guest sends it.
 func (s segment) frame(t *testing.T) []byte {
 	t.Helper()
 	card, err := net.ParseMAC(HardwareAddress)
@@ -48,7 +48,7 @@ func (s segment) frame(t *testing.T) []byte {
 	binary.BigEndian.PutUint16(payload, s.from)
 	binary.BigEndian.PutUint16(payload[2:], s.port)
 	if s.protocol == protocolTCP {
-		payload[12], payload[13], payload[14] = 5<<4, s.flags, 0xff // header's length in words, window
+		payload[12], payload[13], payload[14] = 5<<4, s.flags, 0xff // length of the header in words, window
 		pseudo := append(append(append([]byte{}, from...), to...), 0, s.protocol, 0, byte(len(payload)))
 		binary.BigEndian.PutUint16(payload[16:], checksum(append(pseudo, payload...)))
 	}
@@ -63,7 +63,7 @@ func (s segment) frame(t *testing.T) []byte {
 	return append(append(frame, header...), payload...)
 }
 
-// checksum is the Internet's (RFC 1071), over an even number of bytes.
+// checksum returns the Internet checksum (RFC 1071) of an even number of bytes.
 func checksum(b []byte) uint16 {
 	var sum uint32
 	for i := 0; i < len(b); i += 2 {
@@ -95,7 +95,7 @@ func TestFilter(t *testing.T) {
 		{segment{to: "10.1.2.3", protocol: protocolTCP, port: 443, flags: syn}, false, true},
 		{segment{to: "192.168.1.1", protocol: protocolUDP, port: 53}, false, true},
 		{segment{to: "100.64.0.1", protocol: protocolTCP, port: 443, flags: syn}, false, true},
-		{segment{to: "192.168.100.77", protocol: protocolTCP, port: 443, flags: syn}, false, false}, // its own subnet
+		{segment{to: "192.168.100.77", protocol: protocolTCP, port: 443, flags: syn}, false, false}, // the guest's subnet
 
 		{segment{to: "192.168.100.3", protocol: protocolUDP, port: 53}, true, true},
 		{segment{to: "192.168.100.3", protocol: protocolUDP, port: 54}, false, false},
@@ -117,7 +117,7 @@ func TestFilter(t *testing.T) {
 		if got := newFilter(lan).passes(frame); got != tt.lan {
 			t.Errorf("with the LAN, %+v passes: %t", tt.segment, got)
 		}
-		for n := range frame { // none that is cut off reaches what it must not
+		for n := range frame { // a truncated frame must not pass
 			if newFilter(testOptions()).passes(frame[:n]) && !tt.plain {
 				t.Errorf("%d bytes of %+v pass", n, tt.segment)
 			}
@@ -141,7 +141,7 @@ func TestFilter(t *testing.T) {
 	}
 }
 
-// ownAddress is one of this computer's that the guest would reach.
+// ownAddress returns an address of this computer that a guest could reach.
 func ownAddress(t *testing.T) string {
 	t.Helper()
 	list, err := net.InterfaceAddrs()
@@ -173,7 +173,7 @@ func FuzzFilter(f *testing.F) {
 	})
 }
 
-// startPasst starts a network, and returns it with the guest's end of it.
+// startPasst starts a network, and returns it and the guest's end.
 func startPasst(t *testing.T, o Options) (*Network, net.Conn) {
 	t.Helper()
 	var err error
@@ -205,8 +205,8 @@ func send(t *testing.T, card net.Conn, frame []byte) {
 	}
 }
 
-// TestLoopbackIsOutOfReach: passt takes a guest that says 127.0.0.1 to this computer's loopback;
-// the filter does not let it.
+// TestLoopbackIsOutOfReach: passt forwards a guest's packets to 127.0.0.1 to this computer's
+// loopback. The filter blocks them.
 func TestLoopbackIsOutOfReach(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -229,7 +229,7 @@ func TestLoopbackIsOutOfReach(t *testing.T) {
 	for _, to := range []string{"127.0.0.1", "0.0.0.0", "192.168.100.1"} {
 		send(t, card, segment{to: to, protocol: protocolTCP, from: 40000, port: uint16(port), flags: flagSYN}.frame(t))
 	}
-	// Frames keep their order: when passt has answered this one, those before have been looked at.
+	// Frames keep their order: once passt has answered this one, it has handled the earlier ones.
 	send(t, card, arpRequest(netip.MustParseAddr("192.168.100.2"), netip.MustParseAddr("192.168.100.1")))
 	card.SetDeadline(time.Now().Add(time.Minute))
 	answers := newFrames(card)
@@ -250,7 +250,7 @@ func TestLoopbackIsOutOfReach(t *testing.T) {
 	}
 }
 
-// TestForwardedPort: a connection to the forwarded port comes to the guest from its gateway.
+// TestForwardedPort: a connection to the forwarded port reaches the guest from its gateway.
 func TestForwardedPort(t *testing.T) {
 	n, card := startPasst(t, testOptions())
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -280,7 +280,7 @@ func TestForwardedPort(t *testing.T) {
 	}
 }
 
-// TestPasstEnds with the card, without having been lost; one that is killed is.
+// TestPasstEnds: passt ends when the card is closed, which is not a loss. A killed passt is lost.
 func TestPasstEnds(t *testing.T) {
 	n, card := startPasst(t, testOptions())
 	card.Close()
@@ -313,7 +313,7 @@ func awaitEnd(t *testing.T, n *Network) {
 	}
 }
 
-// TestStartReportsPasstErrors: of a port that is taken, and of a program that is not passt.
+// TestStartReportsPasstErrors: Start fails for a port in use, and for a program that is not passt.
 func TestStartReportsPasstErrors(t *testing.T) {
 	program, err := Find()
 	if err != nil {
@@ -341,7 +341,8 @@ func TestStartReportsPasstErrors(t *testing.T) {
 	}
 }
 
-// TestUDPAnswers: from a published UDP port the guest can only answer its clients.
+// TestUDPAnswers: the guest can send from a published UDP port only to clients that sent a datagram
+// to it.
 func TestUDPAnswers(t *testing.T) {
 	o := testOptions()
 	o.Forward = append(o.Forward, qemu.Forward{Guest: 53, UDP: true})

@@ -12,8 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
-// TestUnanswered: a connection that the guest does not answer is offered again, and then refused;
-// passt lives on.
+// TestUnanswered: a connection that the guest does not answer is retried and then refused. passt
+// continues to run.
 func TestUnanswered(t *testing.T) {
 	n, card := startPasst(t, testOptions())
 	card.SetDeadline(time.Now().Add(time.Minute))
@@ -56,8 +56,9 @@ func TestUnanswered(t *testing.T) {
 	}
 }
 
-// TestEarlierConnection: the last word of an earlier connection between the same ports comes with
-// the answer to the next one, which is made all the same. Debian 12's passt dies of the two.
+// TestEarlierConnection: a late segment of an earlier connection between the same ports arrives
+// with the answer to the next connection, which still succeeds. passt of Debian 12 crashes on these
+// two segments.
 func TestEarlierConnection(t *testing.T) {
 	n, card := startPasst(t, testOptions())
 	card.SetDeadline(time.Now().Add(20 * time.Second))
@@ -73,7 +74,7 @@ func TestEarlierConnection(t *testing.T) {
 			if err != nil {
 				t.Fatalf("no segment with the flags %#x: %v", flags, err)
 			}
-			if _, got, ok := flowOf(frame); ok && got&^0x08 == flags { // whatever PSH says
+			if _, got, ok := flowOf(frame); ok && got&^0x08 == flags { // PSH is ignored
 				return append([]byte(nil), frame...)
 			}
 		}
@@ -81,7 +82,7 @@ func TestEarlierConnection(t *testing.T) {
 	offer := next(flagSYN)
 	stale := reply(offer, flagACK, 7, 4711)
 	answer := reply(offer, flagSYN|flagACK, 1000, sequence(tcp(offer))+1)
-	tcp(answer)[14] = 0xff // a window; passt does not ask for the checksum
+	tcp(answer)[14] = 0xff // a window; passt does not check the checksum
 	both := append(append(append(length(stale), stale...), length(answer)...), answer...)
 	if _, err := card.Write(both); err != nil {
 		t.Fatal(err)

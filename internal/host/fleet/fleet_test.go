@@ -14,8 +14,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
-// TestOnAll: lines name their phone, JSON is in the answers, and a failure is worse than something
-// found.
+// TestOnAll: each line starts with its phone's name. JSON is part of the answers. A failure is
+// worse than a finding.
 func TestOnAll(t *testing.T) {
 	var phones []device.Phone
 	for range 3 {

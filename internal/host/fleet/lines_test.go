@@ -10,8 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// FuzzLineWriter: whatever a phone says, and however it comes, a terminal gets lines without
-// anything that it would obey.
+// FuzzLineWriter: a terminal gets whole lines without control characters, whatever a phone sends
+// and however it is split.
 func FuzzLineWriter(f *testing.F) {
 	f.Add("plain\n\x1b[31mred\x1b[0m\r\n", 3)
 	f.Add("\x9b2J\x00\xff\u202etext", 1)

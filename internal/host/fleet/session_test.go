@@ -13,7 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
-// runnerVariable makes this test's program a stand-in for sov-runner.
+// runnerVariable makes this test program act as sov-runner.
 const runnerVariable = "SOV_TEST_RUNNER"
 
 func TestMain(m *testing.M) {
@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// relayGuest answers as a guest whose command says what it was given, and ends with status 5.
+// relayGuest acts as a guest. Its command prints its arguments and input, and exits with status 5.
 func relayGuest() {
 	conn := session.NewConn(os.Stdin, os.Stdout, os.Stdin.Close)
 	first, err := conn.Receive()
@@ -53,8 +53,8 @@ func relayGuest() {
 	_ = conn.SendJSON(session.End, session.Exit{Status: 5})
 }
 
-// TestSession: frames pass through the runner as they are, and its complaint says why there is no
-// session.
+// TestSession: frames pass through the runner unchanged. If the runner fails, its error is
+// returned.
 func TestSession(t *testing.T) {
 	for _, c := range []struct{ runner, out, want string }{
 		{"guest", "cat -v\ntyped", ""},

@@ -48,7 +48,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// TestExamples: the groups that people copy can be read.
+// TestExamples: the example groups are valid.
 func TestExamples(t *testing.T) {
 	g, err := Load("../../../examples/home.yaml")
 	if err != nil || g == nil || strings.Join(g.Names(), " ") != "sql forge vault" || strings.Join(g.Machines[2].After, " ") != "sql" {
@@ -56,7 +56,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// TestKept: backups leave out machines without data.
+// TestKept: Kept omits machines without data.
 func TestKept(t *testing.T) {
 	dir := t.TempDir()
 	for name, more := range map[string]string{"a": "", "b": "postgres: {enabled: true}\n", "c": "services: [{name: c, command: [/c], directories: [{path: /data/c}], backup: {paths: [/data/c]}}]\n"} {
@@ -75,11 +75,11 @@ func TestKept(t *testing.T) {
 	}
 }
 
-// TestBackups: a folder takes one backup of the group, and gives back one that is whole.
+// TestBackups: a folder can hold one backup of the group. Only a complete backup is returned.
 func TestBackups(t *testing.T) {
 	g := &Group{Name: "home", Machines: []Machine{{Name: "sql"}, {Name: "forge"}}}
 	folder := filepath.Join(t.TempDir(), "backups", "monday")
-	for range 2 { // an empty one may be there
+	for range 2 { // an empty folder may exist
 		if err := g.MakeFolder(folder); err != nil {
 			t.Fatal(err)
 		}

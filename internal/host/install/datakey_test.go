@@ -21,20 +21,20 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/secrets"
 )
 
-// TestWithDataKey: which keys a phone is given, by what it has and where its recipe has them kept.
-// A key is made only for a disk that does not exist, and a disk of the other kind is refused.
+// TestWithDataKey: which keys a phone gets depends on its disks and on where the recipe stores the
+// key. A key is made only for a disk that does not exist. A disk of the other kind is refused.
 func TestWithDataKey(t *testing.T) {
 	const key, old = guestspec.SecretDataKey, guestspec.SecretOldDataKey
 	encrypted := []byte("LUKS\xba\xbe")
 	for name, tt := range map[string]struct {
 		place vmspec.KeyPlace
 		kept  string // names of secrets on the computer
-		there string // the same on the phone
+		there string // names of secrets on the phone
 		disk  func(path string) error
-		want  string // sent, and "made" where a key was
-		left  string // on the phone, of what was there
+		want  string // sent, and "made" if a key was made
+		left  string // secrets of there that stay on the phone
 		fault string
-		plain bool // the data disk is not encrypted, and the disk in question is the volume media
+		plain bool // the data disk is not encrypted, and the volume media is tested
 	}{
 		"not encrypted":            {"", key + " postgres", "", nil, "postgres", "", "", false},
 		"what stays here":          {"", "postgres tailscale-api", "", nil, "postgres", "", "", false},
@@ -128,12 +128,12 @@ func TestWithDataKey(t *testing.T) {
 	}
 }
 
-// data writes a file.
+// data returns a function that writes a file with content and 4096 zeros.
 func data(content []byte) func(path string) error {
 	return func(path string) error { return os.WriteFile(path, append(content, make([]byte, 4096)...), 0o600) }
 }
 
-// TestDataKeys: what goes to sov-runner, and only for a machine whose key is not kept on the phone.
+// TestDataKeys: sov-runner gets the keys of a machine only if the phone does not store them.
 func TestDataKeys(t *testing.T) {
 	root := phonepath.Root(t.TempDir())
 	vm, err := root.VM("sql")

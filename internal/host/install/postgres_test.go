@@ -15,8 +15,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/push"
 )
 
-// TestCheckPostgres: a version whose PostgreSQL cannot read the databases on a phone is refused, by
-// what the installed version has where the server does not answer.
+// TestCheckPostgres: a version whose PostgreSQL cannot read a phone's databases is refused. If the
+// server does not answer, the installed version's PostgreSQL counts.
 func TestCheckPostgres(t *testing.T) {
 	of := func(majors ...int) *manifest.Manifest {
 		return &manifest.Manifest{Format: manifest.Format, Name: "sql", Arch: "arm64", Postgres: majors}
@@ -26,7 +26,7 @@ func TestCheckPostgres(t *testing.T) {
 	for name, tt := range map[string]struct {
 		there, pushed *manifest.Manifest
 		noData        bool
-		want          string // in the error; empty: none
+		want          string // in the error; empty: success
 	}{
 		"the same":                  {there: of(15), pushed: of(15)},
 		"a newer one":               {there: of(15), pushed: of(17), want: "`sov upgrade sql` upgrades them"},

@@ -16,8 +16,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/push"
 )
 
-// TestSharedSecret: a secret of another machine comes from the computer, else from what that
-// machine has on the phone; without either the push says what to type.
+// TestSharedSecret: the secret of another machine comes from the computer, or else from that
+// machine's secrets on the phone. If neither has it, the error names the command to type.
 func TestSharedSecret(t *testing.T) {
 	root := phonepath.Root(t.TempDir())
 	s := &fleet.Site{Phone: device.Local(root, nil), Out: io.Discard, ErrOut: io.Discard}

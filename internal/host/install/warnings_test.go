@@ -16,7 +16,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
 )
 
-// TestWarnings pushes versions with each rule for the superuser beside an installed one.
+// TestWarnings pushes versions with each rule for the superuser over an installed version.
 func TestWarnings(t *testing.T) {
 	const strong, old, changed = "c4n4ry of the cage", "logs in from every network", "from this version on the superuser"
 	none, anywhere := (*vmspec.Postgres)(nil), &vmspec.Postgres{Superuser: "anywhere"}
@@ -25,7 +25,7 @@ func TestWarnings(t *testing.T) {
 		pushed, there *vmspec.Postgres
 		first         bool
 		password      string
-		want          []string // in the warnings, one each
+		want          []string // a part of each warning
 	}{
 		"recipe of old":         {pushed: none, there: none, want: []string{old}},
 		"with roles, no key":    {pushed: &vmspec.Postgres{Logins: host.Logins}, first: true, want: []string{old}},

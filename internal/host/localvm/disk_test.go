@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestWholeDisk makes one copy, with the holes of the image and the room of vm.data, and keeps it
-// when the image is another.
+// TestWholeDisk: wholeDisk makes one copy, sparse and with the size of vm.data. The copy stays when
+// the image changes.
 func TestWholeDisk(t *testing.T) {
 	dir, s := t.TempDir(), &state{dir: t.TempDir()}
 	var said []string
@@ -52,7 +52,7 @@ func TestWholeDisk(t *testing.T) {
 	if got, err := os.ReadFile(path); err != nil || string(got) != string(content) {
 		t.Errorf("another build: the copy has %d bytes, %v", len(got), err)
 	}
-	const larger = 16 << 20 // vm.data was raised
+	const larger = 16 << 20 // vm.data was increased
 	if err := os.Truncate(image, larger); err != nil {
 		t.Fatal(err)
 	}

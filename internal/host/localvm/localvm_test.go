@@ -19,7 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/qemu"
 )
 
-// Programs that stand in for an arm64 kernel.
+// Programs for an arm64 processor in place of a kernel.
 var (
 	idle = []uint32{0x14000000} // b .
 	// powerOff switches the machine off at once: SYSTEM_OFF of Arm's PSCI, function 0x84000008.
@@ -31,7 +31,7 @@ var (
 	}
 )
 
-// options are for a machine with this kernel, in folders of their own.
+// options returns the options of a machine with this kernel, in new folders.
 func options(t *testing.T, program []uint32) Options {
 	t.Helper()
 	if _, err := qemu.Find("arm64"); err != nil {
@@ -69,7 +69,7 @@ func options(t *testing.T, program []uint32) Options {
 	return Options{Artifact: artifact, State: filepath.Join(t.TempDir(), "state"), Now: time.Now, Console: io.Discard}
 }
 
-// wantOnly fails if the folder holds other files than these.
+// wantOnly fails the test if the folder contains other files than these.
 func wantOnly(t *testing.T, dir string, names ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -112,7 +112,8 @@ func TestFailedStartLeavesNoSecretAndNoLock(t *testing.T) {
 	}
 }
 
-// The config disk, with the secrets, is never a file: where its file would be, none can be made.
+// TestConfigDiskInMemory: the config disk, which has the secrets, is never a named file. The test
+// blocks its path.
 func TestConfigDiskInMemory(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("files in memory are Linux's")
@@ -144,7 +145,8 @@ func TestConfigDiskInMemory(t *testing.T) {
 	}
 }
 
-// Secrets that killed runs were writing go away at the next start, those of earlier versions too.
+// TestOpenStateRemovesSecretsOfKilledRuns: openState removes the partly written secrets of killed
+// runs, including those of earlier versions.
 func TestOpenStateRemovesSecretsOfKilledRuns(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"config.img", "config.img.new", ".config.img.new-1", "passfile", "passfile.new", ".passfile.new-23", "pgpass"} {
@@ -160,7 +162,7 @@ func TestOpenStateRemovesSecretsOfKilledRuns(t *testing.T) {
 	wantOnly(t, dir, "lock", "pgpass")
 }
 
-// block puts a directory that is not empty where the machine's state wants a file.
+// block creates a directory that is not empty at the path of a state file.
 func block(t *testing.T, o Options, name string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Join(o.State, name, "x"), 0o700); err != nil {
@@ -174,7 +176,7 @@ func TestStateOutlivesTheMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantOnly(t, o.State, "data.img", "lock", "pgpass", "running.json", "volume-media.img") // the config disk has no name any more
+	wantOnly(t, o.State, "data.img", "lock", "pgpass", "running.json", "volume-media.img") // the config disk has no name
 	if strings.Contains(vm.URL(), "password") || !strings.Contains(vm.URL(), "passfile=") {
 		t.Errorf("URL %s", vm.URL())
 	}
@@ -188,8 +190,8 @@ func TestStateOutlivesTheMachine(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(o.State, "volume-media.img")); err != nil || info.Size() != 256<<20 {
 		t.Errorf("the volume: %v, %v", info, err)
 	}
-	// A mark on the disk, behind what the superblock of the first group takes: it must not be made
-	// anew.
+	// A mark on the disk, beyond the metadata of the first group, shows that the disk is not
+	// re-created.
 	data, err := os.OpenFile(filepath.Join(o.State, "data.img"), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -231,7 +233,7 @@ func TestGrowData(t *testing.T) {
 			t.Errorf("to %d: it has %d bytes, %v, want %d", tt.to, info.Size(), err, tt.want)
 		}
 	}
-	for _, name := range []string{"rootfs.img", "kernel"} { // another disk is left as it is
+	for _, name := range []string{"rootfs.img", "kernel"} { // other disks are not changed
 		if info, err := os.Stat(filepath.Join(o.Artifact, name)); err != nil || info.Size() != 4096 {
 			t.Errorf("%s: %d bytes, %v", name, info.Size(), err)
 		}
@@ -280,7 +282,7 @@ func TestSecretsEndWithTheRun(t *testing.T) {
 	}
 }
 
-// declareApp makes an artifact one whose recipe lists the role app.
+// declareApp adds the role app to an artifact's recipe.
 func declareApp(t *testing.T, artifact string) {
 	t.Helper()
 	spec, err := ReadSpec(artifact)
@@ -297,8 +299,8 @@ func declareApp(t *testing.T, artifact string) {
 	}
 }
 
-// Passwords that are made stay the same from run to run, beside given ones, and a role that a later
-// recipe adds gets one.
+// TestGeneratedPasswords: generated passwords stay the same in later runs, also with given ones. A
+// role that a later recipe adds gets a password.
 func TestGeneratedPasswords(t *testing.T) {
 	s, err := openState(t.Context(), t.TempDir(), "")
 	if err != nil {
@@ -330,7 +332,8 @@ func TestGeneratedPasswords(t *testing.T) {
 	}
 }
 
-// A URL holds the password file's path, and is used in other folders.
+// TestPathsOfAURLAreAbsolute: a URL contains the password file's path, and is used in other
+// folders.
 func TestPathsOfAURLAreAbsolute(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
@@ -344,8 +347,8 @@ func TestPathsOfAURLAreAbsolute(t *testing.T) {
 	}
 }
 
-// A run that was killed leaves files with secrets where no folder in memory took them: the next one
-// removes them.
+// TestLeftSecretsAreRemoved: without a folder in memory, a killed run leaves files with secrets.
+// The next run removes them.
 func TestLeftSecretsAreRemoved(t *testing.T) {
 	o := options(t, idle)
 	if err := os.MkdirAll(o.State, 0o700); err != nil {
@@ -398,7 +401,7 @@ func TestShutdownOfUnresponsiveMachine(t *testing.T) {
 	}
 }
 
-// TestReadyTimeout: an emulated processor is slower than the one that the timeout is for.
+// TestReadyTimeout: an emulated processor gets a longer timeout.
 func TestReadyTimeout(t *testing.T) {
 	spec := &vmspec.Spec{Ready: vmspec.Ready{TimeoutSeconds: 300}}
 	if got := ReadyTimeout(spec, true); got != 5*time.Minute {

@@ -13,8 +13,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
 )
 
-// TestOddPasswordByURL has psql log in to a real server by a machine's URL, which names a password
-// file in a folder of special characters.
+// TestOddPasswordByURL: psql logs in to a real server with a machine's URL. The URL names a
+// password file in a folder with special characters.
 func TestOddPasswordByURL(t *testing.T) {
 	if _, err := exec.LookPath("psql"); err != nil {
 		t.Skipf("%v (apt install postgresql-client)", err)

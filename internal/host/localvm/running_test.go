@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestRunning: a running machine is found by every process; the leftovers of a killed one are not
-// one.
+// TestRunning: every process finds a running machine. The leftover files of a killed machine are
+// not a running one.
 func TestRunning(t *testing.T) {
 	base := t.TempDir()
 	o := options(t, idle)

@@ -34,7 +34,7 @@ func TestSecretsToGive(t *testing.T) {
 	}
 }
 
-// TestHasEncrypted: a key may be made only where no disk is there that it would have to open.
+// TestHasEncrypted: a key may be made only if no encrypted disk exists.
 func TestHasEncrypted(t *testing.T) {
 	spec := &vmspec.Spec{Disks: []vmspec.Disk{{Role: vmspec.RoleData}, {Role: vmspec.RoleVolume, Name: "media", Key: vmspec.KeyOnPhone}}}
 	state := t.TempDir()

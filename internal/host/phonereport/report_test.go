@@ -22,7 +22,8 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// A report makes the simulated phone the one that it is of, as far as another report can tell.
+// TestRoundTrip: a report configures a simulated phone like its original. The report of that phone
+// has the same properties.
 func TestRoundTrip(t *testing.T) {
 	s := androidtest.NewADBServer(t)
 	dial := func(p *androidtest.Phone) device.Phone {
@@ -84,7 +85,7 @@ func TestRoundTrip(t *testing.T) {
 		t.Errorf("chains: %s", got)
 	}
 
-	// Another scene of the same phone.
+	// Another network state of the same phone.
 	p.SwitchUplink("rmnet0")
 	if err := phonereport.Save(t.Context(), dial(p), file); err != nil {
 		t.Fatal(err)
@@ -103,7 +104,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// FuzzParse: what was read is written as it was, and read as the same.
+// FuzzParse: writing an accepted report and reading it again returns the same report.
 func FuzzParse(f *testing.F) {
 	f.Add("sov phone report 1\n\n== rules\n0: from all lookup local\n\n== routes\n")
 	f.Fuzz(func(t *testing.T, text string) {

@@ -28,9 +28,9 @@ func TestCheck(t *testing.T) {
 		adb     androidtest.ADBOptions
 		need    Need
 		prepare func(*androidtest.Phone)
-		finds   map[string]string // of checks: what is found
-		want    map[string]string // of checks that fail: words of what was found and of the advice
-		says    map[string]string // of others: words of what was found
+		finds   map[string]string // of checks: what they find
+		want    map[string]string // of failed checks: words of the finding and its advice
+		says    map[string]string // of other checks: words of the finding
 	}{
 		{name: "sound", need: Need{Arch: "amd64", Space: 1 << 20}},
 		{name: "gunyah", phone: androidtest.Options{Hypervisor: androidtest.Gunyah, Superuser: androidtest.KernelSU},
@@ -118,7 +118,7 @@ func kernelRelease(t *testing.T) string {
 	return strings.TrimSpace(string(out))
 }
 
-// FuzzParse: whatever a phone says, there is a finding for each check, without control characters.
+// FuzzParse: each check returns a finding without control characters, whatever a phone reports.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("machine=aarch64\nandroid=15\nsdk=35\ncrosvm=/apex/c\ncrosvm_there=1\nhypervisor=kvm\ntun=1\nfolder=/data\nfree=1000000 4096\n"))
 	f.Add([]byte("free=9223372036854775807 9223372036854775807\nsdk=\x1b[2J\nmodel=\xff"))

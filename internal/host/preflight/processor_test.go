@@ -7,7 +7,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/finding"
 )
 
-// The processors that push accepts, and no others.
+// TestProcessor: push accepts these processors and no others.
 func TestProcessor(t *testing.T) {
 	for machine, want := range map[string]string{
 		"aarch64": "arm64", "armv8l": "arm64", "arm64": "arm64", "x86_64": "amd64",

@@ -16,7 +16,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/signing"
 )
 
-// A computer publishes and pulls, with a memory of its own.
+// A computer publishes and pulls with separate serials and a separate folder.
 type computer struct {
 	t      *testing.T
 	memory serials.Memory
@@ -28,7 +28,8 @@ func newComputer(t *testing.T) *computer {
 	return &computer{t, serials.At(filepath.Join(dir, "serials.json")), filepath.Join(dir, "out")}
 }
 
-// publish signs and publishes, with a serial of its own or the next one, which it returns.
+// publish signs and publishes with the given serial, or with the next one if serial is 0. It
+// returns the serial.
 func (c *computer) publish(ref name.Reference, key dsse.PrivateKey, serial int64, dirs ...string) (int64, error) {
 	o := options()
 	o.Sign = &signing.Signer{Key: key, Serials: c.memory, Serial: serial}
@@ -57,7 +58,8 @@ func (c *computer) pull(ref name.Reference, key dsse.PublicKey, change func(*Opt
 
 func allow(o *Options) { o.AllowDowngrade = true }
 
-// turnBack sets a tag of the registry back to a digest, as an attacker with write access can.
+// turnBack makes a tag of the registry point to an older digest, as an attacker with write access
+// can.
 func turnBack(t *testing.T, ref name.Reference, to *Fetched) {
 	t.Helper()
 	at, err := name.ParseReference(to.Reference)
@@ -75,8 +77,8 @@ func turnBack(t *testing.T, ref name.Reference, to *Fetched) {
 	}
 }
 
-// TestTurnedBackTag: a tag that points to an older signed version again is refused by a computer
-// that has seen the newer one.
+// TestTurnedBackTag: a tag is set back to an older signed version. A computer that has seen the
+// newer version refuses it.
 func TestTurnedBackTag(t *testing.T) {
 	for name, o := range map[string][]registry.Option{"referrers": {registry.WithReferrersSupport(true)}, "tags": nil} {
 		t.Run(name, func(t *testing.T) {
@@ -104,8 +106,8 @@ func TestTurnedBackTag(t *testing.T) {
 			if _, err := ours.pull(p.ref("1"), key.Public(), nil); !errors.As(err, &lower) {
 				t.Errorf("turned back, again: %v", err)
 			}
-			// Who publishes goes on from what the repository has, also under another tag and from a
-			// computer that remembers nothing.
+			// The next serial follows the highest of the repository, also under another tag and on
+			// a computer without serials.
 			newComputer(t).mustPublish(3, p.ref("2"), key, makeVersion(t, "sql", "10", "arm64", nil))
 			theirs.mustPublish(4, p.ref("1"), key, makeVersion(t, "sql", "11", "arm64", nil), makeVersion(t, "sql", "11", "amd64", nil))
 			if got, err := ours.pull(p.ref("1"), key.Public(), nil); err != nil || got.Serial != 4 {
@@ -115,8 +117,8 @@ func TestTurnedBackTag(t *testing.T) {
 	}
 }
 
-// TestAnotherReference: a signed machine is accepted under the reference that it was signed for
-// only.
+// TestAnotherReference: a signed machine is accepted only under the reference that it was signed
+// for.
 func TestAnotherReference(t *testing.T) {
 	p, key := newPeer(t, registry.WithReferrersSupport(true)), testKey(t, 1)
 	c := newComputer(t)
@@ -131,7 +133,8 @@ func TestAnotherReference(t *testing.T) {
 	if err := signedFor(p.ref("1"), dir); err == nil || !strings.Contains(err.Error(), "--sign KEY") {
 		t.Errorf("published with a signature for another reference: %v", err)
 	}
-	// Who may write to the registry copies the machine and its signature to another repository.
+	// An attacker with write access to the registry copies the machine and its signature to another
+	// repository.
 	img, _, err := (&pusher{Options: options(), repository: p.ref("1").Context()}).machine(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
@@ -172,8 +175,8 @@ func TestAnotherReference(t *testing.T) {
 	}
 }
 
-// TestWithoutSerial: a signature of an earlier sov has no serial and no reference, and is no way
-// around them.
+// TestWithoutSerial: a signature of an earlier sov has neither serial nor reference. It must not
+// bypass the check of the serial.
 func TestWithoutSerial(t *testing.T) {
 	p, key := newPeer(t, registry.WithReferrersSupport(true)), testKey(t, 1)
 	c, dir := newComputer(t), makeVersion(t, "sql", "1", "arm64", nil)
@@ -191,7 +194,8 @@ func TestWithoutSerial(t *testing.T) {
 	}
 }
 
-// TestGivenSerial: --serial may repeat the highest, as CI does that runs again, and never be lower.
+// TestGivenSerial: --serial may repeat the highest serial, as a repeated CI job does. It must not
+// be lower.
 func TestGivenSerial(t *testing.T) {
 	p, key, c := newPeer(t), testKey(t, 1), newComputer(t)
 	dir := makeVersion(t, "sql", "1", "arm64", nil)
@@ -203,7 +207,7 @@ func TestGivenSerial(t *testing.T) {
 	if _, err := c.publish(p.ref("1"), key, 8, dir); err == nil || !strings.Contains(err.Error(), "lower than 9") {
 		t.Errorf("a lower serial: %v", err)
 	}
-	// Another key has a line of its own.
+	// Serials are counted separately for each key.
 	if got, err := c.publish(p.ref("1"), testKey(t, 2), 0, dir); got != 1 || err != nil {
 		t.Errorf("another key: %d, %v", got, err)
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/durable"
 )
 
-// A pull that waited for another one, which then removed the directory, locks a directory that
-// others find.
+// TestPartialRemovedByHolder: a pull waits for a pull that then removes the directory. The lock
+// that it gets must be on a new directory at the same path.
 func TestPartialRemovedByHolder(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sql", ".arm64.pull-0123456789ab")
 	first, err := lockPartial(t.Context(), dir)

@@ -34,14 +34,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// A peer is a registry on loopback, and what stands between it and us.
+// A peer is a registry on loopback. A test can intercept its requests.
 type peer struct {
 	t    *testing.T
 	host string
 
 	mu     sync.Mutex
 	gets   []string                                                        // paths of successful GETs so far
-	answer func(w http.ResponseWriter, r *http.Request, next http.Handler) // nil: next does
+	answer func(w http.ResponseWriter, r *http.Request, next http.Handler) // nil: next answers
 }
 
 func newPeer(t *testing.T, o ...registry.Option) *peer {
@@ -66,14 +66,14 @@ func newPeer(t *testing.T, o ...registry.Option) *peer {
 	return p
 }
 
-// between has fn answer requests; nil ends that.
+// between makes fn answer requests. nil restores the registry.
 func (p *peer) between(fn func(http.ResponseWriter, *http.Request, http.Handler)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.answer = fn
 }
 
-// asked returns and forgets the GETs so far.
+// asked returns and clears the paths of GETs.
 func (p *peer) asked() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -105,7 +105,7 @@ func testKey(t testing.TB, seed byte) dsse.PrivateKey {
 	return key
 }
 
-// artifact writes a machine, and signs it if there is a key.
+// makeArtifact writes a machine. With a key it also signs the machine.
 func makeArtifact(t *testing.T, arch string, key dsse.PrivateKey) string {
 	t.Helper()
 	return makeVersion(t, "sql", "1", arch, key)
@@ -156,7 +156,7 @@ func sign(t *testing.T, dir string, r provenance.Release, key dsse.PrivateKey) {
 	signers.Store(dir, key)
 }
 
-// signers are the keys of artifacts that are signed, by folder.
+// signers are the keys of signed artifacts, by folder.
 var signers sync.Map
 
 func contents(t *testing.T, dir string) map[string]string {
@@ -176,7 +176,7 @@ func contents(t *testing.T, dir string) map[string]string {
 	return out
 }
 
-// replace puts files at their place the simplest way.
+// replace replaces a folder in the simplest way.
 func replace(dir string, _ []string, fill func(string) error) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
@@ -187,7 +187,7 @@ func replace(dir string, _ []string, fill func(string) error) error {
 	return fill(dir)
 }
 
-// pull fetches a machine into out.
+// pull pulls a machine into out.
 func pull(ref name.Reference, arch string, key dsse.PublicKey, out string) (dir string, changed bool, err error) {
 	m, err := Open(context.Background(), ref, arch, key, options())
 	if err != nil {
@@ -196,7 +196,7 @@ func pull(ref name.Reference, arch string, key dsse.PublicKey, out string) (dir 
 	return m.Place(context.Background(), out, replace)
 }
 
-// push publishes artifacts; what is signed is signed for the reference, with serial 1.
+// push publishes artifacts. Signed ones are signed for the reference with serial 1.
 func push(t *testing.T, ref name.Reference, dirs ...string) *Published {
 	t.Helper()
 	for _, dir := range dirs {
@@ -211,8 +211,8 @@ func push(t *testing.T, ref name.Reference, dirs ...string) *Published {
 	return p
 }
 
-// TestThereAndBack publishes and pulls, with registries that list referrers and
-// such that know nothing of them.
+// TestThereAndBack publishes and pulls, with registries that support referrers and registries that
+// do not.
 func TestThereAndBack(t *testing.T) {
 	key := testKey(t, 1)
 	for name, o := range map[string][]registry.Option{"referrers": {registry.WithReferrersSupport(true)}, "tags": nil} {
@@ -266,8 +266,7 @@ func TestThereAndBack(t *testing.T) {
 	}
 }
 
-// TestSignedLater adds a signature to what is published already: the artifact
-// stays the same one.
+// TestSignedLater signs an artifact after its publication. The artifact's digest stays the same.
 func TestSignedLater(t *testing.T) {
 	p, key := newPeer(t, registry.WithReferrersSupport(true)), testKey(t, 1)
 	dir := makeArtifact(t, "arm64", nil)
@@ -287,9 +286,8 @@ func TestSignedLater(t *testing.T) {
 	}
 }
 
-// TestFlippedBits has a registry that changes a bit, or cuts something off, in
-// each answer in turn. Either the pull fails and nothing is there, or what is
-// there is what was signed.
+// TestFlippedBits: a registry changes a bit of each answer in turn, or truncates it. The pull
+// either fails and leaves nothing, or gets the signed content.
 func TestFlippedBits(t *testing.T) {
 	p, key := newPeer(t, registry.WithReferrersSupport(true)), testKey(t, 1)
 	arm := makeArtifact(t, "arm64", key)
@@ -327,8 +325,8 @@ func TestFlippedBits(t *testing.T) {
 	t.Logf("%d of %d spoilt answers were refused, the others made no difference", refused, 24*len(paths))
 }
 
-// spoil changes one of the 24 places of an answer to a GET of a path: most
-// flip a bit, some cut it off, or add to it.
+// spoil changes the answer to a GET of path at one of 24 places. Most flip a bit, some truncate the
+// answer or append to it.
 func spoil(path string, at int) func(http.ResponseWriter, *http.Request, http.Handler) {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		if r.Method != http.MethodGet || r.URL.Path != path {
@@ -360,8 +358,7 @@ func spoil(path string, at int) func(http.ResponseWriter, *http.Request, http.Ha
 	}
 }
 
-// TestResume breaks each transfer of the root file system after a while: within
-// a pull, and between two.
+// TestResume interrupts each transfer of the root file system, within a pull and between two pulls.
 func TestResume(t *testing.T) {
 	p := newPeer(t)
 	dir := makeArtifact(t, "arm64", nil)
@@ -398,7 +395,7 @@ func TestResume(t *testing.T) {
 		})
 	}
 	out := t.TempDir()
-	cut(100_000) // four tries are not enough for a million bytes
+	cut(100_000) // four attempts are not enough for a million bytes
 	if _, _, err := pull(p.ref("1"), "arm64", nil, out); err == nil || !strings.Contains(err.Error(), "pull again to resume") {
 		t.Fatalf("the pull that broke: %v", err)
 	}
@@ -417,7 +414,7 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// TestSeed pulls a new version over an old one: what they share is not fetched.
+// TestSeed pulls a new version over an old one. Files of both versions are not downloaded.
 func TestSeed(t *testing.T) {
 	p := newPeer(t)
 	dir, out := makeArtifact(t, "arm64", nil), t.TempDir()
@@ -448,7 +445,7 @@ func TestSeed(t *testing.T) {
 	}
 }
 
-// rewrite gives an artifact another manifest, and all that follows from it.
+// rewrite writes another manifest into an artifact, and re-creates the files that depend on it.
 func rewrite(t *testing.T, dir string, m *manifest.Manifest) {
 	t.Helper()
 	text, err := m.Encode()
@@ -468,7 +465,7 @@ func rewrite(t *testing.T, dir string, m *manifest.Manifest) {
 	}
 }
 
-// TestParallelPulls has several pulls to one place wait for each other.
+// TestParallelPulls: several pulls to one folder wait for each other.
 func TestParallelPulls(t *testing.T) {
 	p := newPeer(t)
 	dir, out := makeArtifact(t, "arm64", nil), t.TempDir()
@@ -490,7 +487,7 @@ func TestParallelPulls(t *testing.T) {
 	}
 }
 
-// TestHostile has registries that hold what no sov has pushed.
+// TestHostile pulls from registries with content that sov does not push.
 func TestHostile(t *testing.T) {
 	p := newPeer(t)
 	dir := makeArtifact(t, "arm64", nil)

@@ -24,7 +24,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/repeat"
 )
 
-// A handset is a phone in this process: package receive on a folder, with a connection that breaks
+// A handset is a phone in this process: package receive with a folder, and a connection that breaks
 // after some bytes.
 type handset struct {
 	t       testing.TB
@@ -83,7 +83,8 @@ func (h *handset) push(a *Artifact) *Result {
 	return r
 }
 
-// current is the digest of the version that is current, which is checked to be whole.
+// current returns the digest of the current version. It fails the test if a file of the version is
+// damaged.
 func (h *handset) current() string {
 	h.t.Helper()
 	slot, err := slots.Current(h.vm)
@@ -103,7 +104,7 @@ func (h *handset) current() string {
 	return a.Digest
 }
 
-// good marks what is current as a version that has been ready.
+// good marks the current version as one that has been ready.
 func (h *handset) good() {
 	h.t.Helper()
 	_, trial, _, err := slots.Try(h.vm)
@@ -115,7 +116,7 @@ func (h *handset) good() {
 	}
 }
 
-// image is something like a file system's image: files, holes, metadata.
+// image returns data like a file system's image: files, holes, metadata.
 func image(seed uint64) []byte {
 	var b []byte
 	for i := range uint64(8) {
@@ -125,8 +126,8 @@ func image(seed uint64) []byte {
 	return b
 }
 
-// changed is an image after one setting was changed: a block in the middle and one at its
-// beginning.
+// changed returns a copy of an image in which a setting changed: a block in the middle and one near
+// the beginning.
 func changed(b []byte) []byte {
 	b = bytes.Clone(b)
 	copy(b[1024:], "another time")
@@ -153,7 +154,7 @@ func TestPush(t *testing.T) {
 	if r.Slot != "b" || h.current() != two.Digest || r.Content > 5*8192 || r.Sent > 1.5*5*8192 {
 		t.Errorf("one setting changed: %+v", r)
 	}
-	// Version 2 was not ready yet and 1 is good: it is 2 that gives way.
+	// Version 2 has not been ready, and version 1 has: version 3 replaces 2.
 	three := open(t, artifacttest.Make(t, "sql", "3", kernel, image(3)))
 	if r := h.push(three); r.Slot != "b" || h.current() != three.Digest {
 		t.Errorf("over one that was not tried: %+v", r)
@@ -176,13 +177,13 @@ func TestPush(t *testing.T) {
 	}
 }
 
-// Wherever the connection is cut, what is current is the old version or the new one, whole, and the
-// next push ends the work.
+// TestCut cuts the connection at random points. The current version is the old or the new one,
+// undamaged, and the next push completes.
 func TestCut(t *testing.T) {
 	h := newHandset(t)
 	kernel := artifacttest.Noise(50_000, 1)
 	random := rand.New(rand.NewPCG(repeat.Seed(t), 1))
-	cuts := repeat.Times(t, 30, 500) // of the connection at random points
+	cuts := repeat.Times(t, 30, 500) // of cut connections
 	current := open(t, artifacttest.Make(t, "sql", "0", kernel, image(0)))
 	h.push(current)
 	h.good()
@@ -196,7 +197,7 @@ func TestCut(t *testing.T) {
 			t.Fatalf("cut after %d bytes: %v; current is %s", h.cut, err, now)
 		}
 		h.cut = 0
-		if random.IntN(3) > 0 { // or another version comes
+		if random.IntN(3) > 0 { // otherwise another version is pushed
 			r := h.push(next)
 			if h.current() != next.Digest {
 				t.Fatalf("the push after the cut: %+v", r)
@@ -217,7 +218,7 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// What is not what its notes say is found out and read again.
+// TestDamagedBase: a base file that does not match its notes is detected and read again.
 func TestDamagedBase(t *testing.T) {
 	h := newHandset(t)
 	kernel := artifacttest.Noise(50_000, 1)
@@ -236,7 +237,7 @@ func TestDamagedBase(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
-	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil { // as storage does it
+	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil { // damaged storage does not change the time
 		t.Fatal(err)
 	}
 	two := open(t, artifacttest.Make(t, "sql", "2", kernel, changed(image(1))))
@@ -245,7 +246,7 @@ func TestDamagedBase(t *testing.T) {
 	}
 }
 
-// The current version, damaged: pushing it again installs it anew, beside it.
+// TestRepair: pushing a damaged current version again installs it in the other slot.
 func TestRepair(t *testing.T) {
 	h := newHandset(t)
 	one := open(t, artifacttest.Make(t, "sql", "1", artifacttest.Noise(50_000, 1), image(1)))
@@ -313,7 +314,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// Everything that a phone may say is answered with an error at most.
+// FuzzConversation: any data from a phone leads to an error at most.
 func FuzzConversation(f *testing.F) {
 	h := newHandset(f)
 	a := open(f, artifacttest.Make(f, "sql", "1", artifacttest.Noise(20_000, 1), artifacttest.Noise(100_000, 2)))

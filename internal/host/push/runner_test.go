@@ -12,8 +12,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/host/device"
 )
 
-// script is a sov-runner that tells its version and nothing else; different builds of a release
-// differ in a comment.
+// script returns a sov-runner that only prints its version. Builds of a release differ in a
+// comment.
 func script(release, build string) []byte {
 	if release != "" {
 		release = fmt.Sprintf(`, "release": "%s"`, release)
@@ -25,12 +25,12 @@ echo '{"version": "sha256:'"$(printf %%.16s "$sum")"'"%s}'
 `, build, release)
 }
 
-// Whose runner stays, and whose comes, with what is said of it.
+// TestEnsureRunner: which runner is kept or replaced, and what is reported.
 func TestEnsureRunner(t *testing.T) {
 	const none = "none"
 	for _, c := range []struct {
 		name         string
-		there, build string // release and build of the phone's; there may be none
+		there, build string // release and build of the phone's runner; none: it has none
 		own          string // release of this sov
 		goBack       bool
 		want         Replacement
@@ -87,7 +87,7 @@ func TestEnsureRunner(t *testing.T) {
 	}
 }
 
-// A program that does not run there is not made the phone's.
+// TestEnsureRunnerThatDoesNotRun: a program that does not run on the phone is not installed.
 func TestEnsureRunnerThatDoesNotRun(t *testing.T) {
 	root := phonepath.Root(t.TempDir())
 	p := device.Local(root, nil)
@@ -107,7 +107,7 @@ func TestEnsureRunnerThatDoesNotRun(t *testing.T) {
 	}
 }
 
-// A phoneOf answers `uname -m` with the name of a machine.
+// A phoneOf answers `uname -m` with machine.
 type phoneOf struct {
 	device.Phone
 	machine string
@@ -121,8 +121,8 @@ func (p phoneOf) Run(ctx context.Context, c device.Command) error {
 	return p.Phone.Run(ctx, c)
 }
 
-// Each phone gets the sov-runner of its kernel: a kernel for arm64 answers a 32-bit shell with
-// armv8l, and runs a 64-bit program all the same.
+// TestRunnerForProcessor: each phone gets the sov-runner for its kernel. An arm64 kernel reports
+// armv8l to a 32-bit shell, but still runs 64-bit programs.
 func TestRunnerForProcessor(t *testing.T) {
 	for machine, want := range map[string]string{
 		"aarch64": "arm64", "armv8l": "arm64", "arm64": "arm64", "x86_64": "amd64",

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// halted is a machine whose "kernel" does nothing: enough to talk to QEMU itself.
+// halted returns a machine whose kernel does nothing, which is enough for tests of QEMU.
 func halted(t *testing.T, arch string) Machine {
 	t.Helper()
 	if _, err := Find(arch); err != nil {
@@ -113,8 +113,8 @@ func TestParseForwards(t *testing.T) {
 	}
 }
 
-// TestSandbox: QEMU gives its system calls up (Seccomp in proc_pid_status(5): 2 is a filter), and a
-// guest's network is closed unless it is to be open.
+// TestSandbox: QEMU restricts its system calls (Seccomp in proc_pid_status(5): 2 is a filter). A
+// guest's network is closed unless it is opened.
 func TestSandbox(t *testing.T) {
 	vm, err := halted(t, "arm64").Start(t.Context())
 	if err != nil {
@@ -140,8 +140,8 @@ func TestSandbox(t *testing.T) {
 	}
 }
 
-// TestFirmware starts the first disk, and no kernel. Its console is the serial port: a kernel
-// without a command line takes no virtio console for its own.
+// TestFirmware: the firmware starts the first disk without a kernel. The console is the serial
+// port, since a kernel without a command line does not use a virtio console.
 func TestFirmware(t *testing.T) {
 	args, _ := Machine{Arch: "amd64", Firmware: "OVMF.fd", Disks: []Disk{{Path: "disk.img"}, {Path: "config", ReadOnly: true}}}.arguments()
 	line := strings.Join(args, " ")

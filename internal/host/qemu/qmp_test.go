@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestBlockErrors: the events of a full disk and of a broken one, as QEMU 7.2 sends them.
+// TestBlockErrors: the events of a full disk and of a broken disk, as QEMU 7.2 sends them.
 func TestBlockErrors(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
@@ -40,12 +40,12 @@ func TestBlockErrors(t *testing.T) {
 	}
 }
 
-// TestBroken: a machine that QEMU stops for an internal error is ended, and one that is paused goes
-// on. The answers are QEMU 7.2's.
+// TestBroken: a machine that QEMU stopped for an internal error is ended. A paused machine is not
+// ended. The answers are those of QEMU 7.2.
 func TestBroken(t *testing.T) {
 	for status, want := range map[string]bool{"internal-error": true, "paused": false} {
 		ours, theirs := net.Pipe()
-		defer time.AfterFunc(10*time.Second, func() { theirs.Close() }).Stop() // or it waits for a command that does not come
+		defer time.AfterFunc(10*time.Second, func() { theirs.Close() }).Stop() // otherwise it waits for a command forever
 		defer theirs.Close()
 		commands := make(chan string, 8)
 		go func() {

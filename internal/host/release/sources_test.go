@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestVersionOfSources asks make, in copies of what decides it, for the version that it stamps into
-// sov.
+// TestVersionOfSources runs make in copies of the relevant files, and checks the version that make
+// stamps into sov.
 func TestVersionOfSources(t *testing.T) {
 	const repository = "../../.."
 	changelog, err := os.ReadFile(filepath.Join(repository, "CHANGELOG.md"))

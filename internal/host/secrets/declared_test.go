@@ -9,8 +9,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 )
 
-// TestComplete: where each secret that a machine needs comes from, and what its user is told to
-// type.
+// TestComplete: the source of each required secret, and the command that an error names.
 func TestComplete(t *testing.T) {
 	shared := vmspec.Secret{Name: "db", From: "sql/role-app"}
 	for name, tt := range map[string]struct {

@@ -36,7 +36,7 @@ func FuzzStore(f *testing.F) {
 			}
 		}
 		size := len(recipients) + len(identity) + len(secret)
-		// No passphrase here: scrypt, whose memory an identity file may ask for, is not reached.
+		// Keys{} has no passphrase. Otherwise an identity file could make scrypt use much memory.
 		s := Open(dir, Keys{})
 		costtest.Text.Run(t, size, func() {
 			all, err := s.All(context.Background(), "sql")

@@ -30,7 +30,7 @@ func set(t *testing.T, s *Store, vm, name, value string) {
 	}
 }
 
-// wantAll fails unless the machine's secrets are these pairs of name and value.
+// wantAll fails the test unless the machine's secrets are these pairs of name and value.
 func wantAll(t *testing.T, s *Store, vm string, pairs ...string) {
 	t.Helper()
 	all, err := s.All(t.Context(), vm)
@@ -47,8 +47,8 @@ func wantAll(t *testing.T, s *Store, vm string, pairs ...string) {
 	}
 }
 
-// files returns the content of every file below the store, by path, and fails if one is open to
-// others.
+// files returns the content of every file below the store, by path. It fails the test if another
+// user could access a file.
 func files(t *testing.T, s *Store) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -160,7 +160,7 @@ func TestReadableByOthersIsRefused(t *testing.T) {
 	}
 }
 
-// relink puts a symbolic link to what was at a path in its place, remake a folder.
+// relink moves the file at path and makes path a symbolic link to it. remake replaces a folder.
 func relink(path string) error {
 	return errors.Join(os.Rename(path, path+".moved"), os.Symlink(path+".moved", path))
 }
@@ -246,8 +246,8 @@ func TestIdentity(t *testing.T) {
 	})
 }
 
-// What docs/secrets.md tells a user to do by hand: another who may open the secrets, and no
-// encryption any more.
+// TestRecipientsByHand: the manual steps of docs/secrets.md, which add a recipient and turn off
+// encryption.
 func TestRecipientsByHand(t *testing.T) {
 	mine, err := age.GenerateX25519Identity()
 	if err != nil {
@@ -339,7 +339,7 @@ func TestPassphrase(t *testing.T) {
 	if _, err := Open(s.dir, s.keys).All(t.Context(), "sql"); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "passphrase is wrong") {
 		t.Errorf("All: %v, want ErrLocked", err)
 	}
-	// A power cut between the two files of the first call.
+	// Power is cut between the writes of the first call's two files.
 	if err := os.Remove(s.file(recipientsName)); err != nil {
 		t.Fatal(err)
 	}
@@ -370,8 +370,8 @@ func TestDamagedSecret(t *testing.T) {
 	}
 }
 
-// TestDataKey makes a key of a data disk once, and changes it so that the key before is kept until
-// it is forgotten.
+// TestDataKey makes the key of a data disk once. A change keeps the previous key until it is
+// forgotten.
 func TestDataKey(t *testing.T) {
 	s := store(t, Keys{})
 	if _, err := s.ChangeDataKey(t.Context(), "sql"); err == nil {
@@ -385,7 +385,7 @@ func TestDataKey(t *testing.T) {
 		t.Error("a second key in place of the first")
 	}
 	wantAll(t, s, "sql", guestspec.SecretDataKey, string(key))
-	set(t, s, "sql", guestspec.SecretOldDataKey, string(key)) // killed before the new key was kept
+	set(t, s, "sql", guestspec.SecretOldDataKey, string(key)) // killed before the new key was stored
 	set(t, s, "vault", guestspec.SecretDataKey, "first")
 	if made, err := s.ChangeDataKey(t.Context(), "vault"); err != nil || !made {
 		t.Errorf("changed %t, %v", made, err)

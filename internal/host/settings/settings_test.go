@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// env is an environment whose configuration file is at the path that it returns.
+// env returns an environment with a configuration file, and the path of the file.
 func env(t *testing.T, text string, variables ...string) (getenv func(string) string, path string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -125,7 +125,7 @@ func TestNamedFile(t *testing.T) {
 	}
 }
 
-// TestRecipients: a recipient is no path, and the two words of an SSH key are one value.
+// TestRecipients: a recipient is not a path, and the two words of an SSH key are one value.
 func TestRecipients(t *testing.T) {
 	const (
 		x   = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"

@@ -20,8 +20,8 @@ const (
 	document = top + "/docs/configuration.md"
 )
 
-// TestVariablesAreDocumented compares the variables of the environment that the code names with the
-// table of docs/configuration.md, both ways.
+// TestVariablesAreDocumented: the code and the table of docs/configuration.md have the same
+// environment variables.
 func TestVariablesAreDocumented(t *testing.T) {
 	text, err := os.ReadFile(document)
 	if err != nil {
@@ -54,14 +54,13 @@ func TestVariablesAreDocumented(t *testing.T) {
 	}
 }
 
-// variablesRead returns the names of variables, with a file that has each: literals that are passed
-// to a function called Getenv, LookupEnv or getenv, and literals that only a variable's name can
-// be.
+// variablesRead returns the names of variables, each with a file that uses it. They are literals in
+// calls of Getenv, LookupEnv or getenv, and literals that can only be a variable's name.
 func variablesRead(t *testing.T) map[string]string {
 	t.Helper()
 	read := map[string]string{}
-	// The phone's and the guest's programs have their environment from sov, and the tests' peers
-	// from the tests.
+	// sov sets the environment of the phone's and the guest's programs, and tests set that of
+	// simulated phones.
 	elsewhere := []string{"internal/phone", "internal/guest", "internal/testkit/androidtest", "internal/testkit/phonetest"}
 	err := filepath.WalkDir(top, func(path string, entry fs.DirEntry, err error) error {
 		inside, _ := filepath.Rel(top, path)
@@ -118,8 +117,7 @@ func literal(n ast.Expr) string {
 	return ""
 }
 
-// TestSettingsAreDocumented compares the settings with their table, and the example with the file
-// that Load takes.
+// TestSettingsAreDocumented: the settings match their table, and Load accepts the example file.
 func TestSettingsAreDocumented(t *testing.T) {
 	text, err := os.ReadFile(document)
 	if err != nil {
@@ -151,8 +149,7 @@ func TestSettingsAreDocumented(t *testing.T) {
 	}
 }
 
-// TestDocumentedFile: the file that docs/configuration.md shows is one that is read, and has every
-// key.
+// TestDocumentedFile: Load accepts the file in docs/configuration.md, which has every key.
 func TestDocumentedFile(t *testing.T) {
 	text, err := os.ReadFile(document)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/module"
 )
 
-// make makes an artifact with an unsigned provenance.
+// makeArtifact makes an artifact with an unsigned provenance.
 func makeArtifact(t *testing.T, version string) string {
 	t.Helper()
 	dir := artifacttest.Make(t, "sql", version, []byte("kernel"), []byte("rootfs of "+version))
@@ -30,7 +30,8 @@ func makeArtifact(t *testing.T, version string) string {
 	return dir
 }
 
-// TestSerials: each version gets a higher serial, the same one keeps its own, and none goes down.
+// TestSerials: each version gets a higher serial. Signing the same version again keeps the serial,
+// and a serial never decreases.
 func TestSerials(t *testing.T) {
 	memory := serials.At(filepath.Join(t.TempDir(), "serials.json"))
 	key, one, two := artifacttest.Key(t, 1), makeArtifact(t, "1"), makeArtifact(t, "2")
@@ -74,8 +75,8 @@ func TestSerials(t *testing.T) {
 	}
 }
 
-// TestSignedModule: the module beside an artifact gets its signature, the next one in place of it,
-// and every other file stays as it was.
+// TestSignedModule: the module in an artifact's folder gets the artifact's signature, which
+// replaces an earlier one. The module's other files do not change.
 func TestSignedModule(t *testing.T) {
 	dir := makeArtifact(t, "1")
 	a, err := installed.Load(dir)
@@ -96,7 +97,7 @@ func TestSignedModule(t *testing.T) {
 	if err := os.WriteFile(path, built.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := SignModule(t.Context(), dir, "sql"); err != nil { // there is no signature
+	if err := SignModule(t.Context(), dir, "sql"); err != nil { // the artifact is unsigned
 		t.Fatal(err)
 	}
 	want := files(t, path)

@@ -28,7 +28,7 @@ func TestNewKeyReplacesNothing(t *testing.T) {
 	}
 }
 
-// answer is a person who gives one answer, and counts the questions.
+// answer returns passphrase to each question, and counts the questions.
 func answer(passphrase string, asked *int) agefile.Ask {
 	return func(context.Context, string, bool) (string, error) {
 		*asked++
@@ -36,11 +36,11 @@ func answer(passphrase string, asked *int) agefile.Ask {
 	}
 }
 
-// cheap is a passphrase's cost that tests can pay often.
+// cheap is a low cost of a passphrase, for tests.
 const cheap = 4
 
-// TestPassphrase: a key with a passphrase is not in its file, is opened by the passphrase only, and
-// stays the same key when that changes.
+// TestPassphrase: a key with a passphrase is encrypted in its file. Only the passphrase decrypts
+// it. A change of the passphrase does not change the key.
 func TestPassphrase(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key.pem")
 	asked := 0

@@ -38,11 +38,10 @@ func TestNotify(t *testing.T) {
 	}
 }
 
-// awkward are words that a unit has to quote.
+// awkward are words that require quotes in a unit.
 var awkward = []string{"plain", "two words", `quo"te`, "it's", `back\slash`, "50%", "$HOME", "semi;colon", "", "tab\there", "--flag=a b"}
 
-// TestUnit: systemd reads the unit without a complaint, and the words of its command as they were
-// given.
+// TestUnit: systemd accepts the unit without a warning, and reads the command's words unchanged.
 func TestUnit(t *testing.T) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		t.Skip("systemd-analyze is not installed")

@@ -15,13 +15,13 @@ import (
 
 const token = "tskey-api-c4n4ry"
 
-// TestRemove removes nodes from a server that answers as https://tailscale.com/api describes it.
+// TestRemove removes nodes from a server that behaves as https://tailscale.com/api documents.
 func TestRemove(t *testing.T) {
 	now := time.Date(2026, 11, 27, 10, 0, 0, 0, time.UTC)
 	const day = "2026-11-26T10:00:00Z"
 	for name, tt := range map[string]struct {
-		device  string // JSON; empty: there is none
-		off     int    // after so many looks it is not connected
+		device  string // JSON; empty: the device does not exist
+		off     int    // number of reads after which it is disconnected
 		status  int    // of a deletion; 0: 200
 		message string
 		token   string
@@ -98,7 +98,7 @@ func TestRemove(t *testing.T) {
 	}
 }
 
-// TestPlainHTTP refuses to send the token unencrypted to another computer.
+// TestPlainHTTP: the token is not sent unencrypted to another computer.
 func TestPlainHTTP(t *testing.T) {
 	for _, address := range []string{"http://api.example.com", "http://192.0.2.1:8080", "api.example.com"} {
 		_, err := New(address, token).Remove(t.Context(), guestapi.TailnetNode{ID: "n5SUKe8CNTRL"})

@@ -13,7 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/session"
 )
 
-// open makes a terminal: the keyboard and screen of a person, and the program's end.
+// open opens a pseudoterminal: the user's end and the program's end.
 func open(t *testing.T) (person, program *os.File) {
 	t.Helper()
 	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
@@ -67,7 +67,7 @@ func TestTerminal(t *testing.T) {
 	if err := unix.IoctlSetWinsize(int(person.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 50, Col: 132}); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(os.Getpid(), syscall.SIGWINCH); err != nil { // it is not this process's own terminal
+	if err := syscall.Kill(os.Getpid(), syscall.SIGWINCH); err != nil { // it is not this process's controlling terminal
 		t.Fatal(err)
 	}
 	if got := <-sizes; got != (session.Size{Rows: 50, Columns: 132}) {

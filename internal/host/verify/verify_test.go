@@ -18,8 +18,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/sealtest"
 )
 
-// TestArtifact: everything that is wrong is found at once, and what nothing speaks for is named.
-// The root hash is compared with every block, and with what vm.json gives the kernel.
+// TestVerity: the root hash is compared with every block, and with the kernel parameters in
+// vm.json.
 func TestVerity(t *testing.T) {
 	image, tree, parameters := sealtest.Image(t, artifacttest.Noise(300*4096, 1))
 	dir := artifacttest.Make(t, "sql", "1", []byte("kernel"), image)
@@ -91,7 +91,7 @@ func TestArtifact(t *testing.T) {
 	}
 }
 
-// TestDanglingLinks: a link of the image that leads nowhere is listed, and is no problem.
+// TestDanglingLinks: dangling links of the image are listed and are not a problem.
 func TestDanglingLinks(t *testing.T) {
 	tr := tree.New()
 	if err := tr.Put("localtime", &tree.Inode{Mode: tree.S_IFLNK | 0o777, Target: "/usr/share/zoneinfo/UTC"}); err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/phone/diagnose"
 )
 
-// scene is a machine as a test wants it.
+// scene is the simulated state of a machine.
 type scene struct {
 	layers    map[string]finding.Finding
 	ping      error
@@ -25,7 +25,7 @@ type scene struct {
 	database  netip.AddrPort
 	tailnet   []netip.AddrPort
 	onTailnet bool
-	noLogin   bool          // from a tailnet
+	noLogin   bool          // for clients on a tailnet
 	expiry    time.Duration // of the certificate, from now; 0: a year
 	life      time.Duration // of the certificate; 0: 366 days
 }
@@ -57,7 +57,7 @@ func (s *scene) RemoteLogin() (vmspec.Login, bool)           { return app, !s.no
 
 var app = vmspec.Login{Role: "app", Database: "shop", Secret: "role-app"}
 
-// Query lets the superuser in from the host only, as new machines do.
+// Query accepts the superuser only from the host, as new machines do.
 func (s *scene) Query(_ context.Context, address netip.AddrPort, as vmspec.Login) (string, error) {
 	if address != s.database && as == vmspec.Superuser {
 		return "", errors.New("pg_hba.conf rejects connection")

@@ -107,13 +107,12 @@ func TestClaim(t *testing.T) {
 			t.Errorf("%s %s: %v", tt.tap, tt.host, err)
 		}
 	}
-	// Two that have the same since before there was the check are updated as they are.
+	// Two machines with the same network, installed before the check existed, are still updated.
 	twin := install(t, root, "twin", fixed)
 	if err := Claim(twin, fixed); err != nil {
 		t.Error(err)
 	}
-	// A machine whose recipe fixed its addresses until now keeps them, if a phone could have chosen
-	// them.
+	// A machine keeps the addresses that its recipe used to fix, if a phone could have chosen them.
 	for name, tt := range map[string]struct{ host, want string }{
 		"mine": {"192.168.110.1/24", "192.168.110.1/24"}, "pool": {"10.213.7.1/24", "10.213.7.1/24"},
 		"away": {"10.7.7.1/24", ""}, "wide": {"192.168.112.1/20", ""}, "last": {"192.168.113.254/24", ""},

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// fake makes a folder of Android's programs that keep values in files and note calls.
+// fake makes a folder of Android's programs that store values in files and log calls.
 func fake(t *testing.T, props map[string]string) (Phone, func() []string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -52,13 +52,13 @@ func TestWaitBooted(t *testing.T) {
 	p, _ := fake(t, map[string]string{"sys.boot_completed": "1", "apexd.status": "starting"})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	p.Log = func(string) { cancel() } // it has looked, and waits
+	p.Log = func(string) { cancel() } // WaitBooted has read the state and waits
 	if err := p.WaitBooted(ctx); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "apexd.status") {
 		t.Errorf("got %v", err)
 	}
 }
 
-// A property program that hangs does not block a caller beyond its timeout.
+// TestHangingProgram: a property program that hangs does not block a caller beyond its timeout.
 func TestHangingProgram(t *testing.T) {
 	p, _ := fake(t, nil)
 	if err := os.WriteFile(filepath.Join(p.Bin, "getprop"), []byte("#!/bin/sh\nexec sleep 1000\n"), 0o755); err != nil {
@@ -108,7 +108,7 @@ func TestNotAndroid(t *testing.T) {
 	p.LeaveCgroup()
 }
 
-// The calling process leaves its group in every hierarchy that there is.
+// TestLeaveCgroup: the calling process leaves its group in every existing hierarchy.
 func TestLeaveCgroup(t *testing.T) {
 	p, _ := fake(t, nil)
 	p.Root = t.TempDir()

@@ -17,14 +17,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/crosvmcli"
 )
 
-// descriptors is a machine as Start describes it: all that it works on is open already.
+// descriptors returns a machine as Start passes it to crosvm: all its files are open.
 func descriptors() Machine {
 	return Machine{Name: "sql", Kernel: "/proc/self/fd/4", Params: []string{"root=/dev/vda", "ro"}, MemoryMiB: 1024, CPUs: 2,
 		Disks: []Disk{{"/proc/self/fd/5", true}, {"/proc/self/fd/6", false}}, TAP: "vm_sql", MAC: MACFor("sql"), Socket: "/dev/sov/0/crosvm.sock",
 		Console: "/proc/self/fd/7", Requests: "/proc/self/fd/8", Early: "/proc/self/fd/10", Options: avf.Options{}.On(avf.KVM)}
 }
 
-// machine is one on files of a folder.
+// machine returns a machine whose files are in a folder.
 func machine(t *testing.T) Machine {
 	t.Helper()
 	dir := t.TempDir()
@@ -50,8 +50,8 @@ func of(r crosvmcli.Release) *Program {
 	return &Program{Path: AndroidPath, Flags: avf.ParseHelp(crosvmcli.Facts().Help(r, "run"))}
 }
 
-// The arguments for each release of Android and each hypervisor: that release takes them, and an
-// older one does not where they have a flag that it does not know.
+// TestArgs: the arguments for each release of Android and each hypervisor. That release accepts
+// them. An older release refuses them if it does not support one of their flags.
 func TestArgs(t *testing.T) {
 	table := crosvmcli.Facts()
 	nothing := func(path string) bool { return strings.HasPrefix(path, "/proc/") }
@@ -124,7 +124,7 @@ func TestMACFor(t *testing.T) {
 	}
 }
 
-// program writes a shell script that plays crosvm.
+// program writes a shell script that replaces crosvm.
 func program(t *testing.T, script string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "crosvm")
@@ -249,7 +249,7 @@ func TestClearSocket(t *testing.T) {
 	}
 }
 
-// What the guest's console and crosvm's own words tell of an exit status.
+// TestExplain: the guest's console and crosvm's output explain an exit status.
 func TestExplain(t *testing.T) {
 	const off, restart, panics = "x\n[ 9.9] reboot: Power down\n", "[ 9.9] reboot: Restarting system\n", "[ 9.9] Kernel panic - not syncing: x\n"
 	for _, tt := range []struct {
@@ -260,7 +260,7 @@ func TestExplain(t *testing.T) {
 		reason        string
 	}{
 		{Stopped, false, off, "", Stopped, ""},
-		{Stopped, true, "", "", Stopped, ""}, // the phone is full: its log takes no more
+		{Stopped, true, "", "", Stopped, ""}, // the phone is full: the log cannot grow
 		{Stopped, false, "nothing", "[2026-01-01T00:00:00.000000000+00:00 INFO  crosvm] system crash event on vcpu 0\n[2026-01-01T00:00:00.000000000+00:00 INFO  crosvm] exiting with success\n", Vanished, "system crash event on vcpu 0"},
 		{Stopped, false, off + restart, "", Vanished, ""},
 		{Reset, false, restart, "", Reset, ""},
@@ -280,7 +280,8 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// A request reaches the process that has the pipe open, and fails at once if there is none.
+// TestRequest: a request reaches the process that has the pipe open. Without a reader it fails at
+// once.
 func TestRequest(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "requests")
 	if err := Request(path, "x"); err == nil {

@@ -72,7 +72,7 @@ func TestPause(t *testing.T) {
 // A stubborn machine ends only in certain ways.
 type stubborn struct {
 	asked   []string
-	endsAt  string // way that works
+	endsAt  string // the way that works
 	refuses map[string]bool
 	gone    bool
 }
@@ -117,7 +117,7 @@ func TestShutDown(t *testing.T) {
 	}
 }
 
-// Readers of a state that changes all the time see whole files only.
+// TestStateIsNeverHalfWritten: readers of a state that changes often read only whole files.
 func TestStateIsNeverHalfWritten(t *testing.T) {
 	vm := newVM(t)
 	file := &stateFile{path: vm.State(), now: time.Now, log: func(string) {}}
@@ -150,7 +150,7 @@ func TestStateIsNeverHalfWritten(t *testing.T) {
 	}
 }
 
-// newVM makes a machine's folders below a root of the test's own.
+// newVM makes a machine's folders below a new root.
 func newVM(t *testing.T) phonepath.VM {
 	t.Helper()
 	vm, err := phonepath.Root(t.TempDir()).VM("sql")
@@ -163,7 +163,7 @@ func newVM(t *testing.T) phonepath.VM {
 	return vm
 }
 
-// TestLockHolder is, started again with a folder in its environment, the process that holds a lock.
+// TestLockHolder restarts itself with RUNNER_LOCK as the process that holds the lock.
 func TestLockHolder(t *testing.T) {
 	if root := os.Getenv("RUNNER_LOCK"); root != "" {
 		vm, err := phonepath.Root(root).VM("sql")
@@ -219,8 +219,8 @@ func TestLockHolder(t *testing.T) {
 	lock.Release()
 }
 
-// What a daemon was writing when it was killed may hold secrets and goes away, and so does what
-// earlier versions left.
+// TestRemoveRunFiles: files that a killed daemon was writing may contain secrets. They are removed,
+// as are those of earlier versions.
 func TestRemoveRunFiles(t *testing.T) {
 	vm := newVM(t)
 	for _, path := range []string{vm.ConfigDisk(), vm.Token()} {
@@ -252,7 +252,7 @@ func TestRunsMachine(t *testing.T) {
 		"/apex/crosvm run --socket /r/s /kernel":                                    true,
 		"/apex/crosvm --extended-status run --socket /r/s /kernel":                  true,
 		"/apex/crosvm --extended-status --log-level debug run -k --socket /r/s /k":  true,
-		`sov-crosvm {"user":5001} /apex/crosvm --extended-status run --socket /r/s`: true, // about to become it
+		`sov-crosvm {"user":5001} /apex/crosvm --extended-status run --socket /r/s`: true, // about to become crosvm
 		"/apex/crosvm run --socket /r/other /k":                                     false,
 		"/apex/crosvm run --params /r/s --socket /r/other /k":                       false,
 		"/apex/crosvm stop /r/s":                                                    false,
@@ -302,7 +302,7 @@ func TestRotate(t *testing.T) {
 	}
 }
 
-// What is followed over a rotation is shown once and whole.
+// TestFollowLog: a log that is followed across a rotation is shown once and completely.
 func TestFollowLog(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "console.log")
 	if err := os.WriteFile(path, []byte("before\n"), 0o600); err != nil {
@@ -390,7 +390,7 @@ func FuzzSettings(f *testing.F) {
 	})
 }
 
-// machineIn makes a machine that could be started, with root as the owner of everything.
+// machineIn makes a machine that could be started. Root owns all its files.
 func machineIn(t *testing.T) (phonepath.Root, phonepath.VM) {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -412,7 +412,7 @@ func machineIn(t *testing.T) (phonepath.Root, phonepath.VM) {
 	return root, vm
 }
 
-// fill makes a slot hold an artifact.
+// fill writes an artifact to a slot.
 func fill(t *testing.T, vm phonepath.VM, slot string, spec *vmspec.Spec) {
 	t.Helper()
 	text, err := spec.Encode()
@@ -471,8 +471,8 @@ func TestLoadArtifact(t *testing.T) {
 	}
 }
 
-// What a start relies on is compared with the manifest: a difference is damage, also one of a file
-// that is not there. A machine of an earlier sov, whose manifest has no root hash, is started as
+// TestStartComparesWithManifest: a start compares its files with the manifest. A difference or a
+// missing file is damage. A machine of an earlier sov, whose manifest has no root hash, starts as
 // before.
 func TestStartComparesWithManifest(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -509,7 +509,7 @@ func TestStartComparesWithManifest(t *testing.T) {
 	}
 }
 
-// signatureOfAnother lays a valid signature of another version beside an artifact.
+// signatureOfAnother writes a valid signature of another version to an artifact.
 func signatureOfAnother(t *testing.T, dir string) error {
 	other := artifacttest.Make(t, "sql", "9", []byte("k"), []byte("r"))
 	artifacttest.Sign(t, other, artifacttest.Key(t, 1), 9)
@@ -638,8 +638,8 @@ func TestPeers(t *testing.T) {
 	}
 }
 
-// A crosvm that ends before its guest says anything is tried the other way, root's rights or not,
-// at the next start.
+// TestConfinement: if crosvm fails before its guest prints anything, the next start changes whether
+// crosvm runs as root.
 func TestConfinement(t *testing.T) {
 	failed := crosvm.Exit{Kind: crosvm.Failed, Code: 1, Reason: "no"}
 	aborted := crosvm.Exit{Kind: crosvm.Killed, Code: -1, Signal: syscall.SIGABRT}
@@ -647,7 +647,7 @@ func TestConfinement(t *testing.T) {
 	c := confinement{android: true}
 	for i, step := range []struct {
 		exit crosvm.Exit
-		root bool // at the start after it
+		root bool // at the next start
 	}{{killed, false}, {crosvm.Exit{Kind: crosvm.Panic}, false}, {failed, true}, {killed, true}, {failed, false}, {aborted, true}} {
 		c.learn(step.exit)
 		if root := c.user("sql") == nil; root != step.root || (c.refused != "") != root {
@@ -663,8 +663,8 @@ func TestConfinement(t *testing.T) {
 	}
 }
 
-// The config disk is in memory, and is overwritten there; a crosvm that complains of it is tried
-// with a file at the next start.
+// TestConfigPlace: the config disk is in memory, where it is overwritten. If crosvm reports an
+// error about it, the next start uses a file.
 func TestConfigPlace(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "config.img")
 	var p configPlace
@@ -699,7 +699,7 @@ func TestConfigPlace(t *testing.T) {
 	for i, step := range []struct {
 		exit   crosvm.Exit
 		learns bool
-		inFile bool // at the start after it
+		inFile bool // at the next start
 	}{
 		{crosvm.Exit{Kind: crosvm.Panic}, false, false},
 		{said("no enabled hypervisor"), false, false},
@@ -735,7 +735,8 @@ func TestStatusOfAKilledDaemon(t *testing.T) {
 	}
 }
 
-// The daemon that a terminal's hang-up or Ctrl-C reaches would take the machine along.
+// TestDaemonStartsNewSession: a hang-up or Ctrl-C of a terminal must not reach the daemon, or it
+// would stop the machine.
 func TestDaemonStartsNewSession(t *testing.T) {
 	root, vm := machineIn(t)
 	program := filepath.Join(t.TempDir(), "sov-runner")

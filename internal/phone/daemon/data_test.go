@@ -12,7 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/health"
 )
 
-// The data disk and volumes are made once, enlarged where they should be larger, and never made
+// TestEnsureDisk: the data disk and volumes are made once. They are enlarged, and never made
 // smaller.
 func TestEnsureDisk(t *testing.T) {
 	vm := newVM(t)
@@ -57,7 +57,7 @@ func TestEnsureDisk(t *testing.T) {
 	}
 }
 
-// TestRemoveKeepsVolumes: they go with the data disk, and stay with it.
+// TestRemoveKeepsVolumes: volumes are removed or kept together with the data disk.
 func TestRemoveKeepsVolumes(t *testing.T) {
 	vm := newVM(t)
 	for _, volume := range []string{"", "media"} {
@@ -90,7 +90,7 @@ func TestSpaceWarnings(t *testing.T) {
 		{100 << 30, 8 << 30, false},
 		{600 << 20, 8 << 30, false},
 		{500 << 20, 8 << 30, true},
-		{100 << 20, 50 << 20, false}, // it cannot grow by more
+		{100 << 20, 50 << 20, false}, // it cannot grow by more than that
 		{0, 0, false},
 		{0, 1, true},
 	} {
@@ -103,7 +103,7 @@ func TestSpaceWarnings(t *testing.T) {
 		t.Error("a disk that is not there")
 	}
 	for _, volume := range []string{"", "media"} {
-		// More than any phone has, in holes.
+		// A sparse disk larger than any phone.
 		if err := ensureDisk(t.Context(), vm.Name, diskPath(vm, volume), datadisk.Spec{Volume: volume, Size: 1 << 40}, func(string) {}); err != nil {
 			t.Fatal(err)
 		}

@@ -19,7 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/health"
 )
 
-// selfSigned returns a server's certificate that ends at notAfter.
+// selfSigned returns a server's certificate that expires at notAfter.
 func selfSigned(t *testing.T, notAfter time.Time) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -57,7 +57,7 @@ func serve(t *testing.T, answer func(net.Conn)) netip.AddrPort {
 }
 
 func TestProbeDatabase(t *testing.T) {
-	until := time.Date(2031, 2, 3, 4, 5, 6, 0, time.UTC) // long over or far ahead: it is only told
+	until := time.Date(2031, 2, 3, 4, 5, 6, 0, time.UTC) // past or future: it is only reported
 	certificate := selfSigned(t, until)
 	for name, tt := range map[string]struct {
 		answer func(net.Conn)

@@ -10,8 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// TestDataKeys: a machine whose key is not kept on the phone is locked until the key comes, which
-// root alone can give; one whose key is kept there takes it from there alone.
+// TestDataKeys: a machine whose key is not stored on the phone stays locked until root sends the
+// key. A machine whose key is stored there uses only the stored key.
 func TestDataKeys(t *testing.T) {
 	vm := newVM(t)
 	if err := os.MkdirAll(vm.Run(), 0o700); err != nil {

@@ -15,15 +15,16 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 )
 
-// TestLogOut logs a machine's node out before its data go, and says where it cannot.
+// TestLogOut: a machine's node is logged out before its data are removed. If that fails, the reason
+// is reported.
 func TestLogOut(t *testing.T) {
 	node := &guestapi.Tailnet{State: "Running", Hostname: "box", Addresses: []string{"100.64.0.1"}}
 	for name, tt := range map[string]struct {
 		down, key bool // the machine does not run; it has an auth key
-		noted     bool // which node it was is known
+		noted     bool // the node is recorded
 		tailnet   *guestapi.Tailnet
 		fault     string // of the repair
-		old       bool   // the guest knows no repairs
+		old       bool   // the guest does not support repairs
 		want      string
 	}{
 		"a node":                               {tailnet: node, want: "the node box is logged out"},
@@ -45,7 +46,7 @@ func TestLogOut(t *testing.T) {
 				for range 2 {
 					must(t, noteNode(vm, (&guestapi.Tailnet{ID: "nBOX", Hostname: "box"}).Node()))
 				}
-				must(t, noteNode(vm, (*guestapi.Tailnet)(nil).Node())) // a guest that tells of none
+				must(t, noteNode(vm, (*guestapi.Tailnet)(nil).Node())) // a guest that reports no node
 			}
 			if tt.key {
 				must(t, os.MkdirAll(vm.Secrets(), 0o700))

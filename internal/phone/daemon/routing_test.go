@@ -6,8 +6,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact/vmspec"
 )
 
-// A machine whose recipe names no way of routing keeps that of the version before, over any number
-// of versions, until a recipe names one.
+// TestKeptRouting: a machine whose recipe sets no routing keeps the routing of its previous
+// versions, until a recipe sets one.
 func TestKeptRouting(t *testing.T) {
 	root, vm := machineIn(t)
 	install := func(slot string, routing vmspec.Routing, unset bool) {

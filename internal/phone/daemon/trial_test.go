@@ -23,7 +23,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
 )
 
-// onTrial returns a daemon whose machine has a good version in slot a and a new one, current, in
+// onTrial returns a daemon whose machine has a good version in slot a and a new, current version in
 // slot b.
 func onTrial(t *testing.T) *Daemon {
 	t.Helper()
@@ -62,7 +62,7 @@ func onTrial(t *testing.T) *Daemon {
 	return d
 }
 
-// How a start of a version on trial ends, and what follows: at its last end it is given up.
+// TestJudge: how a start of a version on trial ends, and whether the version is then given up.
 func TestJudge(t *testing.T) {
 	panicked := crosvm.Exit{Kind: crosvm.Panic, Code: 34}
 	ended, cancel := context.WithCancel(t.Context())
@@ -73,7 +73,7 @@ func TestJudge(t *testing.T) {
 		exit   crosvm.Exit
 		ready  time.Duration
 		err    error
-		starts int // after which it is given up; 0: never
+		starts int // the number of starts after which it is given up; 0: never
 	}{
 		{"its kernel panics", t.Context(), panicked, 0, nil, trialStarts},
 		{"crosvm refuses it", t.Context(), crosvm.Exit{Kind: crosvm.InvalidArguments, Code: 35}, 0, nil, 1},
@@ -119,7 +119,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// The reason that is kept is what the console says of it.
+// TestLastWords: the reason that is kept is the panic or the last line of the console.
 func TestLastWords(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                              "",
@@ -137,7 +137,7 @@ func TestLastWords(t *testing.T) {
 	}
 }
 
-// A version on trial in which a service has failed for good is not waited for.
+// TestHopeless: if a service has failed permanently, a version on trial is not waited for.
 func TestHopeless(t *testing.T) {
 	status := guestapi.Status{Services: []guestapi.Service{{Name: "postgres", State: guestapi.StateFailed, Reason: "the firewall is not loaded"}}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

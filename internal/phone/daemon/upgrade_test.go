@@ -9,7 +9,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
-// TestReadable: which versions of a machine an upgraded phone can be rolled back to.
+// TestReadable: the versions of a machine that can be rolled back to after an upgrade.
 func TestReadable(t *testing.T) {
 	for name, tt := range map[string]struct {
 		server string

@@ -19,7 +19,7 @@ import (
 
 var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// scene is a machine and what is wrong with it.
+// scene is a machine and its faults.
 type scene struct {
 	status   health.Machine
 	fault    error
@@ -56,7 +56,7 @@ func TestRun(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(*scene)
 		cause  string
-		says   string // somewhere in the text
+		says   string // a part of the text
 	}{
 		"encrypted": {func(s *scene) { s.status.Disks[0].Encryption = guestapi.LUKS2 }, "", "disk data encrypted (luks2)"},
 		"locked": {func(s *scene) {
@@ -77,7 +77,7 @@ func TestRun(t *testing.T) {
 			s.status.Phase, s.status.Reason, s.status.Guest.Ready = runnerapi.NotReady, "forge is backoff: exit status 1", false
 			s.status.Services = append(s.status.Services, guestapi.Service{Name: "forge", State: guestapi.StateBackoff})
 		}, Services, "forge has ended and will be started again"},
-		"service fails while the machine boots": {func(s *scene) { // it was never ready
+		"service fails while the machine boots": {func(s *scene) { // it has never been ready
 			s.status.Phase, s.status.Guest.Ready = runnerapi.Booting, false
 			s.status.Services = append(s.status.Services, guestapi.Service{Name: "forge", State: guestapi.StateLooping, Reason: "exit status 1"})
 		}, Services, "postgres ready, forge crash-loop"},
@@ -175,7 +175,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// Two layers that do not stand on each other may both be broken.
+// TestTwoCauses: two layers that do not depend on each other may both be broken.
 func TestTwoCauses(t *testing.T) {
 	s := whole()
 	s.findings = []finding.Finding{{Check: network.LayerForwarding, Verdict: finding.Failed, Found: "flushed"}}
@@ -186,7 +186,8 @@ func TestTwoCauses(t *testing.T) {
 	}
 }
 
-// A guest that goes silent after it has said that all is well is the cause, not its database.
+// TestSilentMeanwhile: if a guest stops answering after a good status, the guest is the cause and
+// not its database.
 func TestSilentMeanwhile(t *testing.T) {
 	s := whole()
 	s.postgres = syscall.EHOSTUNREACH

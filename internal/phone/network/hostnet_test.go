@@ -34,7 +34,7 @@ func other(routing Routing) VM {
 		MTU: 1400, Routing: routing, Peers: []Peer{peerOf(sql(routing))}}
 }
 
-// peerOf is a machine as another one knows it.
+// peerOf returns a machine as a peer of another one.
 func peerOf(vm VM) Peer { return Peer{TAP: vm.TAP, Guest: vm.Guest, Publish: vm.Publish} }
 
 func (p *phone) up(vm VM) Report {
@@ -55,7 +55,8 @@ func (p *phone) down(name string) Report {
 	return report
 }
 
-// findings are Check's without the missing carrier: no machine runs in these tests.
+// findings returns the findings of Check without the missing carrier, since no machine runs in
+// these tests.
 func (p *phone) findings(vm VM) []finding.Finding {
 	p.Helper()
 	_, findings, err := p.host().Check(vm)
@@ -72,7 +73,7 @@ func (p *phone) whole(vm VM) {
 	}
 }
 
-// inEach runs a test in a fresh namespace for both flavours of iptables and both routing modes.
+// inEach runs a test in a new namespace for both flavours of iptables and both routing modes.
 func inEach(t *testing.T, test func(p *phone, routing Routing)) {
 	for _, flavour := range flavours {
 		for _, routing := range []Routing{MainFirst, Scoped} {
@@ -130,7 +131,7 @@ func TestRulesAreThoseDocumented(t *testing.T) {
 	}
 }
 
-// What was there before stays, even where it is the same as ours.
+// TestExistingResourcesStay: resources that existed before stay, even if they are equal to ours.
 func TestExistingResourcesStay(t *testing.T) {
 	inEach(t, func(p *phone, routing Routing) {
 		p.sh(`ip rule add pref 1 lookup main; ip route add default via 192.168.1.1 dev wlan0 onlink
@@ -144,7 +145,7 @@ func TestExistingResourcesStay(t *testing.T) {
 	})
 }
 
-// A value that another program has set since is not restored.
+// TestChangedSysctlStays: a value that another program has set later is not restored.
 func TestChangedSysctlStays(t *testing.T) {
 	p := newPhone(t, flavours[0])
 	p.up(sql(MainFirst))
@@ -187,7 +188,8 @@ func TestTwoMachines(t *testing.T) {
 	}
 }
 
-// breakages are what others do to the network; Check must name the layer, and Up repair it.
+// breakages are changes of the network by other programs. Check must name the layer, and Up must
+// repair it.
 var breakages = []struct {
 	name, script string
 	only         Routing
@@ -266,8 +268,8 @@ func TestUplinkChanges(t *testing.T) {
 	})
 }
 
-// A VPN app's rules come before the default network's and name another table; the uplink stays what
-// carries the VPN.
+// TestVPNIsNotTheUplink: a VPN app's rules precede those of the default network and name another
+// table. The uplink is still the network that carries the VPN.
 func TestVPNIsNotTheUplink(t *testing.T) {
 	p := newPhone(t, flavours[0])
 	p.net.StartVPN(netd.VPN{Name: "tun0"})
@@ -287,8 +289,8 @@ func TestFollow(t *testing.T) {
 			p := newPhone(t, flavours[0])
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			// One round of changes after each report; Follow has to stay on this thread, which is
-			// in the namespace.
+			// One change after each report. Follow must run on this thread, which is in the
+			// namespace.
 			sh := func(script string) func() { return func() { p.sh(script) } }
 			rounds := []struct {
 				change func()
@@ -308,13 +310,13 @@ func TestFollow(t *testing.T) {
 			late := time.AfterFunc(2*time.Minute, cancel)
 			defer late.Stop()
 			h := p.host()
-			h.poll = time.Hour // what is found is found by the kernel's reports
+			h.poll = time.Hour // only the kernel's reports may find changes
 			h.Follow(ctx, func() VM { return sql(routing) }, func(r Report, err error) {
 				if err != nil {
 					t.Errorf("follow: %v", err)
 				}
 				if r.Uplink.Interface != want {
-					return // netd was not done yet
+					return // netd has not finished
 				}
 				if !since.IsZero() {
 					t.Logf("%s after %v", r.Uplink, time.Since(since).Round(time.Millisecond))
@@ -337,8 +339,8 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// Where the kernel reports nothing, never did or does not any more, the slow poll finds what has
-// changed.
+// TestSlowPoll: if the kernel reports nothing, from the start or later, the slow poll finds
+// changes.
 func TestSlowPoll(t *testing.T) {
 	for name, watch := range map[string]func(context.Context) (<-chan struct{}, error){
 		"no reports": func(context.Context) (<-chan struct{}, error) { return nil, errors.New("not permitted") },
@@ -375,7 +377,7 @@ func TestSlowPoll(t *testing.T) {
 	}
 }
 
-// A TAP interface that was only taken down is still open in its process.
+// TestCarrier: a TAP interface that was only set down is still open in its process.
 func TestCarrier(t *testing.T) {
 	p := newPhone(t, flavours[0])
 	if report := p.up(sql(MainFirst)); report.Carrier {
@@ -402,7 +404,7 @@ func TestCarrier(t *testing.T) {
 	}
 }
 
-// A process killed at any point is made good by the next up, and by the next down.
+// TestKilledAtEveryStep: a process is killed at any point. The next up or down repairs the state.
 func TestKilledAtEveryStep(t *testing.T) {
 	inEach(t, func(p *phone, routing Routing) {
 		before := p.snapshot()
@@ -444,8 +446,8 @@ func TestKilledAtEveryStep(t *testing.T) {
 	})
 }
 
-// dies runs an up or down in a child of this process that is killed at a step, and tells whether it
-// got there.
+// dies runs an up or down in a child process, which kills itself at a step. It reports whether the
+// child reached the step.
 func (p *phone) dies(verb string, routing Routing, step int) bool {
 	p.Helper()
 	child := exec.Command(os.Args[0], "-test.run=^TestChild$")
@@ -462,7 +464,7 @@ func (p *phone) dies(verb string, routing Routing, step int) bool {
 	return true
 }
 
-// TestChild is no test of its own: it is the process that TestKilledAtEveryStep kills.
+// TestChild is not a test: it is the process that TestKilledAtEveryStep kills.
 func TestChild(t *testing.T) {
 	verb := os.Getenv("HOSTNET_CHILD")
 	if verb == "" {
@@ -504,7 +506,8 @@ func TestForeignInterface(t *testing.T) {
 	}
 }
 
-// One with which another program has replaced sov's also stays.
+// TestForeignInterfaceInItsPlace: an interface of another program that has replaced sov's is not
+// removed.
 func TestForeignInterfaceInItsPlace(t *testing.T) {
 	p := newPhone(t, flavours[0])
 	p.up(sql(MainFirst))
@@ -518,8 +521,8 @@ func TestForeignInterfaceInItsPlace(t *testing.T) {
 	}
 }
 
-// Two machines cannot have one subnet. That the phone joins a network with a machine's addresses is
-// found.
+// TestClash: two machines cannot have the same subnet. A network of the phone with a machine's
+// addresses is reported.
 func TestClash(t *testing.T) {
 	p := newPhone(t, flavours[0])
 	p.up(sql(MainFirst))
@@ -531,7 +534,7 @@ func TestClash(t *testing.T) {
 	}
 	p.same("after an up that was refused", before, p.snapshot())
 	renamed := sql(MainFirst)
-	renamed.TAP = "vm_new" // as a new version's may be
+	renamed.TAP = "vm_new" // as a new version's name may be
 	p.up(renamed)
 	p.whole(renamed)
 	p.up(sql(MainFirst))
@@ -580,14 +583,14 @@ func TestLedgerOfAnotherBoot(t *testing.T) {
 	if err := os.WriteFile(p.ledger(), text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.sh("ip rule del pref 1; ip rule add pref 1 lookup main") // another program's, after the reboot
+	p.sh("ip rule del pref 1; ip rule add pref 1 lookup main") // a rule of another program, after the reboot
 	p.down("sql")
 	if !strings.Contains(p.sh("ip rule"), "1:\tfrom all lookup main") {
 		t.Error("down removed a rule that an earlier boot's ledger told of")
 	}
 }
 
-// Where the ledger cannot be written, nothing is changed.
+// TestUnwritableLedger: if the ledger cannot be written, nothing is changed.
 func TestUnwritableLedger(t *testing.T) {
 	p := newPhone(t, flavours[0])
 	p.dir = filepath.Join(p.dir, "absent")
@@ -651,8 +654,8 @@ func FuzzLedger(f *testing.F) {
 	})
 }
 
-// BenchmarkUp measures an up that finds everything in place, and one from nothing with its down,
-// beside the commands that a script would run for the same.
+// BenchmarkUp measures an up without changes and an up with a down, and the same with the commands
+// of a script.
 func BenchmarkUp(b *testing.B) {
 	b.Run("nothing to do", func(b *testing.B) {
 		benchmark(b, func(b *testing.B, h *Host) {
@@ -687,13 +690,13 @@ func BenchmarkUp(b *testing.B) {
 }
 
 func benchmark(b *testing.B, once func(*testing.B, *Host)) {
-	h := newPhone(b, flavours[0]).host() // in the goroutine of this benchmark alone, and so is its namespace
+	h := newPhone(b, flavours[0]).host() // locked to this benchmark's goroutine, as is its namespace
 	for b.Loop() {
 		once(b, h)
 	}
 }
 
-// TestForwardedUDP: a port of UDP is led to the guest, and one with another number on the host.
+// TestForwardedUDP: a UDP port is forwarded to the guest, also if its number on the host differs.
 func TestForwardedUDP(t *testing.T) {
 	for _, flavour := range flavours {
 		t.Run(flavour, func(t *testing.T) {

@@ -7,8 +7,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// FuzzRules reads what the phone's iptables prints, in which other programs have a say, and looks
-// at what sov would tell iptables-restore: lines about its own chain and the jumps to it only.
+// FuzzRules reads the output of the phone's iptables, which other programs influence. It checks the
+// input for iptables-restore: it must change only sov's chain and the jumps to it.
 func FuzzRules(f *testing.F) {
 	f.Add("-P FORWARD ACCEPT\n-N sov_sql_fwd\n-A FORWARD -j sov_sql_fwd\n-A sov_sql_fwd -i sov0 -j ACCEPT")
 	f.Add("-A FORWARD -j sov_other_fwd\n-A FORWARD -j sov_sql_fwd\n-A FORWARD -j sov_sql_fwd")

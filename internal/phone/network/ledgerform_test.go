@@ -9,13 +9,14 @@ import (
 	"testing"
 )
 
-// ledgers are files that releases have written in everyKind, with earlierBoot as boot ID: of commit
-// 3e066a9, and of the first with chains for the phone's own packets. Phones have such files.
+// ledgers are files that releases have written in everyKind, with earlierBoot as boot ID: one of
+// commit 3e066a9, and one of the first release with chains for the phone's own packets. Phones have
+// such files.
 var ledgers = []string{"testdata/ledger.json", "testdata/ledger-confined.json"}
 
 const earlierBoot = "00000000-0000-0000-0000-000000000000"
 
-// everyKind sets up three machines, so that the ledger has every kind of resource with every
+// everyKind sets up three machines. The ledger then has every kind of resource with every
 // combination of fields: rules for all packets, to a subnet and from an interface, one of them
 // found; routes with and without a gateway; sysctls that replaced a value.
 func (p *phone) everyKind() {
@@ -29,7 +30,7 @@ func (p *phone) everyKind() {
 	p.net.SetDefault("wlan0")
 }
 
-// replay makes what a ledger tells of, as the release that wrote it did.
+// replay creates the resources of a ledger, as the release that wrote it did.
 func (p *phone) replay(text string) {
 	p.Helper()
 	l, err := decodeLedger([]byte(text))
@@ -93,7 +94,7 @@ func TestLedgerOfAnEarlierRelease(t *testing.T) {
 	}
 }
 
-// What this release writes is what the last of the files has.
+// TestLedgerForm: this release writes the same text as the last of the files.
 func TestLedgerForm(t *testing.T) {
 	p := newPhone(t, flavours[0])
 	p.sh("echo 2 >/proc/sys/net/ipv4/conf/default/rp_filter; ip rule add pref 1 to 192.168.101.0/24 lookup main")
@@ -116,7 +117,8 @@ func (p *phone) readLedger() string {
 	return string(text)
 }
 
-// Entries that this package does not write are refused, with their place in the file.
+// TestLedgerRefusesUnknownEntries: entries that this package does not write are refused. The error
+// has their place in the file.
 func TestLedgerRefusesUnknownEntries(t *testing.T) {
 	for entry, want := range map[string]string{
 		`{"kind":"tunnel","link":"x","owners":["sql"]}`:                                     `entry 0: it describes no "tunnel" that this program makes`,

@@ -27,7 +27,7 @@ func TestLedgerOwners(t *testing.T) {
 	})
 }
 
-// Names of any length have chains of their own that iptables has room for.
+// TestChainNames: machine names of any length have distinct chains whose names fit iptables.
 func TestChainNames(t *testing.T) {
 	seen := map[string]string{}
 	for _, name := range nametest.Valid {

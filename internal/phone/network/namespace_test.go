@@ -18,7 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
 )
 
-// flavours of iptables; Android has the first.
+// flavours are the kinds of iptables. Android has the first.
 var flavours = []string{"iptables-legacy", "iptables-nft"}
 
 // A phone is a network namespace with the network of a simulated Android phone: see package netd.
@@ -30,8 +30,8 @@ type phone struct {
 	lock     string // of iptables in this phone's scripts
 }
 
-// newPhone moves the test's thread into a namespace of its own; it ends with the test. Wi-Fi and
-// mobile data are connected. It checks source addresses, as the files of some vendors have it.
+// newPhone moves the test's thread into a new namespace, which ends with the test. Wi-Fi and mobile
+// data are connected. The phone checks source addresses, as some vendors configure it.
 func newPhone(t testing.TB, iptables string) *phone {
 	t.Helper()
 	return newPhoneOf(t, iptables, netd.AOSP)
@@ -46,7 +46,7 @@ func newPhoneOf(t testing.TB, iptables string, system netd.System) *phone {
 	if err != nil {
 		t.Skipf("needs %s: %v", iptables, err)
 	}
-	runtime.LockOSThread() // and never unlocked: the thread ends with the test, and the namespace with it
+	runtime.LockOSThread() // never unlocked: the thread and the namespace end with the test
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)
 	}
@@ -65,10 +65,10 @@ func newPhoneOf(t testing.TB, iptables string, system netd.System) *phone {
 	return p
 }
 
-// ndc is the program of that name. Only a host that is told of it finds it.
+// ndc is the path of the phone's ndc. A host uses it only if Options has the path.
 func (p *phone) ndc() string { return filepath.Join(p.dir, "ndc") }
 
-// place makes a network namespace beside the phone, which ends with the test.
+// place makes a second network namespace, which ends with the test.
 func (p *phone) place() netd.Place {
 	p.Helper()
 	keeper := exec.Command("sleep", "infinity")
@@ -84,8 +84,8 @@ func (p *phone) place() netd.Place {
 	}}
 }
 
-// memoryDir is a folder in memory where there is one: the ledger is synced at each change, and a
-// disk would be waited for most of a test's time.
+// memoryDir returns a folder in memory if possible. The ledger is synced at each change, and a test
+// would spend most of its time waiting for a disk.
 func memoryDir(t testing.TB) string {
 	dir, err := os.MkdirTemp("/dev/shm", "hostnet-")
 	if err != nil {
@@ -102,8 +102,8 @@ func (p *phone) sh(script string) string {
 
 func (p *phone) run(command *exec.Cmd, what string) string {
 	p.Helper()
-	// The tests of this file run side by side, and without -w iptables gives up where another holds
-	// the lock.
+	// The tests of this file run in parallel. Without -w iptables fails if another process has the
+	// lock.
 	command.Env = append(os.Environ(), "IPTABLES="+p.iptables, "IP6TABLES="+strings.Replace(p.iptables, "iptables", "ip6tables", 1), "XTABLES_LOCKFILE="+p.lock)
 	var out, said bytes.Buffer
 	command.Stdout, command.Stderr = &out, &said
@@ -126,9 +126,9 @@ func (p *phone) host() *Host {
 
 var volatile = regexp.MustCompile(`\[\d+:\d+\]|(?m)^#.*\n|^\d+: |@if\d+|qlen \d+| linkdown|NO-CARRIER,|\b(UP|DOWN|UNKNOWN) +`)
 
-// snapshot is the whole of what hostnet may touch, as text. What the kernel makes of a change of
-// the carrier in its own time (net/core/link_watch.c) is left out: the operational state and what
-// follows from it.
+// snapshot returns everything that hostnet may change, as text. It omits the operational state and
+// its effects, which the kernel updates later after a change of the carrier
+// (net/core/link_watch.c).
 func (p *phone) snapshot() string {
 	p.Helper()
 	return volatile.ReplaceAllString(p.sh(`ip -4 rule; ip -6 rule; ip -4 route show table all | sort; ip -6 route show table all proto static | sort; ip -br link | sort
@@ -136,7 +136,7 @@ func (p *phone) snapshot() string {
 		cd /proc/sys/net/ipv4; grep . ip_forward conf/*/rp_filter`), "")
 }
 
-// same fails the test where two snapshots differ, with the lines that do.
+// same fails the test if two snapshots differ, with the lines that differ.
 func (p *phone) same(what, before, after string) {
 	p.Helper()
 	if before == after {

@@ -13,9 +13,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/repeat"
 )
 
-// The kernel takes a rule without a destination for one with any destination, when it looks for
-// equals: "from all" and "from all to SUBNET" must neither keep each other out nor be removed for
-// one another.
+// TestMachinesInDifferentModes: when the kernel looks for equal rules, it treats a rule without a
+// destination as equal to a rule with any destination. "from all" and "from all to SUBNET" must not
+// block each other, and removing one must not remove the other.
 func TestMachinesInDifferentModes(t *testing.T) {
 	for _, modes := range [][2]Routing{{Scoped, MainFirst}, {MainFirst, Scoped}} {
 		for _, leaves := range []string{"sql", "other"} {
@@ -37,7 +37,8 @@ func TestMachinesInDifferentModes(t *testing.T) {
 	}
 }
 
-// Rules and routes that only look like ours are neither in the way nor removed.
+// TestForeignNeighboursStay: rules and routes that are similar to ours neither interfere nor are
+// removed.
 func TestForeignNeighboursStay(t *testing.T) {
 	inEach(t, func(p *phone, routing Routing) {
 		p.sh(`ip rule add pref 1 to 10.1.0.0/16 lookup main; ip rule add pref 1 fwmark 0x7 lookup main
@@ -55,7 +56,8 @@ func TestForeignNeighboursStay(t *testing.T) {
 	})
 }
 
-// What was found and then taken away by its maker is ours once Up has made it again.
+// TestFoundAndLost: a resource that existed and was then removed by its owner is ours once Up
+// re-creates it.
 func TestFoundAndLost(t *testing.T) {
 	inEach(t, func(p *phone, routing Routing) {
 		before := p.snapshot()
@@ -71,8 +73,8 @@ func TestFoundAndLost(t *testing.T) {
 	})
 }
 
-// A machine follows a new uplink though another, whose daemon does not run, still owns the old
-// machine's default route.
+// TestUplinkChangesUnderTwoMachines: a machine follows a new uplink, even if a machine whose daemon
+// does not run still owns the old default route.
 func TestUplinkChangesUnderTwoMachines(t *testing.T) {
 	inEach(t, func(p *phone, routing Routing) {
 		before := p.snapshot()
@@ -98,8 +100,8 @@ func TestUplinkChangesUnderTwoMachines(t *testing.T) {
 	})
 }
 
-// Without its ledger, a machine still finds what carries our marks; the sysctls' old values alone
-// are lost.
+// TestDownWithoutTheLedger: without its ledger, a machine still finds resources by their marks.
+// Only the old values of the sysctls are lost.
 func TestDownWithoutTheLedger(t *testing.T) {
 	inEach(t, func(p *phone, routing Routing) {
 		p.sh("echo 1 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter")
@@ -146,7 +148,7 @@ func TestLongNames(t *testing.T) {
 	})
 }
 
-// smallDisk mounts a file system of a few pages on the ledger's folder, seen by this thread alone.
+// smallDisk mounts a file system of a few pages on the ledger's folder. Only this thread sees it.
 func (p *phone) smallDisk() (mount func(options string)) {
 	p.Helper()
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
@@ -162,7 +164,7 @@ func (p *phone) smallDisk() (mount func(options string)) {
 	return func(options string) { p.sh("mount -o remount," + options + " " + dir) }
 }
 
-// Where the ledger cannot be written nothing is changed, and what is wrong is said.
+// TestReadOnlyDisk: if the ledger cannot be written, nothing is changed, and the error is reported.
 func TestReadOnlyDisk(t *testing.T) {
 	inEach(t, func(p *phone, routing Routing) {
 		remount := p.smallDisk()
@@ -191,8 +193,8 @@ func TestReadOnlyDisk(t *testing.T) {
 	})
 }
 
-// On a full disk Up changes nothing. Down needs no room to undo; only that it has is not noted, and
-// a later one does that.
+// TestFullDisk: on a full disk Up changes nothing. Down needs no space to remove resources. It only
+// cannot record that, which a later Down does.
 func TestFullDisk(t *testing.T) {
 	inEach(t, func(p *phone, routing Routing) {
 		p.smallDisk()
@@ -223,8 +225,8 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
-// A machine whose daemon is dead keeps the route of an uplink that was there for a while. The other
-// machine's comes first again once its uplink is back.
+// TestUplinkReturnsToOneOfTwo: a machine whose daemon is dead keeps the route of a temporary
+// uplink. The other machine's route takes precedence once its uplink is back.
 func TestUplinkReturnsToOneOfTwo(t *testing.T) {
 	for _, flavour := range flavours {
 		t.Run(flavour, func(t *testing.T) {
@@ -244,8 +246,8 @@ func TestUplinkReturnsToOneOfTwo(t *testing.T) {
 	}
 }
 
-// Two machines live through a random order of everything that happens to them; afterwards nothing
-// of theirs is left.
+// TestRandomLife: two machines go through events in random order. Afterwards no resource of theirs
+// is left.
 func TestRandomLife(t *testing.T) {
 	const events = 25
 	seeds := rand.New(rand.NewPCG(repeat.Seed(t), 0))

@@ -14,7 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
 )
 
-// uplinks are what carries a guest in each scene.
+// uplinks are the uplinks of a guest in each scene.
 var uplinks = map[string]string{
 	netd.Offline.Name: "none", netd.Cellular.Name: "rmnet0 (table 1011)", netd.Hotspot.Name: "rmnet0 (table 1011)",
 	netd.IPv6Only.Name: "v4-rmnet0", netd.HotspotIPv6.Name: "v4-rmnet0", netd.CellularVPN.Name: "v4-rmnet0",
@@ -22,8 +22,8 @@ var uplinks = map[string]string{
 
 const wlanUplink = "wlan0 via 192.168.1.1 (table 1010)"
 
-// The uplink is found by the rules of every release, in every scene, and the way of the guest's
-// packets through it is the kernel's answer as well.
+// TestUplinkInEveryScene: the uplink is found with the rules of every release in every scene. The
+// kernel routes the guest's packets through it as well.
 func TestUplinkInEveryScene(t *testing.T) {
 	for _, s := range netd.Systems {
 		t.Run(s.Name, func(t *testing.T) {
@@ -58,7 +58,8 @@ func TestUplinkInEveryScene(t *testing.T) {
 	}
 }
 
-// No packet finds a rule, a route or an interface of ours before the chains stand that confine it.
+// TestChainsComeFirst: the chains that confine packets exist before our rules, routes and
+// interfaces.
 func TestChainsComeFirst(t *testing.T) {
 	inEach(t, func(p *phone, routing Routing) {
 		h := p.host()
@@ -91,7 +92,7 @@ func TestChainsComeFirst(t *testing.T) {
 	})
 }
 
-// asking is a host that has the program ndc.
+// asking returns a host that has the program ndc.
 func (p *phone) asking() *Host {
 	p.Helper()
 	h, err := Open(Options{Ledger: p.ledger(), IPTables: p.iptables, NDC: p.ndc(), Log: func(s string) { p.Log(s) }})
@@ -108,8 +109,8 @@ func (p *phone) forwarding(when, want string) {
 	}
 }
 
-// Forwarding is asked of netd under a name of our own, again after netd has forgotten it, and given
-// back without affecting other requesters.
+// TestForwardingByNetd: forwarding is requested from netd under our own name, and again after netd
+// has restarted. It is released without affecting other requesters.
 func TestForwardingByNetd(t *testing.T) {
 	hotspot := netd.Tether{Down: "wlan1", Up: "rmnet0"}
 	for _, routing := range []Routing{Scoped, MainFirst} {
@@ -138,7 +139,7 @@ func TestForwardingByNetd(t *testing.T) {
 			p.net.Restart()
 			p.forwarding("netd has started", "0")
 			p.net.ToScene(netd.Both)
-			p.net.StartTether(hotspot) // before we look
+			p.net.StartTether(hotspot) // before the next up
 			up(sql(routing))
 			p.net.StopTether(hotspot.Down)
 			p.forwarding("after netd's start and a hotspot", "1")
@@ -157,8 +158,8 @@ func TestForwardingByNetd(t *testing.T) {
 	}
 }
 
-// Without ndc, and where it does not do as it is told, forwarding stays on as long as anything of a
-// tether is there.
+// TestForwardingOfTetheringStays: without ndc, or if ndc fails, forwarding stays on as long as any
+// part of a tether exists.
 func TestForwardingOfTetheringStays(t *testing.T) {
 	for name, tt := range map[string]struct {
 		ndc    bool
@@ -203,7 +204,8 @@ func TestForwardingOfTetheringStays(t *testing.T) {
 	}
 }
 
-// A guest's segments fit the uplink's packets, both ways, and follow a change of their size.
+// TestSegmentsFitTheUplink: a guest's segments fit the uplink's packets in both directions, and
+// follow a change of their size.
 func TestSegmentsFitTheUplink(t *testing.T) {
 	p := newPhone(t, flavours[0])
 	p.net.ToScene(netd.IPv6Only)
@@ -216,7 +218,7 @@ func TestSegmentsFitTheUplink(t *testing.T) {
 			t.Errorf("segments:\n%swant %s both ways", got, want)
 		}
 	}
-	sizes("1432") // of 1472, which clat leaves of 1500
+	sizes("1432") // from 1472, which clat leaves of 1500
 	p.sh("ip link set v4-rmnet0 mtu 1400")
 	sizes("1360")
 	p.net.ToScene(netd.WiFi)
@@ -225,7 +227,7 @@ func TestSegmentsFitTheUplink(t *testing.T) {
 	}
 }
 
-// asks is a machine that leaves its routing to the host.
+// asks returns a machine that leaves its routing to the host.
 func asks(servers ...string) VM {
 	vm := sql(Auto)
 	for _, s := range servers {
@@ -234,9 +236,9 @@ func asks(servers ...string) VM {
 	return vm
 }
 
-// The mode is found out by a round trip from the guest's address.
+// TestDecide: a round trip from the guest's address determines the mode.
 func TestDecide(t *testing.T) {
-	const unassigned = "198.51.100.1" // no machine has it
+	const unassigned = "198.51.100.1" // no machine uses it
 	for name, tt := range map[string]struct {
 		before func(p *phone)
 		vm     VM
@@ -268,8 +270,8 @@ func TestDecide(t *testing.T) {
 			if tt.vm.Routing == Auto && name != "no answer" && (tt.want == MainFirst) != strings.Contains(strings.Join(report.Changed, ""), "from all lookup main") {
 				t.Errorf("changed %v", report.Changed)
 			}
-			// Who looks later, and leaves the choice to the host as well, finds all as it should be
-			// and changes nothing.
+			// A later check of a machine that also leaves the choice to the host finds nothing
+			// wrong and changes nothing.
 			if name != "offline" {
 				p.whole(tt.vm)
 			}
@@ -285,7 +287,7 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// What main-first takes from others is told; scoped takes nothing.
+// TestWarnings: main-first warns about the traffic that it affects. scoped affects none.
 func TestWarnings(t *testing.T) {
 	const vpn, lockdown, chosen = "the traffic of the VPN on tun0", "bypasses the phone's lockdown", "send by rmnet0, which they chose"
 	for _, s := range []netd.System{netd.AOSP, netd.LineageOS} {
@@ -319,7 +321,8 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-// A kernel that cannot tell users apart leaves the guest open to apps, which is said.
+// TestWithoutOwnerMatch: a kernel that cannot distinguish users leaves the guest open to apps. A
+// warning reports it.
 func TestWithoutOwnerMatch(t *testing.T) {
 	p := newPhone(t, flavours[0])
 	before := p.snapshot()
@@ -347,7 +350,7 @@ func TestWithoutOwnerMatch(t *testing.T) {
 	p.same("after down", before, p.snapshot())
 }
 
-// After netd has started again, one up brings everything of ours back.
+// TestNetdStartsAgain: after a restart of netd, one up re-creates all our resources.
 func TestNetdStartsAgain(t *testing.T) {
 	for _, flavour := range flavours {
 		for _, routing := range []Routing{MainFirst, Scoped} {
@@ -373,8 +376,8 @@ func TestNetdStartsAgain(t *testing.T) {
 	}
 }
 
-// BenchmarkNetdStartsAgain measures the up that brings everything of ours back after netd has
-// started again.
+// BenchmarkNetdStartsAgain measures the up that re-creates all our resources after a restart of
+// netd.
 func BenchmarkNetdStartsAgain(b *testing.B) {
 	p := newPhone(b, flavours[0])
 	h := p.host()

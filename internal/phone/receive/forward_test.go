@@ -24,7 +24,7 @@ type trustee struct {
 
 func newTrustee(t *testing.T) trustee { return trustee{newReceiver(t, t.TempDir()), t} }
 
-// trusts gives the phone a key.
+// trusts adds a trusted key to the phone.
 func (p trustee) trusts(key dsse.PrivateKey) {
 	p.t.Helper()
 	der, err := key.Public().DER()
@@ -51,7 +51,7 @@ func (p trustee) change(c trustapi.Change, by dsse.PrivateKey) error {
 	return err
 }
 
-// installs installs an artifact; code is that of the expected refusal, or empty.
+// installs installs an artifact. code is the code of the expected refusal, or empty.
 func (p trustee) installs(dir, code string) {
 	p.t.Helper()
 	before := slots.List(p.VM)
@@ -78,7 +78,7 @@ func (p trustee) current() runnerapi.Slot {
 	return runnerapi.Slot{}
 }
 
-// make makes a version of the machine; a serial signs it.
+// make makes a version of the machine, signed with serial if key is not nil.
 func (p trustee) make(version string, key dsse.PrivateKey, serial int64) string {
 	dir := artifacttest.Make(p.t, "sql", version, artifacttest.Noise(9000, 3), []byte("rootfs of "+version))
 	if key != nil {
@@ -87,8 +87,8 @@ func (p trustee) make(version string, key dsse.PrivateKey, serial int64) string 
 	return dir
 }
 
-// TestOlderVersion: a phone that has taken a signed version takes none of the same key with a lower
-// serial, also after the machine's folder was removed.
+// TestOlderVersion: a phone that has installed a signed version refuses versions of the same key
+// with a lower serial, also after the machine's folder was removed.
 func TestOlderVersion(t *testing.T) {
 	p, key := newTrustee(t), artifacttest.Key(t, 1)
 	one, eight, nine := p.make("1", key, 1), p.make("8", key, 8), p.make("9", key, 9)
@@ -98,8 +98,8 @@ func TestOlderVersion(t *testing.T) {
 		t.Errorf("the slot says %+v", now)
 	}
 	p.installs(one, pushapi.CodeDowngrade)
-	// The version before is in the other slot: going back to it is no downgrade, nor is having it
-	// again.
+	// The previous version is in the other slot. Neither rolling back to it nor installing it again
+	// is a downgrade.
 	if slot, err := slots.RollBack(p.VM); err != nil || slot.Serial != 8 {
 		t.Errorf("rolled back to %+v, %v", slot, err)
 	}
@@ -113,28 +113,28 @@ func TestOlderVersion(t *testing.T) {
 	p.installs(eight, "")
 	p.AllowDowngrade = false
 	p.installs(one, pushapi.CodeDowngrade)
-	// What is not signed, or by another key, has no serial to compare: without trusted keys it is
-	// taken.
+	// An unsigned version, or a version with another key, has no serial to compare. Without trusted
+	// keys it is accepted.
 	p.installs(p.make("2", nil, 0), "")
 	p.installs(p.make("3", artifacttest.Key(t, 2), 1), "")
 }
 
-// TestTrustedKey: a phone that trusts a key takes only what that has signed.
+// TestTrustedKey: a phone that trusts a key accepts only versions that this key has signed.
 func TestTrustedKey(t *testing.T) {
 	p, key, other := newTrustee(t), artifacttest.Key(t, 1), artifacttest.Key(t, 2)
 	unsigned, signed := p.make("1", nil, 0), p.make("2", key, 1)
 	p.installs(unsigned, "")
 	p.trusts(key)
-	p.installs(unsigned, "") // it is there already
+	p.installs(unsigned, "") // it is installed already
 	p.installs(p.make("3", nil, 0), pushapi.CodeUntrusted)
 	p.installs(p.make("4", other, 99), pushapi.CodeUntrusted)
 	p.installs(signed, "")
 	if slot, err := slots.RollBack(p.VM); err != nil || slot.SignedBy != "" {
 		t.Errorf("back to the version that was there before: %+v, %v", slot, err)
 	}
-	p.AllowDowngrade = true // is for serials
+	p.AllowDowngrade = true // applies to serials only
 	p.installs(p.make("5", nil, 0), pushapi.CodeUntrusted)
-	// A signature of another version, and a damaged one.
+	// A signature of another version, and damaged signatures.
 	mixed := p.make("6", nil, 0)
 	envelope, err := os.ReadFile(signed + "/provenance.dsse.json")
 	if err != nil {
@@ -148,7 +148,7 @@ func TestTrustedKey(t *testing.T) {
 	}
 }
 
-// TestSignedAfterwards: the signature of the version that is there already is kept with it.
+// TestSignedAfterwards: a later signature of an installed version is stored with it.
 func TestSignedAfterwards(t *testing.T) {
 	p, key := newTrustee(t), artifacttest.Key(t, 1)
 	dir := p.make("1", nil, 0)
@@ -160,8 +160,8 @@ func TestSignedAfterwards(t *testing.T) {
 	}
 }
 
-// TestChangeOfTrust: once there is a key, only a change that it signs is taken, once, on this
-// phone.
+// TestChangeOfTrust: once a phone has a key, it accepts only a change that this key has signed,
+// once and on this phone.
 func TestChangeOfTrust(t *testing.T) {
 	p, key, next := newTrustee(t), artifacttest.Key(t, 1), artifacttest.Key(t, 2)
 	p.trusts(key)
@@ -209,7 +209,7 @@ func TestChangeOfTrust(t *testing.T) {
 	p.installs(p.make("2", nil, 0), "")
 }
 
-// TestDamagedTrust: keys or serials that cannot be read are no missing ones.
+// TestDamagedTrust: unreadable keys or serials are an error. They do not count as missing.
 func TestDamagedTrust(t *testing.T) {
 	for _, path := range []string{"keys.json", "serials.json"} {
 		p, key := newTrustee(t), artifacttest.Key(t, 1)

@@ -31,8 +31,8 @@ func newReceiver(t testing.TB, root string) *Receiver {
 	return &Receiver{VM: vm, Arch: "arm64", Version: "test"}
 }
 
-// From a folder, and the same again from an archive: nothing to do; another version from an
-// archive.
+// TestInstall installs a version from a folder, then the same version from an archive, which
+// changes nothing, then another version from an archive.
 func TestInstall(t *testing.T) {
 	r := newReceiver(t, t.TempDir())
 	rootfs := append(append(artifacttest.Noise(200_000, 1), make([]byte, 1<<20)...), artifacttest.Noise(100_000, 2)...)
@@ -121,8 +121,8 @@ func TestInstallRefuses(t *testing.T) {
 	}
 }
 
-// A phone without room says so before anything is written, and gives the older version up where
-// that helps.
+// TestRoom: a phone without space reports it before anything is written. It removes the older
+// version if that frees enough space.
 func TestRoom(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: mounts a small file system")
@@ -158,7 +158,7 @@ func TestRoom(t *testing.T) {
 	}
 }
 
-// Two at once: the second waits, and is told in the end.
+// TestBusy: a second installation waits for the first.
 func TestBusy(t *testing.T) {
 	r := newReceiver(t, t.TempDir())
 	first, err := r.lock(t.Context())
@@ -179,7 +179,7 @@ func TestBusy(t *testing.T) {
 	}
 }
 
-// Whatever a computer sends, the phone answers or gives up, and what is current stays.
+// FuzzServe: the phone answers or closes any connection. The current version stays.
 func FuzzServe(f *testing.F) {
 	var said bytes.Buffer
 	c := pushapi.NewConn(nil, &said)

@@ -9,8 +9,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// FuzzMark reads what is noted of a slot. What cannot be read makes the version a new one, never a
-// good one.
+// FuzzMark reads the mark of a slot. An unreadable mark makes the version a new one, never a good
+// one.
 func FuzzMark(f *testing.F) {
 	for _, seed := range []string{`{"state":"good","since":"2026-01-02T03:04:05Z"}`, `{"state":"bad","reason":"x"}`, `{"state":"new","starts":3}`, `{"state":"empty"}`, `{"state":"good"`, "", "null", `{"state":"good","starts":1e99}`} {
 		f.Add([]byte(seed))

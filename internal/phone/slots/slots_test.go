@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// bench is a machine's places, with versions installed as a push would.
+// bench is a machine's slots. It installs versions as a push does.
 type bench struct {
 	t  *testing.T
 	vm phonepath.VM
@@ -30,7 +30,7 @@ func newBench(t *testing.T) *bench {
 	return &bench{t, vm}
 }
 
-// install installs a version, running being the slot that runs, and returns its slot.
+// install installs a version while the slot running runs, and returns the version's slot.
 func (b *bench) install(version, running string) string {
 	b.t.Helper()
 	target, err := Target(b.vm, running)
@@ -47,7 +47,7 @@ func (b *bench) install(version, running string) string {
 	return target
 }
 
-// is checks what both slots hold, as "VERSION STATE", and which is current.
+// is checks the content of both slots, as "VERSION STATE", and which slot is current.
 func (b *bench) is(current, a, other string) {
 	b.t.Helper()
 	slot, err := Current(b.vm)
@@ -78,7 +78,7 @@ func (b *bench) pass() {
 	}
 }
 
-// The life of versions, from the first on.
+// TestLife: the life of versions, from the first on.
 func TestLife(t *testing.T) {
 	b := newBench(t)
 	if _, err := Current(b.vm); !errors.Is(err, ErrNone) {
@@ -133,9 +133,9 @@ func TestLife(t *testing.T) {
 	b.is("b", "1 good", "3 good")
 }
 
-// A version that was not tried gives way to the next; one that is being tried does not. A good
-// version that is damaged gives way to the other one if that may work, and else stays current and
-// bad.
+// TestDamaged: a version that was not tried is replaced by the next. A version that is being tried
+// is not. A good version that is damaged is rolled back if the other version may work. Otherwise it
+// stays current and is bad.
 func TestDamaged(t *testing.T) {
 	b := newBench(t)
 	b.install("1", "")
@@ -188,7 +188,7 @@ func TestTarget(t *testing.T) {
 	}
 }
 
-// Commit refuses a slot that has become current meanwhile.
+// TestCommitToCurrent: Commit refuses a slot that has become current in the meantime.
 func TestCommitToCurrent(t *testing.T) {
 	b := newBench(t)
 	b.install("1", "")
@@ -201,14 +201,15 @@ func TestCommitToCurrent(t *testing.T) {
 	b.is("a", "1 new", "empty")
 }
 
-// Power is lost at each point of an installation, and of going back: what is current is whole, and
-// the work is ended at the next start.
+// TestPowerLoss: power is lost at each point of an installation and of a rollback. The current
+// version is whole, and the next start completes the work.
 func TestPowerLoss(t *testing.T) {
 	b := newBench(t)
 	b.install("1", "")
 	b.pass()
 	b.install("2", "a")
-	// Amid a Commit: the slot that gives way has lost its name, and the new one has none yet.
+	// During a Commit: the replaced slot no longer has its name, and the new one does not have it
+	// yet.
 	if err := point(b.vm, "a"); err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +222,7 @@ func TestPowerLoss(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(b.vm.Slots(), ".old")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("what gave way is left: %v", err)
 	}
-	// Amid a GiveUp: it is noted, and the link still points there.
+	// During a GiveUp: the mark is written, and the link still points to the slot.
 	if err := writeMark(b.vm.Slot("b"), mark{State: runnerapi.SlotBad, Reason: "it panics"}); err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +231,7 @@ func TestPowerLoss(t *testing.T) {
 		t.Errorf("%s, %+v, %+v, %v", slot, trial, back, err)
 	}
 	b.is("a", "1 good", "3 bad")
-	// A torn note counts as none.
+	// A truncated mark counts as missing.
 	if err := os.WriteFile(filepath.Join(b.vm.Slot("b"), markFile), []byte(`{"state":"ba`), 0o600); err != nil {
 		t.Fatal(err)
 	}

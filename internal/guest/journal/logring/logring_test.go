@@ -51,7 +51,7 @@ func TestLinesComeBack(t *testing.T) {
 	}
 }
 
-// The files stay bounded however much is written, and the last lines are there.
+// TestBounded: the files do not grow beyond their limit, and the last lines are kept.
 func TestBounded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	r := New(path, limit)
@@ -80,7 +80,7 @@ func TestBounded(t *testing.T) {
 	}
 }
 
-// What damage there is costs the damaged lines and no others.
+// TestDamage: damage loses the damaged lines and no others.
 func TestDamage(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	write(t, New(path, limit), "one", "two", "three")
@@ -100,7 +100,8 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// What a full disk does not take is lost, and nothing around it.
+// TestFullDisk: a line that does not fit on a full disk is lost. The lines before and after it are
+// kept.
 func TestFullDisk(t *testing.T) {
 	if _, err := os.Stat("/dev/full"); err != nil {
 		t.Skip("there is no /dev/full")
@@ -125,7 +126,7 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// Whatever a file holds, reading it gives whole lines or nothing.
+// FuzzTail: reading a file with any content returns whole lines or nothing.
 func FuzzTail(f *testing.F) {
 	f.Add([]byte("one #a3a2d0f3\n"), 10)
 	f.Add(append(frame("one"), frame("two")...), 1)
@@ -151,8 +152,8 @@ func FuzzTail(f *testing.F) {
 	})
 }
 
-// However much of a log's end a power cut takes, or fills with zeros, what is whole before it and
-// what is written after it comes back.
+// FuzzTornEnd: a power cut truncates a log's end, or fills it with zeros. The whole lines before it
+// and the lines written later are read.
 func FuzzTornEnd(f *testing.F) {
 	f.Add("one", "two", uint16(3), false)
 	f.Add("", "x #00000000", uint16(17), true)
