@@ -110,8 +110,8 @@ func TestFileConflict(t *testing.T) {
 	}
 }
 
-// TestOverlayCorrectsOrder checks that the data tars in order and then the overlay give the tree
-// that Install makes.
+// TestOverlayCorrectsOrder installs packages whose data tars are applied in order. The overlay on
+// top must correct replaced files, modes and owners.
 func TestOverlayCorrectsOrder(t *testing.T) {
 	packages := []testPkg{
 		{name: "strong", version: "1", info: "replaces = weak", files: entries("700|d/", "d/x: strong", "4.4|e/")},

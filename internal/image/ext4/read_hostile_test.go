@@ -171,8 +171,8 @@ func TestDirectoryOfOneBlock(t *testing.T) {
 	p.wantDamage(t, "block 2 is one that stood before it")
 }
 
-// TestTreeBoundsXattrs reads a tree with a limit below the size of the image's attributes: one
-// directory has 300 bytes, and a name.
+// TestTreeBoundsXattrs reads a tree with a limit below the size of the image's attributes: 300
+// bytes of one directory, and a name.
 func TestTreeBoundsXattrs(t *testing.T) {
 	p := newPatient(t, "extents")
 	if _, err := p.fs.treeWith(250); err == nil || !strings.Contains(err.Error(), "extended attributes") {
