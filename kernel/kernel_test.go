@@ -146,8 +146,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestCheckDisk requires EFI_STUB and a command line that names the boot partition. Every disk
-// image can so use the same kernel.
+// TestCheckDisk requires EFI_STUB and a command line that names the boot partition, so that every
+// disk image can use the same kernel.
 func TestCheckDisk(t *testing.T) {
 	for _, arch := range arches {
 		c := fragments(t, arch)

@@ -23,8 +23,8 @@ func repository(t *testing.T, key *apkbuild.Key, packages map[string][]string) s
 	var entries []apkbuild.Entry
 	for id, depends := range packages {
 		i := strings.Index(id, "-")
-		// The solver treats a package without content as virtual, and such a package has no
-		// repository.
+		// Every package has a file: the solver takes a package without content for a virtual one,
+		// without a repository.
 		p := apkbuild.Package{Info: apkbuild.Info{Name: id[:i], Version: id[i+1:], Arch: "aarch64", License: "MIT", Depends: depends, BuildTime: time.Unix(1700000000, 0)},
 			Files: []apkbuild.File{{Name: "usr/share/" + id, Mode: 0o644, Data: []byte("x")}}}
 		entry, err := p.Write(io.Discard, key)
@@ -85,8 +85,8 @@ func TestTags(t *testing.T) {
 	}
 }
 
-// TestVersion3 expects an error for a repository that only apk version 3 can read. It must name the
-// version.
+// TestVersion3 expects an error for a repository that only apk version 3 can read. The error must
+// name that version.
 func TestVersion3(t *testing.T) {
 	key, public := newKey(t)
 	for _, c := range []struct{ name, content, want string }{

@@ -221,7 +221,7 @@ func TestCommonImages(t *testing.T) {
 }
 
 // TestNestedIndexInRegistry finds an image in an index that another index lists. Registries store
-// signed releases so.
+// signed releases this way.
 func TestNestedIndexInRegistry(t *testing.T) {
 	arm, amd := image(t, "arm64"), image(t, "amd64")
 	inner := with(t, with(t, empty.Index, amd, platform("amd64")), arm, platform("arm64"))
