@@ -85,7 +85,7 @@ func evil(honest *testStage) *testStage {
 }
 
 // TestForgedRecords replaces a stage's result in a shared cache, as an attacker with write access
-// can. With a key, forged results are not used, whatever their signature is.
+// can. If keys are required, a build uses only results that one of them has signed.
 func TestForgedRecords(t *testing.T) {
 	one, two, stranger := newSigner(1), newSigner(2), newSigner(3)
 	for _, tt := range []struct {

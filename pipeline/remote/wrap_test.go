@@ -223,7 +223,7 @@ func TestRemoteHit(t *testing.T) {
 		if tm.ran() != "" || res.Count(pipeline.Cached) != 4 || res.Stage("a").Remote != "memory" {
 			t.Errorf("max %v: ran %q, %d cached", max, tm.ran(), res.Count(pipeline.Cached))
 		}
-		// c's blob is also d's, so it is not transferred again.
+		// Only d's two blobs are transferred. One of them is c's.
 		if n := remote.took(); n != 2 {
 			t.Errorf("max %v: %d blobs were fetched", max, n)
 		}

@@ -254,8 +254,7 @@ var sampleACL = []byte{
 	0x20, 0, 4, 0, 0xFF, 0xFF, 0xFF, 0xFF,
 }
 
-// pattern returns n bytes without a repeated block and without a block of zeros, which mke2fs would
-// turn into a hole.
+// pattern returns n varying bytes without a block of zeros, which mke2fs would turn into a hole.
 func pattern(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {

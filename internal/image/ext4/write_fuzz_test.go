@@ -27,7 +27,7 @@ func (m *memory) WriteAt(p []byte, off int64) (int, error) {
 	return copy(m.b[off:], p), nil
 }
 
-// memoryTar makes a tar with these headers. Each file's content has its Size.
+// memoryTar makes a tar with these headers. Each file contains Size random bytes.
 func memoryTar(t testing.TB, headers ...*tar.Header) []byte {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
