@@ -14,9 +14,8 @@ import (
 
 var arches = []string{"arm64", "amd64"}
 
-// defaults are requirements that stand in no fragment because the kernel has
-// no way of being built without them: the architecture, or another option of
-// the fragments, selects them.
+// defaults are requirements that no fragment sets. The kernel cannot be built without them: the
+// architecture, or another option of the fragments, selects them.
 var defaults = map[string]bool{"ARM_GIC_V3": true, "ARM_PSCI_FW": true, "ARM_ARCH_TIMER": true}
 
 func fragments(t *testing.T, arch string) kconfig.Config {
@@ -93,8 +92,8 @@ func TestRequirementsReadWell(t *testing.T) {
 	}
 }
 
-// TestKeyOptions keeps the options that are part of the keys of compiled kernels: a change of one
-// recompiles every kernel, on every computer.
+// TestKeyOptions pins the options that are part of the keys of compiled kernels. Any change
+// recompiles every kernel on every computer.
 func TestKeyOptions(t *testing.T) {
 	for arch, want := range map[string]string{"arm64": "9bfe6fea70c600680119da9a8f6e27e4776cf43926bb25981bb8fc32b3732232",
 		"amd64": "fd724d39f44d2161ff9154529470f91beb973c39116589b462e2b6efe934c23e",
@@ -147,7 +146,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestCheckDisk has the same kernel in every disk image: its command line names the boot partition.
+// TestCheckDisk requires EFI_STUB and a command line that names the boot partition, so that every
+// disk image can use the same kernel.
 func TestCheckDisk(t *testing.T) {
 	for _, arch := range arches {
 		c := fragments(t, arch)

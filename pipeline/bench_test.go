@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// BenchmarkNothingToDo builds nine stages that are all in a cache of 600 MB, opening the store each
-// time as a new process does.
+// BenchmarkNothingToDo builds nine stages that are all in a cache of 600 MB. It opens the store
+// each time, as a new process does.
 func BenchmarkNothingToDo(b *testing.B) {
 	dir := b.TempDir()
 	var stages []Stage

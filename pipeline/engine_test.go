@@ -56,7 +56,7 @@ func writes(name, text string, needs ...string) *testStage {
 		}}
 }
 
-// concat returns a stage whose output is the outputs of what it needs.
+// concat returns a stage whose output is the concatenated outputs of the stages that it needs.
 func concat(name string, needs ...string) *testStage {
 	return &testStage{name: name, needs: needs, run: func(ctx context.Context, j *Job) error {
 		var all []byte
@@ -139,7 +139,7 @@ func content(t testing.TB, s *Store, res *Result, stage, name string) string {
 	return string(text)
 }
 
-// assertNothingHalfMade checks that no temporary file and no lock of an action is left.
+// assertNothingHalfMade checks that no temporary files and no locks of actions are left.
 func assertNothingHalfMade(t testing.TB, s *Store) {
 	t.Helper()
 	for _, dir := range []string{"tmp", "locks"} {
@@ -310,7 +310,7 @@ func TestJobsLimitAndParallelism(t *testing.T) {
 	for _, jobs := range []int{1, 3} {
 		t.Run(fmt.Sprint(jobs), func(t *testing.T) {
 			var now, most atomic.Int64
-			var together sync.WaitGroup // proves that `jobs` stages run at once
+			var together sync.WaitGroup // requires that jobs stages run at once
 			together.Add(jobs)
 			var stages []Stage
 			for i := range 6 {
@@ -370,14 +370,14 @@ func TestBadGraphs(t *testing.T) {
 	}
 }
 
-// A stage whose output nothing takes is a mistake: it was left out of the Needs of another.
+// TestUnusedOutput rejects a stage whose output is not used: it is missing in the Needs of another.
 func TestUnusedOutput(t *testing.T) {
 	const forgotten = "stage motd: nothing takes its output: name it in the Needs of another stage or in Deliver"
 	stages := []Stage{concat("bundle", "a"), writes("a", "A"), writes("motd", "hello")}
 	for _, c := range []struct {
 		name    string
 		deliver []string
-		want    string // "" if it builds
+		want    string // "" if the build succeeds
 	}{
 		{"forgotten", []string{"bundle"}, forgotten},
 		{"needed by no other but delivered", []string{"bundle", "motd"}, ""},

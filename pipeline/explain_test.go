@@ -90,7 +90,7 @@ func TestExplainReasons(t *testing.T) {
 	}
 }
 
-// Explain neither runs nor writes anything.
+// TestExplainIsDry checks that Explain neither runs nor writes anything.
 func TestExplainIsDry(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	a := writes("a", "1")

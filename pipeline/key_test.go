@@ -69,8 +69,9 @@ func TestKeysThatMustNotDiffer(t *testing.T) {
 	}
 }
 
-// Two lists of string fields have one key only if they are equal. The strings are made of what
-// separates fields in the hashed bytes, so that many lists agree but for the lengths.
+// TestKeyIsUnambiguous checks that two lists of string fields have one key only if they are equal.
+// The strings consist of the bytes that separate fields in the hashed data. Many lists therefore
+// differ only in the lengths.
 func TestKeyIsUnambiguous(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	pieces := []string{"a", "\x00", "\x00\x00\x00\x00\x00\x00\x00\x00", "\x00\x00\x00\x00\x00\x00\x00\x01", "\x00\x00\x00\x00\x00\x00\x00\x06string", "string"}

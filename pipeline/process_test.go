@@ -18,8 +18,8 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// childEnv tells the test binary to be a building process instead: "loop" or "once", the first
-// round, and the directory of the store.
+// childEnv makes the test binary a building process. Its value is the mode, "loop" or "once", the
+// first round and the directory of the store.
 const childEnv = "PIPELINE_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -75,9 +75,9 @@ func startChild(t *testing.T, mode string, round int, dir string) (*exec.Cmd, io
 	return cmd, stdin, bufio.NewScanner(stdout)
 }
 
-// roundStages is a build in which everything that the store does happens: outputs from front to
-// back and at random, a memo, a scratch directory, two stages at once. Its content follows from
-// round.
+// roundStages returns a build that uses everything that the store offers: outputs written in
+// sequence and at random offsets, a memo, a scratch directory, two stages at once. Its content
+// depends on round only.
 func roundStages(round int) []Stage {
 	part := func(name string) *testStage {
 		return &testStage{name: name,
@@ -120,7 +120,7 @@ func roundStages(round int) []Stage {
 	return []Stage{part("a"), part("b"), image}
 }
 
-// roundImage is the digest of what roundStages makes in the end.
+// roundImage returns the digest of the last output of roundStages.
 func roundImage(round int) Digest {
 	want := make([]byte, 1<<20)
 	part := randomBytes(uint64(round), 100<<10)
@@ -129,7 +129,7 @@ func roundImage(round int) Digest {
 	return DigestOf(want)
 }
 
-// buildForever builds round after round, and exports each, until it is killed.
+// buildForever builds round after round and exports each, until it is killed.
 func buildForever(s *Store, round int) error {
 	ctx := context.Background()
 	e := &Engine{Store: s, Scope: "loop", Jobs: 2}
@@ -149,8 +149,8 @@ func buildForever(s *Store, round int) error {
 	}
 }
 
-// A process that builds is killed fifty times, at any point. The store is sound after each, and the
-// next build is right.
+// TestKilledAtAnyPoint kills a building process fifty times, each at a random point. Every time the
+// store must be sound and the next build correct.
 func TestKilledAtAnyPoint(t *testing.T) {
 	root := t.TempDir()
 	dir := filepath.Join(root, "cache")
@@ -160,7 +160,7 @@ func TestKilledAtAnyPoint(t *testing.T) {
 	round := 0
 	for kill := range 50 {
 		cmd, _, lines := startChild(t, "loop", round, dir)
-		// Once it is at work, within the time that a few rounds take.
+		// Kill it while it works, within the time that a few rounds take.
 		lines.Scan()
 		time.Sleep(time.Duration(rng.Int64N(int64(40 * time.Millisecond))))
 		cmd.Process.Kill()
@@ -173,10 +173,10 @@ func TestKilledAtAnyPoint(t *testing.T) {
 		if err != nil {
 			t.Fatalf("kill %d: the process said %q", kill, last)
 		}
-		round = done + 1 // the one that was being built
+		round = done + 1 // the killed process was building it
 		checkAfterKill(t, root, kill, round)
 		round++
-		if kill%5 == 4 { // hashing all of it takes longer and longer
+		if kill%5 == 4 { // Verify takes longer with each round
 			if _, err := openStore(t, dir).Prune(context.Background(), store.PruneOptions{All: true}); err != nil {
 				t.Fatal(err)
 			}
@@ -184,8 +184,8 @@ func TestKilledAtAnyPoint(t *testing.T) {
 	}
 }
 
-// checkAfterKill checks that the store is sound, and that a build of round is right and leaves
-// nothing of what the killed process had begun.
+// checkAfterKill checks that the store is sound, and that a build of round is correct and removes
+// what the killed process has left.
 func checkAfterKill(t *testing.T, root string, kill, round int) {
 	t.Helper()
 	s := openStore(t, filepath.Join(root, "cache"))
@@ -213,8 +213,8 @@ func checkAfterKill(t *testing.T, root string, kill, round int) {
 	}
 }
 
-// buildWhenTold builds one slow stage whose Run says "run" and goes on when it reads a line.
-// Waiting for another process is said as "wait".
+// buildWhenTold builds one slow stage that prints "run" and continues when it reads a line. It
+// prints "wait" when it waits for another process.
 func buildWhenTold(s *Store) error {
 	log := &eventLog{on: func(e progress.Event) {
 		if e.Type == progress.EventWait {

@@ -9,7 +9,7 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// A manualClock stands still unless it is moved, and never ticks.
+// A manualClock changes only when a test moves it, and never ticks.
 type manualClock struct{ now time.Time }
 
 func (c *manualClock) Now() time.Time { return c.now }
@@ -30,7 +30,7 @@ func remaining(t *testing.T, s *Store) string {
 	return strings.Join(names, " ")
 }
 
-// Memos live as long as the results made from them.
+// TestUsingAStageKeepsItsMemos checks that memos stay as long as the results made from them.
 func TestUsingAStageKeepsItsMemos(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	clock := &manualClock{time.Unix(1700000000, 0)}

@@ -146,7 +146,7 @@ func TestSecondBuildDoesNothing(t *testing.T) {
 	w := tinybuild.New(t)
 	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
 	first := w.Build(o)
-	if !first.LockWritten || len(tinybuild.Ran(first)) != len(first.Stages)-1 { // resolving has brought the base
+	if !first.LockWritten || len(tinybuild.Ran(first)) != len(first.Stages)-1 { // resolving has fetched the base
 		t.Errorf("first: lock written %v, ran %q", first.LockWritten, tinybuild.Ran(first))
 	}
 	before := tinybuild.Contents(t, first.Dir)
@@ -172,7 +172,7 @@ func TestSecondBuildDoesNothing(t *testing.T) {
 	}
 }
 
-// TestRerunStages changes one thing after the other.
+// TestRerunStages changes one input after the other.
 func TestRerunStages(t *testing.T) {
 	w := tinybuild.New(t)
 	dir := t.TempDir()
@@ -188,8 +188,8 @@ func TestRerunStages(t *testing.T) {
 		{"a port", tinybuild.WithPostgres + "network: {publish: [5432]}\n", "bundle"},
 		{"the label", tinybuild.WithPostgres + "rootfs: {label: other}\n", "rootfs bundle"},
 		{"a directory", tinybuild.WithPostgres + "directories: [{path: /srv}]\n", "guestinit rootfs bundle"},
-		{"a comment", tinybuild.WithPostgres + "# nothing\n", "bundle"}, // the manifest has the recipe's digest
-		{"no PostgreSQL", "", "kernel guestinit rootfs bundle"},         // a kernel that was given is checked for what the machine has
+		{"a comment", tinybuild.WithPostgres + "# nothing\n", "bundle"}, // the manifest contains the recipe's digest
+		{"no PostgreSQL", "", "kernel guestinit rootfs bundle"},         // a given kernel is checked for the machine's features
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -230,8 +230,8 @@ func TestSameBytes(t *testing.T) {
 	}
 }
 
-// TestProvenance has the statement name what the artifact is made of, and a
-// signature stay with the artifact it is of.
+// TestProvenance checks that the statement names the artifact's inputs, and that a signature stays
+// only with its artifact.
 func TestProvenance(t *testing.T) {
 	w := tinybuild.New(t)
 	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
@@ -349,7 +349,7 @@ func TestOffline(t *testing.T) {
 	}
 }
 
-// TestBadPeers has the registry and the repository send what they should not.
+// TestBadPeers makes the registry and the repository send wrong content.
 func TestBadPeers(t *testing.T) {
 	flip := func(b []byte) []byte {
 		b = slices.Clone(b)
@@ -416,7 +416,7 @@ func TestBadPeers(t *testing.T) {
 				t.Error("something was exported")
 			}
 			w.Answer(nil)
-			w.Build(o) // nothing of it is kept
+			w.Build(o) // no bad content is kept
 		})
 	}
 }
@@ -454,8 +454,7 @@ func TestHostileLayer(t *testing.T) {
 	}
 }
 
-// TestImageWithServer builds from images like Docker Hub's postgres, to which
-// nothing is added.
+// TestImageWithServer builds from images like Docker Hub's postgres without adding packages.
 func TestImageWithServer(t *testing.T) {
 	w := tinybuild.New(t)
 	files := map[string]string{
@@ -484,8 +483,8 @@ func TestImageWithServer(t *testing.T) {
 	}
 }
 
-// TestLocalSources builds without any network, from an image in a tarball and a
-// repository in a directory.
+// TestLocalSources builds without a network, from an image in a tarball and a repository in a
+// directory.
 func TestLocalSources(t *testing.T) {
 	w := tinybuild.New(t)
 	dir := t.TempDir()
@@ -510,7 +509,7 @@ func TestLocalSources(t *testing.T) {
 	}
 }
 
-// TestPackageGoesAway has the recipe refuse a package of the base image.
+// TestPackageGoesAway builds a recipe that removes a package of the base image.
 func TestPackageGoesAway(t *testing.T) {
 	w := tinybuild.New(t)
 	files := w.BaseFiles()
@@ -539,8 +538,7 @@ func TestPackageGoesAway(t *testing.T) {
 	}
 }
 
-// TestFinishedKernel has a lock with a kernel's source, and a build that takes a
-// finished kernel instead.
+// TestFinishedKernel builds with a finished kernel while the lock has a kernel's source.
 func TestFinishedKernel(t *testing.T) {
 	w := tinybuild.New(t)
 	o := w.Options(t.TempDir(), w.Recipe(""))
@@ -561,7 +559,7 @@ func TestFinishedKernel(t *testing.T) {
 	}
 }
 
-// TestWorldWithoutPackages asks for a package that the base image has already.
+// TestWorldWithoutPackages installs a package that the base image already contains.
 func TestWorldWithoutPackages(t *testing.T) {
 	w := tinybuild.New(t)
 	files := w.BaseFiles()
@@ -591,7 +589,7 @@ func TestUnfitKernel(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "CONFIG_IKCONFIG") {
 		t.Errorf("got %v", err)
 	}
-	// A kernel needs what the machine has.
+	// A kernel needs options only for the machine's features.
 	w.Write(w.Kernel, tinybuild.FitKernel(t, "TUN", "NFT_COMPAT", "DM_CRYPT", "SYSVIPC"))
 	w.Build(w.Options(t.TempDir(), w.Recipe("")))
 	for rest, want := range map[string]string{tinybuild.WithPostgres: "CONFIG_SYSVIPC", "volumes: [{name: a, size: 1GiB, path: /srv/a, encrypted: true}]\n": "CONFIG_DM_CRYPT"} {

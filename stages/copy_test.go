@@ -18,7 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
-// TestCopy takes files of another image, which the lock pins.
+// TestCopy copies files of another image, which the lock pins.
 func TestCopy(t *testing.T) {
 	w := tinybuild.New(t)
 	other := w.Push("other:1", map[string]string{"usr/local/bin/tool": "tool 1", "srv/page/index.html": "page", "srv/page/sub/x": "x", "etc/passwd": "other"})

@@ -23,7 +23,7 @@ import (
 	"github.com/sovereign-sql/sov/stages"
 )
 
-// TestDisk builds a disk image and takes it apart.
+// TestDisk builds a disk image and checks its partitions.
 func TestDisk(t *testing.T) {
 	w := tinybuild.New(t)
 	o := w.Options(t.TempDir(), w.Recipe("vm: {data: 256MiB}\n"))
@@ -112,7 +112,7 @@ func bootFile(t *testing.T, partition []byte, name string) string {
 	return string(b)
 }
 
-// TestDiskRefuses has machines that a disk image cannot be made of.
+// TestDiskRefuses builds machines for which a disk image is not possible.
 func TestDiskRefuses(t *testing.T) {
 	w := tinybuild.New(t)
 	for _, name := range []string{"cryptsetup", "e2fsprogs"} {

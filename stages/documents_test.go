@@ -16,10 +16,10 @@ import (
 	"github.com/sovereign-sql/sov/stages"
 )
 
-// A snippet is a recipe, or a part of one, that a document shows.
+// A snippet is a recipe, or a part of one, in a document.
 type snippet struct{ at, text string }
 
-// snippets are the YAML blocks of all documents that are recipes.
+// snippets returns the YAML blocks of all documents that show recipes.
 func snippets(t *testing.T) (found []snippet) {
 	t.Helper()
 	paths, err := filepath.Glob("../docs/*.md")
@@ -28,7 +28,7 @@ func snippets(t *testing.T) (found []snippet) {
 	}
 	for _, path := range append(paths, "../README.md") {
 		if path == "../docs/configuration.md" {
-			continue // sov's own settings, which the test of package settings reads
+			continue // sov's own settings: package settings tests them
 		}
 		doc, err := os.ReadFile(path)
 		if err != nil {
@@ -45,7 +45,7 @@ func snippets(t *testing.T) (found []snippet) {
 	return found
 }
 
-// whole adds what a part of a recipe leaves out.
+// whole completes a part of a recipe.
 func (s snippet) whole() string {
 	text := "\n" + s.text
 	if strings.Contains(text, "\nextends: ") {
@@ -62,8 +62,8 @@ func (s snippet) whole() string {
 	return text
 }
 
-// programsOf are the programs that a recipe's services start, and the users that it names without
-// making them.
+// programsOf returns the programs that a recipe's services start, and the users that it names
+// without creating them.
 func programsOf(r *recipe.Recipe) (programs, users []string) {
 	commands := [][]string{}
 	for _, s := range r.Services {
@@ -90,7 +90,7 @@ func programsOf(r *recipe.Recipe) (programs, users []string) {
 	return programs, users
 }
 
-// TestSnippets builds every recipe that a document shows, from an image and packages that have what
+// TestSnippets builds every recipe in the documents, from an image and packages that contain what
 // it names.
 func TestSnippets(t *testing.T) {
 	found := snippets(t)
@@ -98,7 +98,7 @@ func TestSnippets(t *testing.T) {
 		t.Fatalf("the documents show %d recipes", len(found))
 	}
 	w := alpineWorld(t)
-	// The digest in docs/recipe.md is that of "foo\n".
+	// docs/recipe.md contains the digest of "foo\n".
 	w.Answer(func(path string, rw http.ResponseWriter) bool {
 		if path == "/countries.mmdb" {
 			fmt.Fprintln(rw, "foo")
@@ -126,7 +126,7 @@ func TestSnippets(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(r.Go) > 0 {
-				return // stages/goprogram compiles such programs
+				return // tests of stages/goprogram compile such programs
 			}
 			for _, name := range r.Packages.Install {
 				name, _, _ = strings.Cut(strings.TrimLeft(name, "!"), ">")

@@ -11,7 +11,7 @@ import (
 	"github.com/sovereign-sql/sov/stages"
 )
 
-// TestExtendsArtifact lays a recipe over that of a machine that was built: its folder carries it.
+// TestExtendsArtifact extends the recipe of a built machine, whose folder contains the recipe.
 func TestExtendsArtifact(t *testing.T) {
 	w := tinybuild.New(t)
 	built, err := stages.Build(t.Context(), w.Options(t.TempDir(), w.Recipe("")))

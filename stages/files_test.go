@@ -21,7 +21,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
-// TestFiles puts texts of the recipe, files beside it and downloads into the image.
+// TestFiles puts the recipe's texts, files beside it and downloads into the image.
 func TestFiles(t *testing.T) {
 	w := tinybuild.New(t)
 	served := []byte("a page")

@@ -18,8 +18,8 @@ import (
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
-// TestGoProgram: a program beside the recipe is compiled into the image, pinned in the lock, and in
-// bundles. The provenance has the recipe.
+// TestGoProgram compiles a program beside the recipe into the image, pins it in the lock and adds
+// it to bundles. The provenance contains the recipe.
 func TestGoProgram(t *testing.T) {
 	w := tinybuild.New(t)
 	dir := t.TempDir()

@@ -43,8 +43,7 @@ func sqlGraph(t *testing.T) []pipeline.Stage {
 	return graph(Options{Options: o}, resolver, &lock.Entry{}, []byte("x"), []byte("x"))
 }
 
-// An issueStage is a stage as the documentation describes one: it writes
-// /etc/issue.
+// An issueStage is a stage like the one in the documentation: it writes /etc/issue.
 type issueStage struct{ text string }
 
 func (issueStage) Name() string    { return "issue" }
@@ -61,8 +60,8 @@ func (m issueStage) Run(_ context.Context, j *pipeline.Job) error {
 	return err
 }
 
-// TestUnusedStage adds a stage to the graph of sql that is not declared as a share, and one after
-// the stage that applies shares.
+// TestUnusedStage adds to the graph of sql a stage that is not declared as a share, and a share
+// after the stage that applies shares.
 func TestUnusedStage(t *testing.T) {
 	cache, err := store.Open(t.TempDir())
 	if err != nil {

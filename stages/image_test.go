@@ -36,8 +36,8 @@ func webImage(w *tinybuild.World, more map[string]string) string {
 	})
 }
 
-// TestCommandOfImage builds a machine that runs what its base image says, and looks at it as sov
-// inspect does.
+// TestCommandOfImage builds a machine that runs the command of its base image, and inspects it as
+// sov inspect does.
 func TestCommandOfImage(t *testing.T) {
 	w := tinybuild.New(t)
 	image := webImage(w, nil)
@@ -84,7 +84,7 @@ func TestCommandOfImage(t *testing.T) {
 	}
 }
 
-// TestImageThatWouldNotRun warns about an image with an entrypoint that a recipe does not use.
+// TestImageThatWouldNotRun warns about an image with an entrypoint if the recipe has no services.
 func TestImageThatWouldNotRun(t *testing.T) {
 	w := tinybuild.New(t)
 	image := webImage(w, nil)
@@ -100,8 +100,8 @@ func TestImageThatWouldNotRun(t *testing.T) {
 	}
 }
 
-// TestLocalImageChanges: a folder that no longer has the image of the lock is an error, also where
-// the cache has that image. One that is not there any more is none.
+// TestLocalImageChanges builds from a folder that no longer has the image of the lock. This is an
+// error, even if the cache has the image. A missing folder is not an error.
 func TestLocalImageChanges(t *testing.T) {
 	w := tinybuild.New(t)
 	dir := t.TempDir()

@@ -18,7 +18,7 @@ import (
 	"github.com/sovereign-sql/sov/stages"
 )
 
-// alpinePackages are the packages that the recipes ask for, with the programs that Alpine's have.
+// alpinePackages maps the packages that the recipes install to the programs of Alpine's packages.
 var alpinePackages = map[string][]string{
 	"forgejo": {"usr/bin/forgejo"}, "tzdata": nil, "ca-certificates-bundle": nil, "e2fsprogs": {"usr/sbin/e2fsck"},
 	"nginx": {"usr/sbin/nginx"}, "redis": {"usr/bin/redis-server", "usr/bin/redis-cli"}, "git": {"usr/bin/git", "usr/bin/git-shell"},
@@ -30,7 +30,7 @@ var alpinePackages = map[string][]string{
 
 const extensionDir = "usr/share/postgresql17/extension/"
 
-// alpineWorld serves a base image and packages by the names that they have in Alpine.
+// alpineWorld serves a base image and packages under the names that they have in Alpine.
 func alpineWorld(t *testing.T) *tinybuild.World {
 	t.Helper()
 	w := tinybuild.New(t)
@@ -53,9 +53,9 @@ func alpineWorld(t *testing.T) *tinybuild.World {
 	return w
 }
 
-// TestMachinesShipped builds every recipe that comes with sov, and those in examples, with each
-// profile, from packages of the same names. The build checks that the programs of their services
-// are there, and their users. The groups are package group's.
+// TestMachinesShipped builds every recipe that comes with sov or is in examples, with each profile,
+// from packages of the same names. The build checks the programs and users of their services.
+// Package group tests the groups.
 func TestMachinesShipped(t *testing.T) {
 	w := alpineWorld(t)
 	texts := map[string]string{}
@@ -94,7 +94,7 @@ func TestMachinesShipped(t *testing.T) {
 			}
 			path := filepath.Join(dir, name+".yaml")
 			w.Write(path, []byte(text))
-			w.Write(filepath.Join(dir, "app"), []byte("#!/bin/sh\n")) // what app.yaml names
+			w.Write(filepath.Join(dir, "app"), []byte("#!/bin/sh\n")) // app.yaml names it
 			r, _, err := stages.LoadRecipe(path, recipe.Variant{})
 			if err != nil {
 				t.Fatal(err)
@@ -102,7 +102,7 @@ func TestMachinesShipped(t *testing.T) {
 			if r.Name != name {
 				t.Errorf("its name is %s", r.Name)
 			}
-			// Several run on one phone.
+			// Several of them run on one phone.
 			if other, taken := networks[r.Network.TAP]; taken || !r.Network.AddressUnset {
 				t.Errorf("its interface %s may be that of %s too, its addresses %s another's", r.Network.TAP, other, r.Network.Host)
 			}
@@ -115,13 +115,13 @@ func TestMachinesShipped(t *testing.T) {
 					}
 				}
 				o.Recipe = r
-				r.Tailscale.Enabled = false // it takes minutes to compile, and has tests of its own
+				r.Tailscale.Enabled = false // compiling it takes minutes, and other tests do
 				result, err := stages.Build(t.Context(), o)
 				if err != nil {
 					t.Fatalf("profile %q: %v", profile, err)
 				}
 				for _, s := range result.Stages {
-					if len(s.Warnings) > 0 && name != "app" { // whose libraries of ICU have scripts
+					if len(s.Warnings) > 0 && name != "app" { // app's libraries of ICU have scripts
 						t.Errorf("%s: warned %q", s.Name, s.Warnings)
 					}
 				}
@@ -131,8 +131,8 @@ func TestMachinesShipped(t *testing.T) {
 	}
 }
 
-// checkServices looks at what the guest will start: there is something, as a user without rights,
-// that writes below /data and /run only.
+// checkServices checks that the guest starts services, that their programs exist, and that only
+// sshd runs as root.
 func checkServices(t *testing.T, dir string) {
 	t.Helper()
 	img, err := built.OpenImage(dir)
@@ -154,7 +154,7 @@ func checkServices(t *testing.T, dir string) {
 	}
 }
 
-// A web application with its database needs few lines, and no shell.
+// TestExampleIsShort checks that a web application with its database needs few lines and no shell.
 func TestExampleIsShort(t *testing.T) {
 	text, err := os.ReadFile("../examples/app.yaml")
 	if err != nil {

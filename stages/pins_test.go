@@ -20,7 +20,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
-// warnings collects what a build warns about.
+// warnings collects the warnings of a build.
 type warnings struct {
 	mu    sync.Mutex
 	texts []string
@@ -36,7 +36,7 @@ func (w *warnings) Report(e progress.Event) {
 
 func (w *warnings) Close() error { return nil }
 
-// has returns how many warnings contain the text.
+// has returns the number of warnings that contain text.
 func (w *warnings) has(text string) (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -58,8 +58,8 @@ func openCache(t *testing.T, dir string) *store.Store {
 	return s
 }
 
-// poison replaces, in every record that victim picks, the content of the outputs that spoil
-// changes, and returns how many outputs that were.
+// poison replaces contents in every record that victim selects, and returns the number of changed
+// outputs. spoil returns the new content of an output, or nil to keep it.
 func poison(t *testing.T, s *store.Store, victim func(*store.Record) bool, spoil func(name string, content []byte) []byte) (n int) {
 	t.Helper()
 	records, err := s.Records(t.Context(), false)
@@ -97,7 +97,7 @@ func poison(t *testing.T, s *store.Store, victim func(*store.Record) bool, spoil
 	return n
 }
 
-// sameLength replaces a word by another of the same length.
+// sameLength returns a function that replaces a word with another of the same length.
 func sameLength(old, new string) func(string, []byte) []byte {
 	return func(_ string, content []byte) []byte {
 		if !bytes.Contains(content, []byte(old)) {
@@ -107,9 +107,9 @@ func sameLength(old, new string) func(string, []byte) []byte {
 	}
 }
 
-// TestPoisonedCache has a cache, this computer's or one that others fill, hold something else under
-// the key of what the lock pins. The artifact must not change by one byte, and the build has to say
-// what it found.
+// TestPoisonedCache builds with a cache that has other content under the key of a pinned input. The
+// cache is this computer's or a shared one. The artifact must not change by one byte, and the build
+// must warn.
 func TestPoisonedCache(t *testing.T) {
 	resultOf := func(stage string) func(*store.Record) bool {
 		return func(r *store.Record) bool { return r.Stage == stage && r.Memo == "" }
@@ -129,7 +129,7 @@ func TestPoisonedCache(t *testing.T) {
 		name   string
 		victim func(*store.Record) bool
 		spoil  func(name string, content []byte) []byte
-		drop   []string // stages whose results the attacker leaves out, so that memos are asked for
+		drop   []string // stages whose results the attacker leaves out, so that memos are used
 	}{
 		{"a layer as the result of base", resultOf("base"), onlyTars(sameLength("root:x:0:0:root", "evil:x:0:0:root")), nil},
 		{"a layer and what image.json says", resultOf("base"), func(name string, content []byte) []byte {
@@ -158,8 +158,8 @@ func TestPoisonedCache(t *testing.T) {
 				var said warnings
 				victim.Reporter = &said
 				for _, r := range recordsOf(t, evil) {
-					// What comes after depends on the poisoned content, and the attacker may have
-					// that too.
+					// Later results depend on the poisoned content. The attacker may have replaced
+					// them too.
 					if slices.Contains(tt.drop, r.Stage) && r.Memo == "" {
 						removeRecord(t, evil, r.Key)
 					}
@@ -179,7 +179,7 @@ func TestPoisonedCache(t *testing.T) {
 				if said.has("does not match the pinned digest") == 0 {
 					t.Errorf("no warning about it: %q", said.texts)
 				}
-				// What was discarded does not come back.
+				// Discarded content must not return.
 				said.texts = nil
 				again := w.Build(victim)
 				if ran := tinybuild.Ran(again); len(ran) > 0 || said.has("pinned") > 0 {
@@ -213,13 +213,13 @@ func removeRecord(t *testing.T, s *store.Store, key string) {
 	}
 }
 
-// withoutDigests takes from a lock what older versions of sov did not write.
+// withoutDigests removes from a lock the digests, which older versions of sov did not write.
 func withoutDigests(lock string) string {
 	return regexp.MustCompile(`, sha256: "[0-9a-f]{64}", files: "[0-9a-f]{64}"`).ReplaceAllString(lock, "")
 }
 
-// TestLockOfOlderVersion: a lock without the digests of packages builds the same, whatever a cache
-// holds, and gets them without a change of a pin.
+// TestLockOfOlderVersion builds with a lock that lacks the digests of packages. Whatever a cache
+// holds, the artifact is the same, and the lock receives the digests without a change of a pin.
 func TestLockOfOlderVersion(t *testing.T) {
 	w := tinybuild.New(t)
 	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
@@ -252,8 +252,9 @@ func TestLockOfOlderVersion(t *testing.T) {
 	}
 }
 
-// TestResignedPackage: the repository signs its packages again, with a longer signature. Their
-// content is the same, and so are artifact and bundle, from an empty cache and from the bundle.
+// TestResignedPackage builds after the repository has signed its packages again, with a longer
+// signature. The content of the packages is the same. Artifact and bundle must not change, from an
+// empty cache and from the bundle.
 func TestResignedPackage(t *testing.T) {
 	w := tinybuild.New(t)
 	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
@@ -293,8 +294,8 @@ func TestResignedPackage(t *testing.T) {
 	}
 }
 
-// TestPackagesOfOlderVersion: caches and bundles of older versions hold packages with their
-// signature. They serve where the repository has dropped the packages.
+// TestPackagesOfOlderVersion uses caches and bundles of older versions, which hold packages with
+// their signature. They suffice after the repository has dropped the packages.
 func TestPackagesOfOlderVersion(t *testing.T) {
 	w := tinybuild.New(t)
 	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))

@@ -9,7 +9,7 @@ import (
 	"github.com/sovereign-sql/sov/stages"
 )
 
-// TestProgramsOfServices refuses a machine whose services could not start, and says of each why.
+// TestProgramsOfServices refuses a machine whose services could not start, and reports each reason.
 func TestProgramsOfServices(t *testing.T) {
 	w := tinybuild.New(t)
 	files := w.BaseFiles()

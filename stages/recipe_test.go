@@ -10,7 +10,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// TestEndlessFiles reads a recipe and a lock that do not end.
+// TestEndlessFiles reads a recipe and a lock from files without an end.
 func TestEndlessFiles(t *testing.T) {
 	costtest.Budget{Base: 8 << 20}.Run(t, 0, func() {
 		if _, _, err := LoadRecipe("/dev/zero", recipe.Variant{}); !errors.Is(err, bound.ErrTooLarge) {

@@ -20,9 +20,8 @@ import (
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
-// TestSQL builds the recipe that comes with sov from real programs. What is
-// left out is what other packages' tests build: the kernel, of which the least
-// is given that passes for one, and Tailscale.
+// TestSQL builds the recipe sql from real programs, without Tailscale and with a minimal file as
+// the kernel. Tests of other packages build both.
 func TestSQL(t *testing.T) {
 	peer := mirrortest.Start(t, tinybuild.Arch)
 	r, text, err := stages.LoadRecipe("sql", recipe.Variant{})

@@ -33,7 +33,7 @@ func compareGolden(t *testing.T, name, got string) {
 	}
 }
 
-// story is a build in which everything is reported that can be.
+// story returns the events of a build, with everything that can be reported.
 func story() []Event {
 	start := time.Date(2024, 1, 2, 3, 4, 5, 0, time.UTC)
 	at := func(d time.Duration, e Event) Event { e.Time = start.Add(d); return e }
@@ -84,7 +84,8 @@ func TestLineReporters(t *testing.T) {
 	}
 }
 
-// A compilation of ten minutes has a line every five seconds at first, and every thirty later.
+// TestPlainLinesGetRarer reports a compilation of ten minutes: a line every five seconds at first,
+// and every thirty seconds after a minute.
 func TestPlainLinesGetRarer(t *testing.T) {
 	var out strings.Builder
 	r := newPlainReporter(&out)
@@ -97,7 +98,7 @@ func TestPlainLinesGetRarer(t *testing.T) {
 	}
 }
 
-// The screen is compared after each event.
+// TestTTYReporter compares the screen after each event.
 func TestTTYReporter(t *testing.T) {
 	for _, columns := range []int{120, 60, 20} {
 		t.Run(fmt.Sprint(columns), func(t *testing.T) {
@@ -266,9 +267,9 @@ func TestTextForPeople(t *testing.T) {
 	}
 }
 
-// A fakeTerminal keeps the lines of a terminal of endless height. It knows text that ends in line
-// feeds, colors, "up n rows", carriage return and "erase below", and that a line wider than the
-// window takes several rows.
+// A fakeTerminal keeps the lines of a terminal of unlimited height. It supports text that ends in
+// line feeds, colors, "up n rows", carriage return and "erase below". A line wider than the window
+// takes several rows.
 type fakeTerminal struct {
 	t             *testing.T
 	columns, rows int
@@ -283,10 +284,10 @@ func (f *fakeTerminal) text() string {
 var (
 	upAndErase = regexp.MustCompile(`^\x1b\[(\d+)A\r\x1b\[J`)
 	sgr        = regexp.MustCompile(`\x1b\[(\d+)m`)
-	shownColor = regexp.MustCompile(`⟨\d+⟩`) // as lines have it
+	shownColor = regexp.MustCompile(`⟨\d+⟩`) // as in fakeTerminal.lines
 )
 
-// width is how many columns a line takes.
+// width returns the number of columns that a line takes.
 func width(line string) int { return utf8.RuneCountInString(shownColor.ReplaceAllString(line, "")) }
 
 func (f *fakeTerminal) Write(p []byte) (int, error) {
@@ -310,7 +311,7 @@ func (f *fakeTerminal) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// eraseRows takes away the last n rows as the window is wide now.
+// eraseRows removes the last n rows at the window's present width.
 func (f *fakeTerminal) eraseRows(n int) {
 	for n > 0 && len(f.lines) > 0 {
 		last := f.lines[len(f.lines)-1]

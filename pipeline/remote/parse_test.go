@@ -51,7 +51,7 @@ func TestOpenOnce(t *testing.T) {
 	}
 }
 
-// sampleIndex is an index of one blob.
+// sampleIndex returns an index of one blob.
 func sampleIndex(t testing.TB) []byte {
 	t.Helper()
 	p, _ := pack([]byte("content"))

@@ -51,7 +51,7 @@ func TestPack(t *testing.T) {
 	if _, err := unpack(p, append(stored, 0)); err == nil {
 		t.Error("a byte more is taken")
 	}
-	// A bomb: 64 MiB of zeros that pretend to be a piece.
+	// A bomb: 64 MiB of zeros that claim to be one piece.
 	p, stored = pack(make([]byte, 64<<20))
 	p.Length = maxPiece
 	if _, err := unpack(p, stored); err == nil {

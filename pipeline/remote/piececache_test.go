@@ -24,14 +24,14 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// random returns n bytes that do not compress and that follow from seed.
+// random returns n bytes that do not compress and depend on seed only.
 func random(seed uint64, n int) []byte {
 	b := make([]byte, n)
 	rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(b)
 	return b
 }
 
-// A results is a stage that makes what it is told to.
+// A results is a stage whose outputs are files.
 type results struct {
 	name  string
 	files map[string][]byte
@@ -56,7 +56,7 @@ func newResults() *results {
 	return &results{name: "made", files: map[string][]byte{"large": append(random(1, 6<<20), make([]byte, 5<<20)...), "small": []byte("small"), "empty": nil}}
 }
 
-// A warnings keeps what a build warns about.
+// A warnings keeps a build's warnings.
 type warnings struct {
 	mu   sync.Mutex
 	text []string
@@ -78,7 +78,8 @@ func (w *warnings) add(text string) {
 
 func (w *warnings) String() string { return strings.Join(w.text, "\n") }
 
-// build builds into an empty store and checks what came out.
+// build builds into an empty store and checks the outputs. It reports whether the stage ran, and
+// the warnings.
 func build(t *testing.T, st *results, r Options) (ran bool, said *warnings) {
 	t.Helper()
 	return buildIn(t, t.TempDir(), st, r)
@@ -116,7 +117,7 @@ func buildIn(t *testing.T, dir string, st *results, r Options) (ran bool, said *
 	return st.runs.Load() > before, said
 }
 
-// quick tries again at once; hasty gives up one that is silent, or only busy, soon.
+// quick retries immediately. hasty soon gives up a registry that is silent or only busy.
 var (
 	quick = RegistryOptions{Pause: time.Millisecond}
 	hasty = RegistryOptions{Patience: 300 * time.Millisecond, Pause: time.Millisecond}
@@ -244,8 +245,8 @@ func TestBadRegistries(t *testing.T) {
 			if !ran || !strings.Contains(said.String(), tt.want) {
 				t.Errorf("it ran: %v; warnings: %s", ran, said)
 			}
-			// Each of reading and writing gives up after four times the patience, or twice the
-			// patience and what the pieces may take.
+			// Reading and writing each give up after four times the patience, or after twice the
+			// patience and the time that the pieces may take.
 			if took := time.Since(start); took > time.Minute {
 				t.Errorf("it took %s", took)
 			}
@@ -253,7 +254,7 @@ func TestBadRegistries(t *testing.T) {
 	}
 }
 
-// TestDamagedEntryIsReplaced: what a build finds spoilt it makes and sends again.
+// TestDamagedEntryIsReplaced damages an entry. A build must make the result and upload it again.
 func TestDamagedEntryIsReplaced(t *testing.T) {
 	registry := registrytest.Start(t)
 	st := newResults()
@@ -291,7 +292,7 @@ func TestReadOnlyRegistries(t *testing.T) {
 	}
 }
 
-// TestRestart: a registry that is away for a moment costs nothing but that.
+// TestRestart restarts the registry during a download, which must continue without a warning.
 func TestRestart(t *testing.T) {
 	registry := registrytest.Start(t)
 	st := newResults()

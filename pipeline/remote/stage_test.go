@@ -51,7 +51,7 @@ func writes(name, text string, needs ...string) *testStage {
 		}}
 }
 
-// concat returns a stage whose output is the outputs of what it needs.
+// concat returns a stage whose output is the concatenated outputs of the stages that it needs.
 func concat(name string, needs ...string) *testStage {
 	return &testStage{name: name, needs: needs, run: func(ctx context.Context, j *pipeline.Job) error {
 		var all []byte
@@ -134,7 +134,7 @@ func content(t testing.TB, s *store.Store, res *pipeline.Result, stage, name str
 	return string(text)
 }
 
-// assertNothingHalfMade checks that no temporary file and no lock of an action is left.
+// assertNothingHalfMade checks that no temporary files and no locks of actions are left.
 func assertNothingHalfMade(t testing.TB, s *store.Store) {
 	t.Helper()
 	for _, dir := range []string{"tmp", "locks"} {

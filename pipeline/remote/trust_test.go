@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// A signer is a key of the tests, made of a number.
+// A signer is a test key that is derived from a number.
 type signer ed25519.PrivateKey
 
 func newSigner(n byte) signer {
@@ -24,7 +24,7 @@ func newSigner(n byte) signer {
 
 func (s signer) id() string { return fmt.Sprintf("%x", s[32:36]) }
 
-// trusting believes keys and signs with the first, unless it is nil.
+// trusting accepts signatures of keys and signs with sign, unless sign is nil.
 func trusting(sign signer, keys ...signer) Trust {
 	t := Trust{Verify: func(text, signature []byte) (string, error) {
 		for _, k := range keys {
@@ -40,7 +40,7 @@ func trusting(sign signer, keys ...signer) Trust {
 	return t
 }
 
-// believing is Options.Believe for records of these keys.
+// believing is Options.Believe for records that one of these keys has signed.
 func believing(keys ...signer) func(*store.Record) error {
 	return func(r *store.Record) error {
 		for _, k := range keys {
@@ -55,13 +55,13 @@ func believing(keys ...signer) func(*store.Record) error {
 	}
 }
 
-// A shared cache in a folder, and computers with a store each.
+// A sharing is a shared cache in a folder, which computers with a store each use.
 type sharing struct {
 	t   *testing.T
 	dir string
 }
 
-// build builds stage st on a computer with its own store and returns what came out.
+// build builds stages on a computer with the store local, and returns the result and the warnings.
 func (s sharing) build(local *store.Store, from, to *PieceCache, believe func(*store.Record) error, stages ...pipeline.Stage) (*pipeline.Result, []string) {
 	s.t.Helper()
 	var warned []string
@@ -76,7 +76,7 @@ func (s sharing) build(local *store.Store, from, to *PieceCache, believe func(*s
 	return mustBuild(s.t, &pipeline.Engine{Store: w}, stages...), warned
 }
 
-// evil is a stage that calls itself as the honest one, with its key, and makes something else.
+// evil returns a stage with the name and key of the honest one and another output.
 func evil(honest *testStage) *testStage {
 	return &testStage{name: honest.name, needs: honest.needs, key: honest.key, run: func(_ context.Context, j *pipeline.Job) error {
 		_, err := j.Write("out", []byte("evil"))
@@ -84,13 +84,13 @@ func evil(honest *testStage) *testStage {
 	}}
 }
 
-// TestForgedRecords has an attacker with write access to a shared cache replace the result of a
-// stage. With a key, forged results are not used, whatever their signature is.
+// TestForgedRecords replaces a stage's result in a shared cache, as an attacker with write access
+// can. If keys are required, a build uses only results that one of them has signed.
 func TestForgedRecords(t *testing.T) {
 	one, two, stranger := newSigner(1), newSigner(2), newSigner(3)
 	for _, tt := range []struct {
 		name  string
-		put   Trust // of the one who fills the cache
+		put   Trust // of the computer that fills the cache
 		trust Trust
 		taken bool
 		by    string
@@ -125,7 +125,7 @@ func TestForgedRecords(t *testing.T) {
 	}
 }
 
-// TestMovedSignature puts the good signature of one record under another key, and beside other
+// TestMovedSignature puts the valid signature of one record under another key, and with other
 // outputs.
 func TestMovedSignature(t *testing.T) {
 	key := newSigner(1)
@@ -166,15 +166,15 @@ func TestMovedSignature(t *testing.T) {
 	if got := content(t, local, res, "work", "out"); got != "honest" || len(warned) != 1 {
 		t.Errorf("got %q, warnings %q", got, warned)
 	}
-	// Without a signature to look at, it would have been taken.
+	// Without verification the forged record is used.
 	local = openStore(t, t.TempDir())
 	if res, _ := s.build(local, Dir(s.dir), nil, nil, stage); content(t, local, res, "work", "out") != "evil" {
 		t.Error("the forged record is not one that could be taken")
 	}
 }
 
-// TestUnsignedPast: what was taken before there was a key is made again once there is one, and is
-// never signed and sent on. What is unsigned in the target is replaced.
+// TestUnsignedPast checks results that were fetched before a key was set. With a key they are made
+// again, and never signed and pushed. Unsigned results in the target are replaced.
 func TestUnsignedPast(t *testing.T) {
 	key := newSigner(1)
 	s := sharing{t, t.TempDir()}
@@ -202,7 +202,7 @@ func TestUnsignedPast(t *testing.T) {
 	if st := again.Stage("work"); st.Status != pipeline.Cached || st.Signer != key.id() || len(warned) > 0 {
 		t.Errorf("elsewhere: %+v, warnings %q", st, warned)
 	}
-	// It is believed from now on without a look at the cache.
+	// The record is accepted from now on without the cache.
 	if res, _ := s.build(other, nil, nil, believing(key), stage); res.Stage("work").Status != pipeline.Cached {
 		t.Error("what was signed is made again")
 	}
@@ -214,8 +214,7 @@ func TestUnsignedPast(t *testing.T) {
 	}
 }
 
-// TestBorrowedMemo: what a stage makes of a memo of a remote cache is no more its own than the memo
-// is.
+// TestBorrowedMemo builds a stage from a memo of a remote cache. The record must name the cache.
 func TestBorrowedMemo(t *testing.T) {
 	s := sharing{t, t.TempDir()}
 	memo := func(text string) *testStage {

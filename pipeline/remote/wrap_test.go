@@ -20,7 +20,7 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// A memoryRemote is a Cache that can be made to fail.
+// A memoryRemote is a Cache that tests can make fail.
 type memoryRemote struct {
 	mu      sync.Mutex
 	records map[string][]byte
@@ -102,7 +102,7 @@ func (m *memoryRemote) Put(_ context.Context, key string, record []byte, blobs [
 	return nil
 }
 
-// took returns how many blobs were fetched since it was last called.
+// took returns the number of blobs that were fetched since the last call.
 func (m *memoryRemote) took() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -148,7 +148,7 @@ func newTeam(dText string) *team {
 
 func (tm *team) stages() []pipeline.Stage { return []pipeline.Stage{tm.a, tm.b, tm.c, tm.d} }
 
-// ran names the stages that have run.
+// ran returns the names of the stages that ran, with their number of runs.
 func (tm *team) ran() string {
 	var names []string
 	for _, st := range []*testStage{tm.a, tm.b, tm.c, tm.d} {
@@ -159,7 +159,7 @@ func (tm *team) ran() string {
 	return strings.Join(names, " ")
 }
 
-// A machine is a store with remotes.
+// A machine is a store and the warnings of its builds.
 type machine struct {
 	t        *testing.T
 	store    *store.Store
@@ -178,7 +178,7 @@ func (m *machine) engine(from []Cache, to ...Target) *pipeline.Engine {
 	return &pipeline.Engine{Store: cache, Jobs: 4, Scope: "team/x", Deliver: []string{"d"}, Progress: m.warnings}
 }
 
-// build builds a team, checks what came out, and returns the engine's store.
+// build builds a team and checks the outputs.
 func (m *machine) build(tm *team, dText string, from []Cache, to ...Target) *pipeline.Result {
 	m.t.Helper()
 	e := m.engine(from, to...)
@@ -207,7 +207,7 @@ func (m *machine) wantWarnings(n int, part string) {
 	}
 }
 
-// filled returns a remote with everything that a build of a team has made.
+// filled returns a remote cache with everything that the build of a team made.
 func filled(t *testing.T, max bool) *memoryRemote {
 	t.Helper()
 	remote := newMemoryRemote()
@@ -223,7 +223,7 @@ func TestRemoteHit(t *testing.T) {
 		if tm.ran() != "" || res.Count(pipeline.Cached) != 4 || res.Stage("a").Remote != "memory" {
 			t.Errorf("max %v: ran %q, %d cached", max, tm.ran(), res.Count(pipeline.Cached))
 		}
-		// c's blob is d's: nothing else crosses the network.
+		// Only d's two blobs are transferred. One of them is c's.
 		if n := remote.took(); n != 2 {
 			t.Errorf("max %v: %d blobs were fetched", max, n)
 		}
@@ -241,7 +241,7 @@ func TestRemoteIsAskedOnlyForWhatRuns(t *testing.T) {
 	m, tm := newMachine(t), newTeam("other")
 	tm.b.key = func(k *pipeline.Key, in pipeline.Inputs) error { k.Add("text", "another key"); return nil }
 	m.build(tm, "other", []Cache{remote})
-	// b ran with another key and the same output, so only d is new, which passes c's blob on.
+	// b ran with another key and made the same output. Only d is new, and passes c's blob on.
 	if tm.ran() != "b1 d1" || tm.memoRuns != 0 || remote.took() != 1 {
 		t.Errorf("ran %q, the memo %d times", tm.ran(), tm.memoRuns)
 	}
@@ -251,7 +251,7 @@ func TestRemoteGoesAway(t *testing.T) {
 	remote := filled(t, true)
 	m, tm := newMachine(t), newTeam("other")
 	e := m.engine([]Cache{remote})
-	// Once all records have been found, nothing more is to be had.
+	// The remote fails after all records were found.
 	inner := tm.d.run
 	tm.d.run = func(ctx context.Context, j *pipeline.Job) error {
 		remote.mu.Lock()
@@ -278,7 +278,8 @@ func TestRemoteGoesAway(t *testing.T) {
 	assertNothingHalfMade(t, m.store)
 }
 
-// A blob is lost that one stage made, another passed on, and two others read.
+// TestLostBlobThatWasPassedOn loses a blob that one stage made, another passed on, and two others
+// read.
 func TestLostBlobThatWasPassedOn(t *testing.T) {
 	remote := filled(t, true)
 	remote.onFetch = func([]byte) ([]byte, error) { return nil, fmt.Errorf("%w: spoilt", ErrRefused) }
@@ -322,7 +323,7 @@ func TestRemoteIsNotNeededLater(t *testing.T) {
 	if _, err := m.store.Prune(t.Context(), store.PruneOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	// c was fetched, as d's. With another b, c runs and needs a, which is not here.
+	// c's blob was fetched as d's. With another key c runs and needs a, which is not in this store.
 	tm = newTeam("d")
 	tm.c.key = func(k *pipeline.Key, in pipeline.Inputs) error { k.Add("version", 2); return nil }
 	m.build(tm, "d", nil)
@@ -421,7 +422,7 @@ func TestDamageIsFetchedAgain(t *testing.T) {
 	if tm.ran() != "a1 b1 c1 d1" || remote.took() != 1 {
 		t.Errorf("ran %q", tm.ran())
 	}
-	m.wantWarnings(2, "damaged") // of c, and of d, which passes it on
+	m.wantWarnings(2, "damaged") // for c, and for d, which passes the blob on
 }
 
 func TestExplainWithRemote(t *testing.T) {
@@ -495,8 +496,8 @@ func TestPruneKeepsScopes(t *testing.T) {
 	}
 }
 
-// TestManyDamagedMemos: a stage does not begin again for each of them, and a remote that is damaged
-// all over is left alone.
+// TestManyDamagedMemos checks that damaged memos do not restart a stage, and that a remote with too
+// many of them is not used any more.
 func TestManyDamagedMemos(t *testing.T) {
 	const memos = 20
 	made := 0
@@ -529,7 +530,7 @@ func TestManyDamagedMemos(t *testing.T) {
 		asked++
 		return nil, fmt.Errorf("%w: spoilt", ErrRefused)
 	}
-	for key := range remote.records { // of the stage itself; the memos stay
+	for key := range remote.records { // remove the stage's record, keep those of memos
 		if len(remote.blobs[key]) == 1 && remote.blobs[key][pipeline.DigestOf(nil)] != nil {
 			delete(remote.records, key)
 		}

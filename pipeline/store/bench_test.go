@@ -12,8 +12,8 @@ import (
 
 const benchSize = 128 << 20
 
-// BenchmarkCopyFile is the limit for Put and Export: a plain copy, with a sync and without, and the
-// hash alone.
+// BenchmarkCopyFile measures the bound for Put and Export: a plain copy with and without a sync,
+// and the hash alone.
 func BenchmarkCopyFile(b *testing.B) {
 	dir := b.TempDir()
 	src := filepath.Join(dir, "src")

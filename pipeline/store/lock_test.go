@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// A waiter learns who holds a lock, and the holder takes the lock's file away.
+// TestLockNamesItsHolder checks that a waiter receives the name of the lock's holder, and that the
+// holder removes the lock's file.
 func TestLockNamesItsHolder(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	release, err := s.Lock(t.Context(), "key", func(string) { t.Error("Lock waits without a holder") })

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestForeignFolders opens stores that another user can write.
+// TestForeignFolders opens stores that another user owns or can write to.
 func TestForeignFolders(t *testing.T) {
 	for name, spoil := range map[string]func(dir string) error{
 		"group can write":      func(dir string) error { return os.Chmod(dir, 0o775) },
@@ -24,7 +24,7 @@ func TestForeignFolders(t *testing.T) {
 		openStore(t, dir)
 		err := spoil(dir)
 		if errors.Is(err, os.ErrPermission) {
-			continue // not root: nothing can be given to another user
+			continue // only root can change the owner
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -36,7 +36,7 @@ func TestForeignFolders(t *testing.T) {
 	}
 }
 
-// TestForeignStamp has another user vouch for a blob that he has changed.
+// TestForeignStamp opens a blob that was changed and whose stamp another user owns or can write to.
 func TestForeignStamp(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	good := put(t, s, []byte("content"))

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// fill stores three results at three times: old, middle and new, of one block each, and one blob
-// that middle and new share.
+// fill stores three results at three times: old, middle and new, with one block each. One blob is
+// shared by middle and new.
 func fill(t *testing.T, s *Store, now time.Time) map[string]string {
 	t.Helper()
 	keys := map[string]string{}
@@ -33,7 +33,7 @@ func fill(t *testing.T, s *Store, now time.Time) map[string]string {
 	return keys
 }
 
-// save stores a record under a key that follows from it.
+// save stores a record under a key that depends on its content.
 func save(t *testing.T, s *Store, r *Record) {
 	t.Helper()
 	r.Key = DigestOf(fmt.Append(nil, r.Stage, r.Outputs)).Hex()
@@ -60,8 +60,8 @@ func TestPrune(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		options func(keys map[string]string) PruneOptions
-		want    string // what is left, the newest first
-		blobs   int    // removed
+		want    string // the remaining stages, the newest first
+		blobs   int    // removed blobs
 	}{
 		{"nothing", func(map[string]string) PruneOptions { return PruneOptions{} }, "new middle old", 0},
 		{"all", func(map[string]string) PruneOptions { return PruneOptions{All: true} }, "", 4},
@@ -169,7 +169,7 @@ func TestVerifyFindsAndRepairs(t *testing.T) {
 	}
 	blobPath := func(i int) string { return s.blobPath(records[i].Outputs[0].Digest) }
 	damaged := blobPath(0)
-	// Damage below the file system: the content changes, the stamp still fits.
+	// Damage below the file system: the content changes, and the stamp is still valid.
 	os.Chmod(damaged, 0o644)
 	os.WriteFile(damaged, []byte("text X"), 0o644)
 	f, _ := os.Open(damaged)

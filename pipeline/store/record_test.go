@@ -36,7 +36,8 @@ func TestActionRecordRoundTrip(t *testing.T) {
 	}
 }
 
-// Every single flipped bit and every cut of a record is noticed.
+// TestActionRecordDamage flips every bit of a record and cuts it at every length. ParseRecord must
+// not accept another record.
 func TestActionRecordDamage(t *testing.T) {
 	a := sampleRecord()
 	b, err := seal(a)
@@ -71,14 +72,14 @@ func FuzzActionRecord(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		defer costtest.Text.Watch(t, len(b))()
 		check(t, b, a.Key)
-		// Past the seal, which a fuzzer cannot forge.
+		// Seal the content, because a fuzzer cannot forge the seal.
 		if sealedContent, err := seal(jsonOrString(b)); err == nil {
 			check(t, sealedContent, a.Key)
 		}
 	})
 }
 
-// check parses b and holds what is accepted to what lookup relies on.
+// check parses b and checks that an accepted record has the properties that lookup requires.
 func check(t *testing.T, b []byte, key string) {
 	a, err := ParseRecord(b, key)
 	if err != nil {
@@ -101,7 +102,7 @@ func check(t *testing.T, b []byte, key string) {
 	}
 }
 
-// jsonOrString returns b as JSON if it is that, else as a JSON string.
+// jsonOrString returns b as JSON if it is valid JSON, otherwise as a JSON string.
 func jsonOrString(b []byte) any {
 	if json.Valid(b) {
 		return json.RawMessage(b)

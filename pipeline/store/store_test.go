@@ -23,7 +23,7 @@ func openStore(t testing.TB, dir string) *Store {
 	return s
 }
 
-// assertNothingHalfMade checks that no temporary file and no lock of an action is left.
+// assertNothingHalfMade checks that no temporary files and no locks of actions are left.
 func assertNothingHalfMade(t testing.TB, s *Store) {
 	t.Helper()
 	for _, dir := range []string{"tmp", "locks"} {
@@ -126,7 +126,8 @@ func TestBlobsOfWrongNameAreRefused(t *testing.T) {
 	}
 }
 
-// A blob whose stamp is lost or from elsewhere is hashed, found good, and stamped again.
+// TestStampIsRenewed damages a blob's stamp. The blob must be hashed, found sound and stamped
+// again.
 func TestStampIsRenewed(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	b := put(t, s, []byte("content"))
@@ -209,7 +210,7 @@ func TestExport(t *testing.T) {
 		t.Errorf("writing to the exported file reached the store: %v", err)
 	}
 
-	// A file of another program is recognised by its digest.
+	// A file that another program wrote is recognised by its digest.
 	os.Remove(path)
 	os.WriteFile(path, want, 0o600)
 	export(b, false)
@@ -217,7 +218,7 @@ func TestExport(t *testing.T) {
 		t.Errorf("mode %v, want 0644", info.Mode())
 	}
 
-	// A symbolic link is replaced, not written through.
+	// A symbolic link is replaced; its target is not written to.
 	target := filepath.Join(t.TempDir(), "target")
 	os.WriteFile(target, want, 0o644)
 	os.Remove(path)

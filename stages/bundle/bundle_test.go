@@ -61,8 +61,8 @@ func TestSpecOfSQL(t *testing.T) {
 	}
 }
 
-// TestVolumes: disks of a recipe's volumes come behind those that every machine has, and one key
-// opens those that are encrypted.
+// TestVolumes expects the disks of a recipe's volumes after those of every machine. Only encrypted
+// volumes have a key.
 func TestVolumes(t *testing.T) {
 	r := sqlRecipe(t)
 	r.Volumes = []recipe.Volume{{Name: "media", Size: 64 << 30, Path: "/srv/media", Encrypted: true}, {Name: "cold", Size: 1 << 30, Path: "/srv/cold"}}

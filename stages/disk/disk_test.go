@@ -17,7 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/verity"
 )
 
-// tiny is an image of next to nothing.
+// tiny returns an image with minimal content.
 func tiny(t *testing.T) *image {
 	t.Helper()
 	rootfs, err := os.Create(filepath.Join(t.TempDir(), "rootfs"))
@@ -40,8 +40,8 @@ func tiny(t *testing.T) *image {
 	}
 }
 
-// TestReproducible makes the disk of one artifact twice, a day apart, and those of others, which
-// must not share GUIDs.
+// TestReproducible makes the disk of one artifact twice, a day apart, and those of other artifacts,
+// which must not share GUIDs.
 func TestReproducible(t *testing.T) {
 	dir, a := t.TempDir(), tiny(t)
 	sum := func(t *testing.T, name string) (sum [32]byte) {

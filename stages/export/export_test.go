@@ -43,8 +43,7 @@ func contents(t *testing.T, dir string) map[string]string {
 	return out
 }
 
-// bundled puts files into a store as a build's bundle would be, with their
-// manifest.
+// bundled puts files and their manifest into a store, like a build's bundle.
 func bundled(t *testing.T, store *pipeline.Store, files map[string]string) *pipeline.Result {
 	t.Helper()
 	m := &manifest.Manifest{Format: manifest.Format, Name: "tiny", Arch: arch}
@@ -77,7 +76,7 @@ func openStore(t *testing.T) *pipeline.Store {
 	return store
 }
 
-// others returns the files of a directory but the manifest.
+// others returns the files of a directory except the manifest.
 func others(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := contents(t, dir)
@@ -204,7 +203,7 @@ func TestExportDiskFull(t *testing.T) {
 	}
 }
 
-// TestExportReadOnly: what to do is said, of the folder that people know.
+// TestExportReadOnly expects an error that names the folder of the user and the cause.
 func TestExportReadOnly(t *testing.T) {
 	parent := mounttest.Tmpfs(t, "64k")
 	if err := unix.Mount("", parent, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
@@ -217,8 +216,8 @@ func TestExportReadOnly(t *testing.T) {
 	}
 }
 
-// TestExportAfterKill cleans up after exports that were killed: during a swap by
-// renames, after a swap, and while gathering files.
+// TestExportAfterKill cleans up after exports that were killed during a swap by renames, after a
+// swap, and while they gathered files.
 func TestExportAfterKill(t *testing.T) {
 	store := openStore(t)
 	dir := filepath.Join(t.TempDir(), "tiny")
@@ -238,7 +237,7 @@ func TestExportAfterKill(t *testing.T) {
 		if _, err := Artifact(context.Background(), store, bundled(t, store, map[string]string{"a": content}), dir); err != nil {
 			t.Fatal(err)
 		}
-		// Killed after the swap, and while gathering.
+		// Leave files of exports that were killed after the swap, and while they gathered files.
 		for name, file := range map[string]string{"behind": "more.txt", "amid": ".a.part-1"} {
 			path := filepath.Join(filepath.Dir(dir), stagingPrefix(dir)+name, file)
 			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -277,7 +276,8 @@ func TestSwapByRename(t *testing.T) {
 	}
 }
 
-// Other forms of an artifact lie beside it as long as they are made with it.
+// TestExportFormats writes other forms of an artifact beside it, and removes those that a build no
+// longer makes.
 func TestExportFormats(t *testing.T) {
 	store := openStore(t)
 	dir := filepath.Join(t.TempDir(), "out", "tiny", arch)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestEnvironment asks the go command itself what it makes of the environment.
+// TestEnvironment reads the environment of builds with the go command itself.
 func TestEnvironment(t *testing.T) {
 	for name, value := range map[string]string{
 		"GOFLAGS": "-race -modcacherw", "GOEXPERIMENT": "arenas", "GOARM64": "v9.0", "GOAMD64": "v3", "CGO_ENABLED": "1", "CGO_CFLAGS": "-O0",

@@ -32,7 +32,7 @@ func put(t *testing.T, dir string, files map[string]string) {
 	}
 }
 
-// publish puts a module into a proxy, a folder.
+// publish puts a module into a proxy's folder.
 func publish(t *testing.T, proxy string, m module.Version, files map[string]string) {
 	t.Helper()
 	src := t.TempDir()
@@ -59,8 +59,8 @@ import (
 func main() { fmt.Println(greet.Word()) }
 `
 
-// world makes a proxy with the module example.org/greet and a program of it, and a Go that knows
-// nothing else. It returns the folder of the proxy.
+// world makes a module proxy with example.org/greet and a program that uses it, and returns the
+// proxy's folder. The go command can use no other modules.
 func world(t *testing.T) string {
 	t.Helper()
 	proxy := t.TempDir()
@@ -71,7 +71,7 @@ func world(t *testing.T) string {
 	publish(t, proxy, module.Version{Path: "example.org/greet", Version: "v1.0.0"}, map[string]string{
 		"go.mod": "module example.org/greet\n\ngo 1.21\n", "greet.go": "package greet\n\nfunc Word() string { return word }\n",
 		"plain.go": "//go:build !loud\n\npackage greet\n\nconst word = \"hello\"\n", "loud.go": "//go:build loud\n\npackage greet\n\nconst word = \"HELLO\"\n"})
-	// The go.sum of the programs is what `go mod tidy` writes.
+	// Programs need the go.sum that `go mod tidy` writes.
 	src := t.TempDir()
 	put(t, src, map[string]string{"go.mod": "module example.org/app\n\ngo 1.21\n\nrequire example.org/greet v1.0.0\n", "cmd/app/main.go": program})
 	tidy := exec.Command("go", "mod", "tidy")
@@ -88,7 +88,7 @@ func world(t *testing.T) string {
 		files[name] = string(text)
 	}
 	publish(t, proxy, module.Version{Path: "example.org/app", Version: "v0.1.0"}, files)
-	put(t, filepath.Join(proxy, "folder"), files) // for source
+	put(t, filepath.Join(proxy, "folder"), files) // for Source
 	return proxy
 }
 
@@ -142,7 +142,7 @@ func build(t *testing.T, o Options) (map[string]string, *Info, error) {
 	return files, &info, nil
 }
 
-// locked adds what a lock has of the programs.
+// locked adds the lock's entries of the programs.
 func locked(t *testing.T, o Options) Options {
 	t.Helper()
 	for _, p := range o.Programs {
@@ -188,7 +188,7 @@ func TestPrograms(t *testing.T) {
 	t.Run("offline from a bundle", func(t *testing.T) { offlineBuild(t, o) })
 }
 
-// TestRefused: what is not what the lock has is not compiled.
+// TestRefused rejects sources that differ from the lock.
 func TestRefused(t *testing.T) {
 	proxy := world(t)
 	o := locked(t, Options{Arch: "arm64", Dir: proxy, Programs: []recipe.GoProgram{{Output: "/usr/bin/app", Source: "folder", Package: "cmd/app"}}})
@@ -202,7 +202,7 @@ func TestRefused(t *testing.T) {
 	if _, _, err := build(t, o); err == nil || !strings.Contains(err.Error(), "example.org/app@v0.1.0 has the checksum") {
 		t.Errorf("another module: %v", err)
 	}
-	// Another module that it needs.
+	// Another module as a dependency.
 	o = locked(t, Options{Arch: "arm64", Dir: proxy, Programs: []recipe.GoProgram{{Output: "/usr/bin/app", Module: "example.org/app", Version: "v0.1.0", Package: "cmd/app"}}})
 	t.Setenv("GOMODCACHE", t.TempDir())
 	publish(t, proxy, module.Version{Path: "example.org/greet", Version: "v1.0.0"}, map[string]string{
@@ -210,7 +210,7 @@ func TestRefused(t *testing.T) {
 	if _, _, err := build(t, o); err == nil || !strings.Contains(err.Error(), "checksum mismatch") {
 		t.Errorf("another module below: %v", err)
 	}
-	// What is not a program.
+	// A library.
 	o = locked(t, Options{Arch: "arm64", Dir: proxy, Programs: []recipe.GoProgram{{Output: "/usr/bin/app", Module: "example.org/greet", Version: "v1.0.0"}}})
 	if _, _, err := build(t, o); err == nil || !strings.Contains(err.Error(), "is not a program") {
 		t.Errorf("a library: %v", err)

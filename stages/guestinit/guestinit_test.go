@@ -21,7 +21,7 @@ import (
 
 var someTime = time.Unix(1700000000, 0).UTC()
 
-// below is a small root file system.
+// below returns a small root file system.
 func below(t *testing.T, files map[string]string) *tree.Tree {
 	t.Helper()
 	root := tree.New()
@@ -52,7 +52,7 @@ func parse(t *testing.T, rest string) *recipe.Recipe {
 	return r
 }
 
-// apply runs the stage's work on a tree.
+// apply runs the stage on a tree.
 func apply(t *testing.T, root *tree.Tree, r *recipe.Recipe) error {
 	t.Helper()
 	s := &stage{Options{Program: []byte("#!program"), Recipe: r}}
@@ -155,7 +155,7 @@ func TestRefuses(t *testing.T) {
 	})
 }
 
-// treeFS shows the specification files of a tree to guestspec.Load.
+// treeFS returns the specification files of a tree for guestspec.Load.
 func treeFS(t *testing.T, root *tree.Tree) fs.FS {
 	t.Helper()
 	files := fstest.MapFS{}
@@ -171,7 +171,7 @@ func treeFS(t *testing.T, root *tree.Tree) fs.FS {
 	return files
 }
 
-// TestInitReadsWhatIsWritten has the init's own reader take the files.
+// TestInitReadsWhatIsWritten reads the files with the init's own reader.
 func TestInitReadsWhatIsWritten(t *testing.T) {
 	root := below(t, alpine)
 	r := parse(t, `
@@ -213,7 +213,7 @@ services:
 	}
 }
 
-// TestNoShell: the recipe decides.
+// TestNoShell disables the shell in the recipe.
 func TestNoShell(t *testing.T) {
 	root := below(t, alpine)
 	if err := apply(t, root, parse(t, "vm: {shell: false}")); err != nil {

@@ -9,7 +9,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestspec"
 )
 
-// TestSecretsAndLife: what a recipe says of a service's secrets and life reaches its init.
+// TestSecretsAndLife checks that a recipe's settings for a service's secrets and life reach the
+// init.
 func TestSecretsAndLife(t *testing.T) {
 	r := parse(t, `
 secrets: [{name: key}]

@@ -9,8 +9,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// TestLinkPostgres compares with what Alpine's postgresql-common links: the trigger and
-// pg_versions.
+// TestLinkPostgres compares with the links of Alpine's postgresql-common, which its trigger and
+// pg_versions make.
 func TestLinkPostgres(t *testing.T) {
 	client := func(v string) []string {
 		return []string{"usr/libexec/postgresql" + v + "/psql", "usr/libexec/postgresql" + v + "/pg_dump"}
@@ -29,7 +29,7 @@ func TestLinkPostgres(t *testing.T) {
 	withShare["usr/share/postgresql"] = "postgresql17"
 	tests := []struct {
 		name  string
-		files []string // "PATH", or "PATH > TARGET" of a link
+		files []string // "PATH", or "PATH > TARGET" for a link
 		want  map[string]string
 	}{
 		{"none", nil, nil},

@@ -10,8 +10,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// TestVolumes: mount points are in the image, the init knows the volumes, and services that name no
-// directories write where no other one has its own.
+// TestVolumes checks mount points in the image and volumes in the init's files. A service without
+// directories may write to the volumes that no other service names.
 func TestVolumes(t *testing.T) {
 	root := below(t, alpine)
 	r := parse(t, `

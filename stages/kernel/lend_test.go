@@ -11,7 +11,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/fetch"
 )
 
-// TestLend: a kernel that one computer has compiled serves another that has no compiler.
+// TestLend uses a kernel from the cache on a computer without a compiler.
 func TestLend(t *testing.T) {
 	buildTools(t, "arm64")
 	finished := image(t, goodConfig("arm64"))

@@ -17,12 +17,12 @@ import (
 	blobs "github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// kernelMakefile compiles the kernel that stands in Kbuild, in base64.
+// kernelMakefile builds a kernel by decoding Kbuild, which contains it in base64.
 const kernelMakefile = makefileHead + "allnoconfig:\n\t@cp $(KCONFIG_ALLCONFIG) .config\n" +
 	"\t@printf 'CONFIG_ARM_GIC_V3=y\\nCONFIG_ARM_PSCI_FW=y\\nCONFIG_ARM_ARCH_TIMER=y\\n' >> .config\n" +
 	"Image:\n\t@mkdir -p arch/arm64/boot\n\t@base64 -d Kbuild > arch/arm64/boot/Image\n"
 
-// change lets fn change the records of a store that pick picks.
+// change applies fn to those records of a store that pick selects.
 func change(t *testing.T, s *blobs.Store, pick func(*blobs.Record) bool, fn func(*blobs.Record)) {
 	t.Helper()
 	records, err := s.Records(t.Context(), false)
@@ -44,7 +44,7 @@ func change(t *testing.T, s *blobs.Store, pick func(*blobs.Record) bool, fn func
 	}
 }
 
-// TestPoisonedSource has a cache hold another archive under the name of the one that the lock pins.
+// TestPoisonedSource builds with a cache that has another archive under the name of the pinned one.
 func TestPoisonedSource(t *testing.T) {
 	buildTools(t, "arm64")
 	source := func(kernel []byte) []byte {
@@ -73,7 +73,7 @@ func TestPoisonedSource(t *testing.T) {
 	}
 }
 
-// TestLentKernelOfAnotherVersion has a cache lend a kernel of another version than the lock's.
+// TestLentKernelOfAnotherVersion rejects a kernel with another version than the lock's.
 func TestLentKernelOfAnotherVersion(t *testing.T) {
 	buildTools(t, "arm64")
 	old := bytes.Replace(image(t, goodConfig("arm64")), []byte("6.1.7-sov"), []byte("6.1.6-sov"), 1)
@@ -85,8 +85,8 @@ func TestLentKernelOfAnotherVersion(t *testing.T) {
 	}
 }
 
-// TestOlderRelease has the address of a release give an older one, with the good signature of that
-// one.
+// TestOlderRelease rejects an older release at a release's address, although its signature is
+// valid.
 func TestOlderRelease(t *testing.T) {
 	plain := sourceTar(t, map[string]string{"Makefile": makefileHead}) // 6.1.7
 	keys, signature := sign(t, plain)
@@ -105,7 +105,7 @@ func TestOlderRelease(t *testing.T) {
 	}
 }
 
-// FuzzMakefileVersion: a version becomes part of names, locks and messages.
+// FuzzMakefileVersion checks versions and errors, which become part of names, locks and messages.
 func FuzzMakefileVersion(f *testing.F) {
 	for _, text := range []string{
 		makefileHead, "VERSION=../../x\nPATCHLEVEL=1\n", "VERSION=6\nPATCHLEVEL=1\nEXTRAVERSION=/../../x\n",

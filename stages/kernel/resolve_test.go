@@ -29,7 +29,7 @@ import (
 
 const makefileHead = "# SPDX-License-Identifier: GPL-2.0\nVERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 7\nEXTRAVERSION =\nNAME = x\n"
 
-// sourceTar is an archive that looks like a kernel's source, with these files.
+// sourceTar returns an archive that looks like a kernel's source, with these files.
 func sourceTar(t *testing.T, files map[string]string) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -88,7 +88,7 @@ func store(t *testing.T) *pipeline.Store {
 	return s
 }
 
-// kernelOrg answers in place of every server.
+// kernelOrg returns a client for which h answers all requests.
 func kernelOrg(t *testing.T, h http.HandlerFunc) *fetch.Client {
 	t.Helper()
 	server := httptest.NewServer(h)
@@ -165,7 +165,7 @@ func TestResolveURL(t *testing.T) {
 	}
 }
 
-// noTools is a $PATH with xz alone, so that no test asks apt.
+// noTools returns a $PATH with only xz, so that tests do not run apt.
 func noTools(t *testing.T) string {
 	t.Helper()
 	program, err := exec.LookPath("xz")
@@ -184,7 +184,7 @@ func TestResolveNamesWhatWasTried(t *testing.T) {
 		t.Skipf("needs a system without %s", guest.InstalledSource)
 	}
 	hang := make(chan struct{})
-	defer close(hang) // the server's end waits for what it serves
+	defer close(hang) // the server's Close waits for running requests
 	client := kernelOrg(t, func(http.ResponseWriter, *http.Request) { <-hang })
 	r := &resolver{store: store(t), patience: 50 * time.Millisecond,
 		get: getter{fetch: client, tools: Options{Path: noTools(t)}.toolchain()}}
@@ -283,8 +283,8 @@ func TestResolveForgedRelease(t *testing.T) {
 	}
 }
 
-// TestResolveRelease takes a release with a good signature. It does not ask for the list of
-// checksums, which proves nothing that the signature does not.
+// TestResolveRelease takes a release with a valid signature. It does not request the list of
+// checksums, which proves nothing beyond the signature.
 func TestResolveRelease(t *testing.T) {
 	part := strings.SplitN(guest.Version, ".", 3)
 	plain := sourceTar(t, map[string]string{"Makefile": fmt.Sprintf("VERSION = %s\nPATCHLEVEL = %s\nSUBLEVEL = %s\n", part[0], part[1], part[2])})
@@ -309,7 +309,7 @@ func TestResolveRelease(t *testing.T) {
 	}
 }
 
-// TestNewest asks what there is in place of what locks have, without fetching it.
+// TestNewest looks up the version that could replace a locked one, without fetching it.
 func TestNewest(t *testing.T) {
 	fetched := 0
 	answering := kernelOrg(t, func(w http.ResponseWriter, req *http.Request) {

@@ -29,7 +29,7 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/progress"
 )
 
-// goodConfig is a configuration that meets the requirements.
+// goodConfig returns a configuration that meets the requirements.
 func goodConfig(arch string) string {
 	var b strings.Builder
 	for _, r := range guest.Requirements(arch, guest.AllFeatures) {
@@ -51,7 +51,7 @@ func compressed(t *testing.T, b []byte) []byte {
 	return out.Bytes()
 }
 
-// image is an arm64 Image with that configuration, or none.
+// image returns an arm64 Image with this configuration, or without one if config is empty.
 func image(t *testing.T, config string) []byte {
 	t.Helper()
 	b := make([]byte, 64)
@@ -131,7 +131,7 @@ func TestPrebuiltRefused(t *testing.T) {
 		{"no configuration", "arm64", image(t, ""), "built without CONFIG_IKCONFIG; without it sov cannot check"},
 		{"no kernel", "arm64", []byte("hello"), "not a kernel image"},
 	}
-	// What the machine does not have, its kernel need not carry.
+	// The kernel does not need options for features that the machine does not have.
 	without = strings.NewReplacer("CONFIG_TUN=y\n", "", "CONFIG_DM_CRYPT=y\n", "", "CONFIG_SYSVIPC=y\n", "").Replace(goodConfig("arm64"))
 	if _, err := runStage(t, t.Context(), store(t), Options{Arch: "arm64", Prebuilt: write(t, "Image", image(t, without))}); err != nil {
 		t.Error(err)
@@ -173,7 +173,8 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// TestFolders has a $PATH that leads through the user's home.
+// TestFolders uses a $PATH with folders in and above the user's home. Of these a build may see only
+// bin.
 func TestFolders(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", filepath.Join(home, "user"))
@@ -189,7 +190,8 @@ func TestFolders(t *testing.T) {
 	}
 }
 
-// locked stores nothing: the archive has to be fetched from its path.
+// locked returns the lock's entry of an archive. It stores nothing: a build must fetch the archive
+// from its path.
 func locked(t *testing.T, path string) lock.Kernel {
 	t.Helper()
 	k, err := Resolve(t.Context(), ResolveOptions{Source: path, Store: store(t)})
@@ -199,7 +201,7 @@ func locked(t *testing.T, path string) lock.Kernel {
 	return k
 }
 
-// buildTools skips a test where the kernel could not be built.
+// buildTools skips a test if the kernel cannot be built here.
 func buildTools(t *testing.T, arch string) {
 	t.Helper()
 	if err := CheckTools(t.Context(), arch); err != nil {
@@ -207,8 +209,8 @@ func buildTools(t *testing.T, arch string) {
 	}
 }
 
-// TestSourceFromBundle has the archive in a bundle alone. What is in it is no
-// kernel: that the build fails over that shows that it was taken.
+// TestSourceFromBundle takes the archive from a bundle only. The archive does not contain a kernel.
+// The build's error about that shows that it was used.
 func TestSourceFromBundle(t *testing.T) {
 	buildTools(t, "arm64")
 	archive := sourceTar(t, map[string]string{"Makefile": makefileHead})
@@ -277,21 +279,21 @@ func TestSourceFromStore(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	// Found in the store, it turns out to be no kernel.
+	// The archive in the store is used; it does not contain a kernel.
 	_, err = runStage(t, t.Context(), s, Options{Arch: "arm64", Source: k, Fetch: &fetch.Client{Transport: fetch.Offline}})
 	if err == nil || !strings.Contains(err.Error(), "no Kbuild file") {
 		t.Errorf("error %v, want one about the source's content", err)
 	}
 }
 
-// TestBuildErrors builds sources whose Makefile is a few lines.
+// TestBuildErrors builds sources with a Makefile of a few lines.
 func TestBuildErrors(t *testing.T) {
 	buildTools(t, "arm64")
 	config := "allnoconfig:\n\t@cp $(KCONFIG_ALLCONFIG) .config\n"
 	tests := []struct{ name, makefile, want string }{
 		{"configuration fails", "allnoconfig:\n\t@echo scripts are broken >&2; false\n", "configure: make: exit status 2; its last lines:\n  scripts are broken"},
 		{"option unknown to the source", "allnoconfig:\n\t@grep -v SYSVIPC $(KCONFIG_ALLCONFIG) > .config\n", "CONFIG_SYSVIPC is not set"},
-		// The fragments leave some requirements to the kernel's own defaults.
+		// The fragments leave some requirements to the kernel's defaults.
 		{"compiler fails", config + "\t@printf 'CONFIG_ARM_GIC_V3=y\\nCONFIG_ARM_PSCI_FW=y\\nCONFIG_ARM_ARCH_TIMER=y\\n' >> .config\nImage:\n\t@echo '  CC      x.o'; echo x.c:1: error >&2; false\n",
 			"compile: make: exit status 2; its last lines:\n    CC      x.o\n  x.c:1: error"},
 	}
@@ -306,8 +308,8 @@ func TestBuildErrors(t *testing.T) {
 	}
 }
 
-// TestCancel ends a build whose Makefile does not. That nothing of it is left is for package
-// confine's tests.
+// TestCancel cancels a build whose Makefile does not end. Package confine tests that no process is
+// left.
 func TestCancel(t *testing.T) {
 	buildTools(t, "arm64")
 	path := write(t, "linux.tar", sourceTar(t, map[string]string{"Kbuild": "", "Makefile": makefileHead + "allnoconfig:\n\t@sleep 600\n"}))
@@ -331,8 +333,8 @@ type reporter func(progress.Event)
 func (r reporter) Report(e progress.Event) { r(e) }
 func (r reporter) Close() error            { return nil }
 
-// TestHostileSource builds sources whose Makefile, or whose archive, reaches for what is not its
-// own. Each would work with sov's rights.
+// TestHostileSource builds sources whose Makefile or archive reaches outside the build. Each
+// attempt would succeed with sov's rights.
 func TestHostileSource(t *testing.T) {
 	buildTools(t, "arm64")
 	if err := confine.Check(t.Context()); err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
 )
 
-// write makes the module of an artifact's folder.
+// write returns the module of an artifact's folder.
 func write(t *testing.T, dir string) []byte {
 	t.Helper()
 	a, err := installed.Load(dir)
@@ -46,7 +46,7 @@ func TestWrite(t *testing.T) {
 	}
 	got := map[string]string{}
 	for _, f := range r.File {
-		const descriptor = 1 << 3 // APPNOTE.TXT, 4.4.4: sizes behind the content
+		const descriptor = 1 << 3 // APPNOTE.TXT, 4.4.4: sizes after the content
 		if f.Flags&descriptor != 0 {
 			t.Errorf("%s has its sizes behind it", f.Name)
 		}

@@ -22,7 +22,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
-// writeBundle writes one for a build's options and returns its path.
+// writeBundle writes a bundle for a build's options and returns its path.
 func writeBundle(t *testing.T, o stages.Options) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "sql.sovbundle")
@@ -32,7 +32,7 @@ func writeBundle(t *testing.T, o stages.Options) string {
 	return path
 }
 
-// TestForgedBundle demands a signature.
+// TestForgedBundle requires a signature.
 func TestForgedBundle(t *testing.T) {
 	w := tinybuild.New(t)
 	here := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
@@ -44,7 +44,7 @@ func TestForgedBundle(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sql.sovbundle")
 	there := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
 	there.Bundle, there.Offline, there.BundleKey = path, true, key.Public()
-	for _, signer := range []dsse.PrivateKey{nil, key, nil} { // writing again without a key takes the signature away
+	for _, signer := range []dsse.PrivateKey{nil, key, nil} { // writing again without a key removes the signature
 		if _, err := offlinebundle.Write(t.Context(), here.Options, path, signer); err != nil {
 			t.Fatal(err)
 		}
@@ -55,8 +55,8 @@ func TestForgedBundle(t *testing.T) {
 	}
 }
 
-// TestBundle builds from a bundle in a place where nothing else is: no network,
-// no cache, no lock. What it was made of is gone from the mirror by then.
+// TestBundle builds from a bundle only: without a network, cache or lock, and after the mirror has
+// dropped the packages.
 func TestBundle(t *testing.T) {
 	w := tinybuild.New(t)
 	here := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
@@ -93,8 +93,8 @@ func TestBundle(t *testing.T) {
 	}
 }
 
-// TestBundleWithFlags: a bundle of a build with another image and repository is
-// used without repeating the flags.
+// TestBundleWithFlags uses a bundle of a build with another image and repository, without repeating
+// the flags.
 func TestBundleWithFlags(t *testing.T) {
 	w := tinybuild.New(t)
 	text := strings.Replace(w.Recipe(tinybuild.WithPostgres), w.Host, "registry.invalid", -1)
@@ -121,8 +121,8 @@ func TestBundleWithFlags(t *testing.T) {
 	}
 }
 
-// TestDamagedBundle flips a bit of each item, and cuts the bundle off: no
-// artifact comes of it.
+// TestDamagedBundle flips a bit of each item, and truncates the bundle. The build must not write an
+// artifact.
 func TestDamagedBundle(t *testing.T) {
 	w := tinybuild.New(t)
 	here := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
@@ -147,13 +147,13 @@ func TestDamagedBundle(t *testing.T) {
 		}
 		at += next + 6
 		bad := bytes.Clone(good)
-		bad[(at-6)+512] ^= 1 // the first byte of the content behind the header
+		bad[(at-6)+512] ^= 1 // the first byte of the content after the header
 		refuse("a bit of "+string(good[at:at+12]), bad)
 	}
 	refuse("the end is missing", good[:len(good)-2000])
 }
 
-// TestBundleLacks takes from the network what a bundle of another lock has not.
+// TestBundleLacks fetches only what a bundle of another lock does not contain.
 func TestBundleLacks(t *testing.T) {
 	w := tinybuild.New(t)
 	here := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))

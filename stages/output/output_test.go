@@ -9,7 +9,7 @@ import (
 	"github.com/sovereign-sql/sov/pipeline/store"
 )
 
-// A writer is a stage that describes itself.
+// A writer is a stage that writes one JSON file.
 type writer struct{}
 
 func (writer) Name() string    { return "writer" }

@@ -53,7 +53,7 @@ func TestLocate(t *testing.T) {
 	}
 }
 
-// newKey makes a key for packages, and returns it with its public half in PEM.
+// newKey makes a key for packages and returns it with its public half in PEM.
 func newKey(t *testing.T) (*apkbuild.Key, []byte) {
 	t.Helper()
 	key, err := apkbuild.NewKey("k.rsa.pub")
@@ -103,8 +103,8 @@ func TestResolveRefuses(t *testing.T) {
 	}
 }
 
-// TestVersion keeps what an older installer wrote from being taken out of the
-// cache: when this fails on purpose, raise version and take the new digest.
+// TestVersion pins the installer's result. If it changes on purpose, raise version and update the
+// digest: caches then do not return results of an older installer.
 func TestVersion(t *testing.T) {
 	const wantVersion, wantDigest = 4, "cfcbf278285ff35e56f829d738981a13a69a487777f8f17edb04fdebd2b3c0b7"
 	var data bytes.Buffer
@@ -158,7 +158,7 @@ func (m mirror) RoundTrip(r *http.Request) (*http.Response, error) {
 		Body: io.NopCloser(bytes.NewReader(m.index))}, nil
 }
 
-// signedIndex is an index with one package that was built at that time.
+// signedIndex returns an index with one package that was built at the time built.
 func signedIndex(t *testing.T, key *apkbuild.Key, version string, built time.Time) []byte {
 	t.Helper()
 	p := apkbuild.Package{Info: apkbuild.Info{Name: "a", Version: version, Arch: "aarch64", License: "MIT", BuildTime: built}}
@@ -173,7 +173,7 @@ func signedIndex(t *testing.T, key *apkbuild.Key, version string, built time.Tim
 	return b.Bytes()
 }
 
-// TestKeysOfAlpine: what signs Alpine's own repositories is not for a base image to say.
+// TestKeysOfAlpine rejects a base image's key for Alpine's own repositories.
 func TestKeysOfAlpine(t *testing.T) {
 	key, err := apkbuild.NewKey("alpine-devel@lists.alpinelinux.org-616ae350.rsa.pub")
 	if err != nil {
@@ -207,7 +207,7 @@ func TestKeysOfAlpine(t *testing.T) {
 	}
 }
 
-// TestOlderIndex: a repository that goes back is warned about.
+// TestOlderIndex warns about a repository whose index is older than the newest one seen.
 func TestOlderIndex(t *testing.T) {
 	key, public := newKey(t)
 	seen := filepath.Join(t.TempDir(), "seen")

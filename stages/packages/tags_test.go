@@ -16,13 +16,15 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/apkbuild"
 )
 
-// repository writes a repository of packages, "name-version: dependencies", into a folder.
+// repository writes a repository into a folder and returns its path. packages maps "name-version"
+// to dependencies.
 func repository(t *testing.T, key *apkbuild.Key, packages map[string][]string) string {
 	t.Helper()
 	var entries []apkbuild.Entry
 	for id, depends := range packages {
 		i := strings.Index(id, "-")
-		// A package without content is a virtual one to the solver, and of no repository.
+		// Every package has a file: the solver takes a package without content for a virtual one,
+		// without a repository.
 		p := apkbuild.Package{Info: apkbuild.Info{Name: id[:i], Version: id[i+1:], Arch: "aarch64", License: "MIT", Depends: depends, BuildTime: time.Unix(1700000000, 0)},
 			Files: []apkbuild.File{{Name: "usr/share/" + id, Mode: 0o644, Data: []byte("x")}}}
 		entry, err := p.Write(io.Discard, key)
@@ -42,7 +44,8 @@ func repository(t *testing.T, key *apkbuild.Key, packages map[string][]string) s
 	return dir
 }
 
-// TestTags: a repository with a tag gives what names the tag, and what that needs; nothing else.
+// TestTags takes from a tagged repository only packages that are requested with the tag, and their
+// dependencies.
 func TestTags(t *testing.T) {
 	key, public := newKey(t)
 	stable := repository(t, key, map[string][]string{"app-1": {"lib"}, "lib-1": nil, "other-1": nil})
@@ -82,7 +85,8 @@ func TestTags(t *testing.T) {
 	}
 }
 
-// TestVersion3: a repository that only apk version 3 can read is named as one.
+// TestVersion3 expects an error for a repository that only apk version 3 can read. The error must
+// name that version.
 func TestVersion3(t *testing.T) {
 	key, public := newKey(t)
 	for _, c := range []struct{ name, content, want string }{

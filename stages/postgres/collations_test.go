@@ -6,8 +6,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// TestSortingOf: another ICU, and other data of it, are others; what sorts no text is of no
-// account.
+// TestSortingOf expects another value after changes of ICU's version or data, or of glibc. Files
+// that do not sort text must not change it.
 func TestSortingOf(t *testing.T) {
 	of := func(files map[string]string) string {
 		root := tree.New()

@@ -8,8 +8,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// TestCheckExtensions looks for extensions where the packages of Alpine, Debian and Docker Hub have
-// them, also in an image that a package of another major version has come into.
+// TestCheckExtensions finds extensions in the directories of Alpine's, Debian's and Docker Hub's
+// packages. It rejects one for another major version.
 func TestCheckExtensions(t *testing.T) {
 	vector := recipe.Extension{Name: "vector", Package: "postgresql-pgvector"}
 	for _, tt := range []struct {

@@ -15,8 +15,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
 )
 
-// TestAlterSystemOfFixedSettings sets each fixed setting in a real server to what sov could not
-// reach it with, and starts it as the guest does: it runs with the recipe's.
+// TestAlterSystemOfFixedSettings sets each fixed setting in a real server to a value that sov could
+// not work with. The server is then started as in the guest and must run with the recipe's values.
 func TestAlterSystemOfFixedSettings(t *testing.T) {
 	r := sqlRecipe(t)
 	r.Postgres.Port, r.Postgres.Listen = freePort(t), []string{"127.9.0.3", "127.9.0.4"}

@@ -28,10 +28,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
 )
 
-// TestPooler lets real servers of both kinds read what a recipe with a pooler gives them: a role
-// logs in through it with its own password and shares sessions, the superuser and wrong passwords
-// are refused, clients from beyond the host have to encrypt, and a certificate is replaced while
-// sessions go on.
+// TestPooler starts real servers with the configuration of a recipe with a pooler. A role logs in
+// through it with its password and shares sessions. The superuser and wrong passwords are refused,
+// clients from beyond the host must encrypt, and a certificate is replaced while sessions continue.
 func TestPooler(t *testing.T) {
 	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
@@ -41,12 +40,11 @@ func TestPooler(t *testing.T) {
 	r := sqlRecipe(t)
 	r.Postgres.Pooler = recipe.Pooler{Program: recipe.PgBouncer, Mode: "transaction", Size: 2, Clients: 50, Port: freePort(t)}
 	r.Postgres.Networks = []string{recipe.NetworkTAP, "127.9.0.0/16"}
-	// The phone's networks, on this computer's loopback: the host's address has a mask that passes
-	// over some bits.
+	// The phone's networks are moved to this computer's loopback. The mask of the host's address is
+	// not contiguous.
 	local := strings.NewReplacer("192.168.", "127.168.", "10.213.", "127.213.")
 
-	// The test's servers have folders of their own, and the pooler runs as the system user
-	// postgres.
+	// The test's servers use other folders, and the pooler runs as the system user postgres.
 	access, err := access{tls: true}.hba(r)
 	must(t, err)
 	files := "hba_file = '" + postgrestest.OwnFile(t, "hba", []byte(local.Replace(access))) + "'\nident_file = '" +
@@ -124,7 +122,7 @@ func TestPooler(t *testing.T) {
 		}
 	}
 
-	// Ten clients at once, in two sessions.
+	// Ten clients at once share two sessions.
 	servers := map[string]bool{}
 	var open []*pgconn.PgConn
 	for range 10 {
@@ -159,7 +157,7 @@ func TestPooler(t *testing.T) {
 	}
 }
 
-// shown is the certificate that a server shows, as bytes.
+// shown returns the certificate that a server presents.
 func shown(t *testing.T, address string) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -174,7 +172,8 @@ func shown(t *testing.T, address string) string {
 	return string(client.ConnectionState().PeerCertificates[0].Raw)
 }
 
-// TestPoolerService: the pooler has the least rights, and the image has to have it.
+// TestPoolerService checks that the pooler has the least rights, and that the image must contain
+// it.
 func TestPoolerService(t *testing.T) {
 	r := sqlRecipe(t)
 	r.Postgres.Pooler = recipe.Pooler{Program: recipe.PgBouncer, Mode: "transaction", Size: 2, Clients: 50, Port: 6432}

@@ -35,7 +35,7 @@ func sqlRecipe(t *testing.T) *recipe.Recipe {
 	return r
 }
 
-// golden compares what people will read with a file in testdata.
+// golden compares text for users with a file in testdata.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
@@ -88,7 +88,7 @@ func TestService(t *testing.T) {
 	if service, err = s.service(&Server{Dir: "/server", Major: 17, ICU: true}); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"/data", "/srv/fast"}, service.Rights.Write[:2]); diff != "" { // tablespaces on a volume without another owner
+	if diff := cmp.Diff([]string{"/data", "/srv/fast"}, service.Rights.Write[:2]); diff != "" { // tablespaces may be on a volume without another owner
 		t.Errorf("it may write (-want +got)\n%s", diff)
 	}
 	var steps []string
@@ -169,7 +169,7 @@ func TestFindServer(t *testing.T) {
 	far := strings.Repeat("x", 1<<20-10) // across two windows
 	tests := []struct {
 		name    string
-		servers map[string]string // by directory, the binary's bytes
+		servers map[string]string // content of the binary by directory
 		want    Server            // Major 0: an error
 	}{
 		{"none", nil, Server{}},
@@ -243,7 +243,7 @@ func TestFindServer(t *testing.T) {
 		t.Run("contrib of "+dir, func(t *testing.T) {
 			root := tree.New()
 			install(t, root, dir, "postgres (PostgreSQL) 17.6\n")
-			for _, of := range []string{"usr/lib/postgresql16", library} { // the first is another server's
+			for _, of := range []string{"usr/lib/postgresql16", library} { // the first belongs to another server
 				if got, err := findServer(root, recipe.Postgres{}); err != nil || got.AuthDelay {
 					t.Errorf("without: %+v, %v", got, err)
 				}
@@ -267,7 +267,7 @@ func TestFindServer(t *testing.T) {
 	})
 }
 
-// serverDir finds an installed server.
+// serverDir returns the directory of an installed server, or skips the test.
 func serverDir(t *testing.T) string {
 	t.Helper()
 	dirs, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres") // the pattern is well formed
@@ -297,8 +297,8 @@ func TestIdentifyRealServer(t *testing.T) {
 	}
 }
 
-// readableDir is a temporary directory that other users can read, which
-// t.TempDir's parent keeps them from.
+// readableDir returns a temporary directory that other users can read. They cannot read the parent
+// of t.TempDir.
 func readableDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sov-postgres-test-")
@@ -312,8 +312,8 @@ func readableDir(t *testing.T) string {
 	return dir
 }
 
-// TestRealServerTakesTheConfiguration has a server read what is generated: it
-// refuses parameters and values that it does not know.
+// TestRealServerTakesTheConfiguration starts a server with the generated files. It refuses unknown
+// parameters and values.
 func TestRealServerTakesTheConfiguration(t *testing.T) {
 	dir := serverDir(t)
 	if os.Getuid() == 0 {

@@ -8,8 +8,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/recipe"
 )
 
-// TestStandaloneAccess has the machine's own subnet, which only PostgreSQL knows, in place of the
-// phone's.
+// TestStandaloneAccess uses the machine's own subnet instead of the phone's. Only PostgreSQL knows
+// it.
 func TestStandaloneAccess(t *testing.T) {
 	for _, unset := range []bool{false, true} {
 		r := &recipe.Recipe{}

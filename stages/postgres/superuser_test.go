@@ -14,9 +14,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
 )
 
-// TestSuperuserFromHost lets a real server read the pg_hba.conf of a recipe: the superuser with the
-// right password is turned away from every address but the host's, the role app is not. A recipe
-// without the key keeps the rule of earlier versions.
+// TestSuperuserFromHost lets a real server read a recipe's pg_hba.conf. The superuser can log in
+// only from the host's address, the role app from all. A recipe without the key keeps the rule of
+// earlier versions.
 func TestSuperuserFromHost(t *testing.T) {
 	const host, other = "127.9.0.1", "127.9.0.77"
 	r := sqlRecipe(t)
@@ -48,7 +48,8 @@ func TestSuperuserFromHost(t *testing.T) {
 	}
 }
 
-// A recipe whose networks leave out the host's address does not let the superuser in from there.
+// TestSuperuserWithoutHost rejects the superuser from the host's address if the recipe's networks
+// do not contain it.
 func TestSuperuserWithoutHost(t *testing.T) {
 	r := sqlRecipe(t)
 	r.Postgres.Networks = []string{recipe.NetworkTailnet}
@@ -58,8 +59,7 @@ func TestSuperuserWithoutHost(t *testing.T) {
 	}
 }
 
-// A failed login is answered late where the server has the module, which a recipe's own libraries
-// do not push aside.
+// TestAuthDelay adds the module that delays failed logins to a recipe's own libraries.
 func TestAuthDelay(t *testing.T) {
 	for own, want := range map[string]string{
 		"": "'auth_delay'", "pg_stat_statements": "'pg_stat_statements, auth_delay'", "auth_delay, pg_stat_statements": "'auth_delay, pg_stat_statements'",
@@ -84,8 +84,8 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// TestSuperuserWithChosenAddresses: a phone chooses the host's address, and the file of the image
-// admits each that it may choose, and no peer's.
+// TestSuperuserWithChosenAddresses admits every address that a phone may choose for the host, and
+// no peer's.
 func TestSuperuserWithChosenAddresses(t *testing.T) {
 	r := sqlRecipe(t)
 	r.Network.AddressUnset, r.Postgres.Superuser, r.Postgres.Networks = true, recipe.SuperuserHost, []string{recipe.NetworkTAP, recipe.NetworkPeers}

@@ -15,9 +15,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/postgrestest"
 )
 
-// TestEncryption lets a real server read the pg_hba.conf of a recipe: who comes from the host or
-// the machine itself may connect without TLS, other hosts may not, and the superuser connects from
-// the host only all the same.
+// TestEncryption lets a real server read a recipe's pg_hba.conf. Clients from the host or the
+// machine itself may connect without TLS, other hosts may not. The superuser still connects only
+// from the host.
 func TestEncryption(t *testing.T) {
 	const host, self, other = "127.9.0.1", "127.9.0.2", "127.9.0.77"
 	r := sqlRecipe(t)
@@ -28,7 +28,8 @@ func TestEncryption(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, clients, _ = strings.Cut(clients, "peer map="+identMap) // the guest's own users
-	// This computer's own addresses are all of 127.0.0.0/8, of which the interface has one.
+	// All of 127.0.0.0/8 belongs to this computer, and the interface has one address. Therefore
+	// samehost is replaced.
 	clients = strings.ReplaceAll(clients, "samehost", self+"/32")
 	s := postgrestest.Start(t, freePort(t), "listen_addresses = '127.9.0.2'\n"+postgrestest.TLS(t), clients, nil)
 	for _, tt := range []struct {
@@ -47,8 +48,8 @@ func TestEncryption(t *testing.T) {
 	}
 }
 
-// TestCertificateOfTheUser takes the two secrets in place of the machine's own certificate, and the
-// recipe's own settings in place of both. The tailnet's certificate is in the file of the own one.
+// TestCertificateOfTheUser checks the certificate of each setting: the machine's own, the tailnet's
+// in the same file, the two secrets of the user, and none.
 func TestCertificateOfTheUser(t *testing.T) {
 	server := &Server{Dir: "/server", Major: 17, ICU: true, TLS: true}
 	for _, tt := range []struct {

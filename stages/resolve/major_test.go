@@ -17,7 +17,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
-// addMajor puts a server of a major version into the repository.
+// addMajor adds a server of a major version to the repository.
 func addMajor(w *tinybuild.World, major int) {
 	w.T.Helper()
 	dir := fmt.Sprint("usr/libexec/postgresql", major)
@@ -40,8 +40,7 @@ func servers(e *lock.Entry) (list []string) {
 	return list
 }
 
-// TestMajorStays: a lock keeps its major version of PostgreSQL until the recipe asks for another
-// one.
+// TestMajorStays keeps the major version of PostgreSQL in a lock until the recipe requests another.
 func TestMajorStays(t *testing.T) {
 	w := tinybuild.New(t)
 	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
@@ -66,7 +65,7 @@ func TestMajorStays(t *testing.T) {
 		t.Fatalf("%+v, %v, want 17 to 18", report, err)
 	}
 	o.Recipe.Postgres.Major = 0
-	w.Build(o) // the lock holds 18 from here on
+	w.Build(o) // the lock has 18 from here on
 
 	o.Recipe.Postgres.Major = 16
 	_, err = resolve.Update(context.Background(), o.Options, []string{resolve.UpdateAll})
@@ -75,14 +74,15 @@ func TestMajorStays(t *testing.T) {
 	}
 	o.Recipe.Postgres.Major = 0
 	w.Entries = slices.DeleteFunc(w.Entries, func(e apkbuild.Entry) bool { return e.Name == "postgresql18" })
-	addMajor(w, 15) // writes the index
+	addMajor(w, 15) // this also writes the index
 	_, err = resolve.Update(context.Background(), o.Options, []string{resolve.UpdateAll})
 	if err == nil || !strings.Contains(err.Error(), "the lock has PostgreSQL 18") || !strings.Contains(err.Error(), "--set postgres.major=17") {
 		t.Errorf("the lock's version is gone: %v", err)
 	}
 }
 
-// TestUpgradeFrom: a machine that upgrades has the old server too, and the lock does not.
+// TestUpgradeFrom builds a machine that upgrades PostgreSQL. The machine contains the old server
+// too; the lock does not change.
 func TestUpgradeFrom(t *testing.T) {
 	w := tinybuild.New(t)
 	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))

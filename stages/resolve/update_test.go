@@ -19,7 +19,7 @@ import (
 	"github.com/sovereign-sql/sov/stages/resolve"
 )
 
-// addServer puts postgresql17 of another version into the repository.
+// addServer adds a version of postgresql17 to the repository.
 func addServer(w *tinybuild.World, version string, depends ...string) {
 	w.T.Helper()
 	w.AddPackage(&apkbuild.Package{
@@ -60,8 +60,8 @@ func update(t *testing.T, o stages.Options, words ...string) []string {
 	return changes(report.Changes)
 }
 
-// TestUpdateOne updates one package after the other while the repository has
-// dropped what the lock has of the others.
+// TestUpdateOne updates one package after the other. The repository has dropped the locked versions
+// of the others.
 func TestUpdateOne(t *testing.T) {
 	w := tinybuild.New(t)
 	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
@@ -87,11 +87,11 @@ func TestUpdateOne(t *testing.T) {
 	if lines := changedLines(before, after); lines != 1 {
 		t.Errorf("%d lines of the lock changed\n%s", lines, cmp.Diff(before, after))
 	}
-	result := w.Build(o) // 17.6 from the cache
+	result := w.Build(o) // 17.6 comes from the cache
 	if i := slices.IndexFunc(result.Lock.Packages, func(p lock.Package) bool { return p.Name == "postgresql17" }); result.Lock.Packages[i].Version != "17.6-r0" {
 		t.Errorf("built with %+v", result.Lock.Packages)
 	}
-	if diff := cmp.Diff(both[1:], update(t, o, "postgresql")); diff != "" { // by what it provides
+	if diff := cmp.Diff(both[1:], update(t, o, "postgresql")); diff != "" { // by the name that it provides
 		t.Errorf("update of the other (-want +got)\n%s", diff)
 	}
 	if got := update(t, o, "postgresql17", "icu-libs"); len(got) > 0 {
@@ -112,7 +112,8 @@ func changedLines(a, b string) (n int) {
 	return n
 }
 
-// TestUpdateMovesWhatItNeeds: the new server needs the new library, and says so.
+// TestUpdateMovesWhatItNeeds updates a server that requires a newer library. The library is updated
+// and reported too.
 func TestUpdateMovesWhatItNeeds(t *testing.T) {
 	w := tinybuild.New(t)
 	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
@@ -126,7 +127,7 @@ func TestUpdateMovesWhatItNeeds(t *testing.T) {
 	w.Build(o)
 }
 
-// TestUpdateForTheRecipe adds a package to the recipe, and takes only that.
+// TestUpdateForTheRecipe adds a package to the recipe. The update must change only this package.
 func TestUpdateForTheRecipe(t *testing.T) {
 	w := tinybuild.New(t)
 	o := w.Options(t.TempDir(), w.Recipe(tinybuild.WithPostgres))
@@ -180,8 +181,8 @@ func TestNoEntry(t *testing.T) {
 	}
 }
 
-// TestMirrorDropsPackage: the locked version is gone from the repository. A
-// cache that has it is enough; without one the error says what to do.
+// TestMirrorDropsPackage builds after the repository has dropped the locked version. A cache that
+// has it is sufficient. Otherwise the error names the remedy.
 func TestMirrorDropsPackage(t *testing.T) {
 	w := tinybuild.New(t)
 	dir := t.TempDir()

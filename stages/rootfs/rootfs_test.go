@@ -59,8 +59,8 @@ func TestFreeRoom(t *testing.T) {
 	}
 }
 
-// TestVersion keeps images of an older writer from being taken out of the cache:
-// when this fails on purpose, raise version and take the new digest.
+// TestVersion pins the written image. If it changes on purpose, raise version and update the
+// digest: caches then do not return images of an older writer.
 func TestVersion(t *testing.T) {
 	const wantVersion, wantDigest = 2, "8badb216b74e6bdd6f3b67c076f334165eb73c4486803cca7764dd59ebdf3d79"
 	at := time.Unix(1700000000, 0)

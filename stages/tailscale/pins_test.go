@@ -14,8 +14,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/offline"
 )
 
-// TestForgedModule: the go command refuses a bundle whose go.mod of a module differs from
-// tailscaled.sum, even with a valid index, and a module cache that was filled from it.
+// TestForgedModule builds from a bundle in which a module's go.mod differs from tailscaled.sum. The
+// go command must refuse it, even with a valid index, and also a module cache that was filled from
+// it.
 func TestForgedModule(t *testing.T) {
 	name := module + "/@v/" + Version() + ".mod"
 	content := []byte("module " + module + "\n\ngo 1.26\n")

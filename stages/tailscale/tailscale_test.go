@@ -44,8 +44,8 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// TestTagsExist guards against a feature that was renamed: go build takes any
-// tag and would quietly build it in again.
+// TestTagsExist finds features that were renamed. go build accepts any tag and would silently
+// include such a feature again.
 func TestTagsExist(t *testing.T) {
 	for _, feature := range certificates {
 		if !slices.Contains(omitted, feature) {
@@ -80,9 +80,9 @@ func goEnv(t *testing.T, name string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// TestModulesFromBundle puts the modules of a build into a bundle and asks the go
-// command what it would compile, in a place where neither network nor module
-// cache have anything. Where the module cache here lacks them, they are fetched.
+// TestModulesFromBundle puts the modules of a build into a bundle and lists the packages to
+// compile, without a network and with an empty module cache. Modules that this computer's module
+// cache lacks are fetched first.
 func TestModulesFromBundle(t *testing.T) {
 	files, root, err := Modules(t.Context(), Options{Arch: "arm64"}, t.TempDir(), nil)
 	if err != nil {
@@ -172,7 +172,7 @@ func TestNoGo(t *testing.T) {
 	}
 }
 
-// script makes a program of that text in place of the go command.
+// script writes a shell script that replaces the go command, and returns its path.
 func script(t *testing.T, text string) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "go")
@@ -198,8 +198,8 @@ func TestOfflineWithoutModules(t *testing.T) {
 	}
 }
 
-// TestOutputs has the go command's place taken by a script that hands out the
-// go command itself: a Go program like tailscaled, and there.
+// TestOutputs replaces the go command with a script whose output is the go command itself: a Go
+// program like tailscaled, and available.
 func TestOutputs(t *testing.T) {
 	program, err := exec.LookPath("go")
 	if err != nil {
@@ -225,7 +225,7 @@ cp -L %q "$out"
 		t.Fatal(err)
 	}
 	defer tar.Close()
-	// The directories above the program keep what the layers below say of them.
+	// Directories above the program keep the metadata of the layers below.
 	got, kept := tree.New(), &tree.Inode{Mode: tree.S_IFDIR | 0o750, GID: 5, ModTime: time.Unix(7, 0)}
 	if err := got.Put("usr/sbin", kept); err != nil {
 		t.Fatal(err)
@@ -245,8 +245,8 @@ cp -L %q "$out"
 	}
 }
 
-// TestConfined has the go command's place taken by a script that tries, while it compiles, what is
-// not a compiler's business.
+// TestConfined replaces the go command with a script that tries, while it compiles, to reach
+// outside the build.
 func TestConfined(t *testing.T) {
 	if err := confine.Check(t.Context()); err != nil {
 		t.Skip(err)
@@ -285,7 +285,7 @@ while [ $# -gt 1 ]; do [ "$1" = -o ] && out=$2; shift; done
 	}
 }
 
-// TestCancel waits, through a pipe, for the build to be under way.
+// TestCancel cancels a build after it has started. A named pipe reports the start.
 func TestCancel(t *testing.T) {
 	program, err := exec.LookPath("go")
 	if err != nil {

@@ -7,7 +7,8 @@ import (
 )
 
 // alpineSized makes an index with as many packages as Alpine's main and community repositories have
-// together. As there, all depend on one library, most on a few more, and a hundred deep.
+// together. As there, all packages depend on one library, most on a few more, and chains of
+// dependencies have a hundred packages.
 func alpineSized(b *testing.B) []byte {
 	const count = 25000
 	var packages []*Package

@@ -11,8 +11,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// zeros is a gzip member that expands to size bytes of a tar's only file, a thousand for each of
-// its own.
+// zeros returns a gzip member with a tar of one file of size zeros. It compresses a thousand to
+// one.
 func zeros(t testing.TB, name string, size int64) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -41,7 +41,7 @@ func zeros(t testing.TB, name string, size int64) []byte {
 	return b.Bytes()
 }
 
-// TestExpansion reads what compresses a thousand times better than anything that Alpine hands out.
+// TestExpansion reads files that compress a thousand times better than any file of Alpine.
 func TestExpansion(t *testing.T) {
 	_, keys := testKey(t)
 	index := zeros(t, "APKINDEX", 900<<20)
@@ -72,8 +72,8 @@ func TestExpansion(t *testing.T) {
 	}
 }
 
-// TestDataTarExpansion holds the files of a package against the size of the package, whatever its
-// .PKGINFO says.
+// TestDataTarExpansion compares the size of a package's files with the size of the package,
+// whatever its .PKGINFO states.
 func TestDataTarExpansion(t *testing.T) {
 	e := testFile("x: ").entry()
 	e.Size, e.body = 200<<20, strings.Repeat("\x00", 200<<20)

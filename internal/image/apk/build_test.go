@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A testFile describes an entry of a package's data tar in short: "dir/" is a directory, "a -> b" a
-// symbolic link, "a => b" a hard link; what follows a colon is the content.
+// A testFile describes an entry of a package's data tar: "dir/" is a directory, "a -> b" a symbolic
+// link, "a => b" a hard link. The content follows a colon.
 type testFile string
 
 // buildPackage makes an unsigned .apk. info is .PKGINFO without datahash.
@@ -31,8 +31,8 @@ func buildPackage(t testing.TB, info string, scripts map[string]string, files ..
 	return append(gzipTar(t, true, entries...), data...)
 }
 
-// entries turns descriptions into tar entries with apk's checksums. Before the name may stand
-// "mode:" in octal and "uid.gid:".
+// entries turns descriptions into tar entries with apk's checksums. A name may have the prefixes
+// "mode|" in octal and "uid.gid|".
 func entries(list ...testFile) []tarEntry {
 	var out []tarEntry
 	for _, f := range list {

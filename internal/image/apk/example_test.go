@@ -13,7 +13,8 @@ func ExampleCompareVersions() {
 	// Output: 1 -1 1
 }
 
-// Solve makes the choices of apk: the highest versions, and dependencies before what needs them.
+// Solve makes the same choices as apk: the highest versions, and dependencies before the packages
+// that need them.
 func ExampleSolve() {
 	deps := func(list string) []apk.Dep {
 		d, err := apk.ParseDeps(list)
@@ -22,7 +23,7 @@ func ExampleSolve() {
 		}
 		return d
 	}
-	packages := []*apk.Package{ // each is known by its checksum
+	packages := []*apk.Package{ // the checksum identifies a package
 		{Checksum: "Q1a", Name: "nginx", Version: "1.26.3-r0", Depends: deps("so:libpcre2-8.so.0")},
 		{Checksum: "Q1b", Name: "pcre2", Version: "10.43-r0", Provides: deps("so:libpcre2-8.so.0=0.12.0")},
 		{Checksum: "Q1c", Name: "pcre2", Version: "10.46-r0", Provides: deps("so:libpcre2-8.so.0=0.14.0")},

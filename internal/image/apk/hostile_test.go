@@ -12,7 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// install puts packages into t one after the other.
+// install installs packages into tr one after the other.
 func install(t testing.TB, tr *tree.Tree, packages ...testPkg) error {
 	t.Helper()
 	c := Changes{World: []Dep{}}
@@ -78,7 +78,8 @@ func TestHostilePackages(t *testing.T) {
 	}
 }
 
-// A link that a base image or another package brings is followed, but never out of the root.
+// TestLinksStayInside installs through a link of the base image. It is followed, but never out of
+// the root.
 func TestLinksStayInside(t *testing.T) {
 	tr := tree.New()
 	if err := tr.Put("lib", &tree.Inode{Mode: tree.S_IFLNK | 0o777, Target: "/../../usr/lib"}); err != nil {
@@ -109,7 +110,8 @@ func TestFileConflict(t *testing.T) {
 	}
 }
 
-// The overlay must be enough: data tars in order and then the overlay are what Install makes.
+// TestOverlayCorrectsOrder installs packages whose data tars are applied in order. The overlay on
+// top must correct replaced files, modes and owners.
 func TestOverlayCorrectsOrder(t *testing.T) {
 	packages := []testPkg{
 		{name: "strong", version: "1", info: "replaces = weak", files: entries("700|d/", "d/x: strong", "4.4|e/")},
@@ -129,7 +131,8 @@ func TestOverlayCorrectsOrder(t *testing.T) {
 	}
 }
 
-// A database that is read and written again is the same text, whichever of Alpine's it is.
+// TestInstalledRoundTrip reads and writes the databases of Alpine's root file systems, whose text
+// must stay the same.
 func TestInstalledRoundTrip(t *testing.T) {
 	for _, name := range []string{minirootfsAMD64, minirootfsARM64} {
 		root := t.TempDir()

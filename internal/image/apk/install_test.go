@@ -53,7 +53,7 @@ func ownedBy(user, group string, f testFile) tarEntry {
 // Install.
 var installCases = []struct {
 	name     string
-	prepare  []testFile // changes to the base, before
+	prepare  []testFile // changes to the base before the installation
 	packages []testPkg
 	world    []string // one apk add after the other
 }{
@@ -143,7 +143,7 @@ func TestInstallAgainstAPK(t *testing.T) {
 	}
 }
 
-// alpineRoot extracts the minirootfs to disk and changes it.
+// alpineRoot extracts the minirootfs to disk, changes it and returns its directory.
 func alpineRoot(t *testing.T, prepare []testFile) string {
 	root := t.TempDir()
 	if err := extract(fixture(t, minirootfsAMD64), root); err != nil {
@@ -213,7 +213,7 @@ func diskTree(t testing.TB, root string) *tree.Tree {
 	return tr
 }
 
-// installWorld does what `apk add WORLD` does, with Solve and Install.
+// installWorld does the work of `apk add WORLD` with Solve and Install.
 func installWorld(t testing.TB, tr *tree.Tree, index *Index, files map[string][]byte, add string) {
 	t.Helper()
 	world, err := World(tr)
@@ -261,8 +261,8 @@ func addition(t testing.TB, p *Package, file []byte) Addition {
 	return Addition{Package: p, Control: f.Control(), Data: bytes.NewReader(data.Bytes()), Size: int64(data.Len())}
 }
 
-// compareWithDisk compares our tree with what apk made, times of directories, links and apk's own
-// files aside.
+// compareWithDisk compares our tree with apk's, except for times of directories and links, and
+// apk's own files.
 func compareWithDisk(t *testing.T, ours *tree.Tree, root string) {
 	t.Helper()
 	for _, name := range []string{installedPath, triggersPath, worldPath} {
@@ -324,7 +324,7 @@ func textDiff(t testing.TB, want, got []byte) string {
 	return string(out)
 }
 
-// auditOurs writes our tree to disk and has the real apk look at it.
+// auditOurs writes our tree to disk and runs the real apk's audit on it.
 func auditOurs(t *testing.T, ours *tree.Tree) {
 	t.Helper()
 	root := t.TempDir()

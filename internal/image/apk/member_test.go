@@ -89,7 +89,8 @@ func TestReadIndex(t *testing.T) {
 	}
 }
 
-// An entry that uses something unknown must not take the whole repository with it.
+// TestIndexWithUnusablePackage reads an index with an entry in an unknown syntax. The other
+// packages must stay usable.
 func TestIndexWithUnusablePackage(t *testing.T) {
 	text := "C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:odd\nV:1\nD:foo@tag\n\nC:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAE=\nP:good\nV:1\n\n"
 	index, err := ReadIndex(bytes.NewReader(gzipTar(t, false, tarFile("APKINDEX", text))), nil)
@@ -106,8 +107,8 @@ func TestIndexWithUnusablePackage(t *testing.T) {
 	}
 }
 
-// TestSignatureMemberWithTime: signature members of Alpine's indexes of 2016 have the time in their
-// gzip header.
+// TestSignatureMemberWithTime accepts a time in a signature member's gzip header, which Alpine's
+// indexes of 2016 have.
 func TestSignatureMemberWithTime(t *testing.T) {
 	key, keys := testKey(t)
 	plain := indexFile(t, testPackages(t, "a-1"))
@@ -144,8 +145,8 @@ func TestIndexFlippedBits(t *testing.T) {
 	})
 }
 
-// eachFlip calls fn with a copy of good for each single bit flipped, but for those of the time in
-// the header of the first member, the signature's.
+// eachFlip calls fn with a copy of good for each flipped bit. It leaves out the time in the header
+// of the first member, the signature's.
 func eachFlip(good []byte, fn func(at int, bad []byte)) {
 	for i := range good {
 		if gzipTime <= i && i < gzipEffort {
@@ -159,7 +160,7 @@ func eachFlip(good []byte, fn func(at int, bad []byte)) {
 	}
 }
 
-// signedPackage returns a small package, its signature's keys and its checksum.
+// signedPackage returns a small package, the keys of its signature and its checksum.
 func signedPackage(t testing.TB) ([]byte, Keys, Checksum) {
 	t.Helper()
 	key, keys := testKey(t)

@@ -17,7 +17,7 @@ import (
 	"testing"
 )
 
-// fixture returns the path of one of Alpine's release tarballs, or skips.
+// fixture returns the path of one of Alpine's release tarballs, or skips the test.
 func fixture(t testing.TB, name string) string {
 	t.Helper()
 	dir := os.Getenv("SOV_ALPINE_FIXTURES")
@@ -36,7 +36,7 @@ const (
 	minirootfsARM64 = "alpine-minirootfs-3.20.3-aarch64.tar.gz"
 )
 
-// An oracle is an Alpine root file system on disk in whose chroot the real apk runs.
+// An oracle is an Alpine root file system on disk, in whose chroot the real apk runs.
 type oracle struct{ root string }
 
 var sharedOracle struct {
@@ -53,7 +53,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// newOracle returns the oracle that all tests share; each works in directories of its own under
+// newOracle returns the oracle that all tests share. Each test uses separate directories under
 // root.
 func newOracle(t testing.TB) *oracle {
 	t.Helper()
@@ -83,7 +83,7 @@ func extract(tarball, dir string) error {
 	return nil
 }
 
-// dir makes a directory under the oracle's root and returns its path there.
+// dir makes a directory under the oracle's root and returns its path in the chroot.
 func (o *oracle) dir(t testing.TB) string {
 	t.Helper()
 	d, err := os.MkdirTemp(filepath.Join(o.root, "tmp"), "case-")
@@ -95,7 +95,7 @@ func (o *oracle) dir(t testing.TB) string {
 	return "/tmp/" + filepath.Base(d)
 }
 
-// apk runs apk in the chroot and returns what it printed.
+// apk runs apk in the chroot and returns its output.
 func (o *oracle) apk(args ...string) (string, error) { return runAPK(o.root, args...) }
 
 func runAPK(root string, args ...string) (string, error) {
@@ -119,11 +119,11 @@ func (o *oracle) writeFile(t testing.TB, name string, content []byte) {
 	}
 }
 
-// A line of apk's report, such as "(1/3) Upgrading foo (1.0 -> 1.1)".
+// changeLine matches a line of apk's report, such as "(1/3) Upgrading foo (1.0 -> 1.1)".
 var changeLine = regexp.MustCompile(`(?m)^\(\d+/\d+\) (\w+) (\S+) \((.*)\)$`)
 
-// simulate returns the changes that apk would make for world, one a line, or what it says against
-// it.
+// simulate returns the changes that apk would make for world, one a line. With an error it returns
+// apk's output.
 func (o *oracle) simulate(t testing.TB, installed []*Package, world string, repos ...[]*Package) (string, error) {
 	t.Helper()
 	dir := o.dir(t)
@@ -156,7 +156,7 @@ func (o *oracle) simulate(t testing.TB, installed []*Package, world string, repo
 	return strings.Join(changes, "\n"), nil
 }
 
-// report writes a solution as simulate does.
+// report formats a solution as simulate does.
 func report(s *Solution) string {
 	var lines []string
 	for _, p := range s.Remove {
@@ -223,8 +223,8 @@ func tarFile(name, body string) tarEntry {
 	return tarEntry{tar.Header{Name: name, Mode: 0o644, Typeflag: tar.TypeReg, Size: int64(len(body))}, body}
 }
 
-// gzipTar packs entries; cut leaves out the blocks of zeros that end a tar, as in all but the last
-// member of a package.
+// gzipTar packs entries. cut leaves out the blocks of zeros that end a tar, as in all members of a
+// package except the last.
 func gzipTar(t testing.TB, cut bool, entries ...tarEntry) []byte {
 	t.Helper()
 	var raw, packed bytes.Buffer

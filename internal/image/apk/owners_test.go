@@ -9,13 +9,13 @@ import (
 	"testing"
 )
 
-// TestOwnersAgainstAPK installs packages whose files belong to accounts by name: to one of a
-// pre-install script, which the caller of Install names, and to one that does not exist.
+// TestOwnersAgainstAPK installs packages whose files belong to accounts by name. One account is
+// created by a pre-install script and passed to Install by the caller; another does not exist.
 func TestOwnersAgainstAPK(t *testing.T) {
 	newOracle(t)
 	root := alpineRoot(t, nil)
 	ours := diskTree(t, root)
-	// Id 101 is the account's on the packager's system, and another account's here.
+	// On the packager's system ID 101 is this account's, here it is another account's.
 	p := testPkg{name: "helper", version: "1-r0", scripts: map[string]string{
 		"pre-install": "#!/bin/sh\naddgroup -g 901 bus\nadduser -D -H -u 902 -G bus carrier\naddgroup -g 101 stranger\n",
 	}, files: append(entries("opt/"), ownedBy("root", "bus", "4750|0.101|opt/helper: h"), ownedBy("carrier", "bus", "101.101|opt/own: o"),

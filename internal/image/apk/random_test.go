@@ -11,7 +11,7 @@ import (
 )
 
 // randomCase is a small repository with every kind of relation between its packages, and a world
-// that wants some of them.
+// that requires some of them.
 type randomCase struct {
 	installed, packages []*Package
 	world               string
@@ -34,7 +34,7 @@ func randomRepository(t testing.TB, seed uint64) randomCase {
 		}
 		return n
 	}
-	// Some packages provide each virtual name, so that it is worth depending on.
+	// Some packages provide each virtual name, so that dependencies on it can be met.
 	provides := map[string][]string{}
 	for _, v := range virtual {
 		for range 1 + r.IntN(2) {
@@ -85,8 +85,8 @@ func randomRepository(t testing.TB, seed uint64) randomCase {
 		}
 		return strings.Join(world, " ")
 	}
-	// Something may be installed already: what another world came to, some of it not in the
-	// repository any longer.
+	// The packages of another world may be installed already. Some of them are no longer in the
+	// repository.
 	if chance(40) {
 		before, err := ParseDeps(makeWorld())
 		if err != nil {
@@ -105,8 +105,8 @@ func bareName(dep string) string {
 	return strings.FieldsFunc(dep, func(c rune) bool { return strings.ContainsRune("<>=~", c) })[0]
 }
 
-// otherThan returns dep unless it is on the package n itself, or on a name it provides: apk 2.14.4
-// takes "!x" to heart even in what provides x, Solve and later versions do not.
+// otherThan returns dep unless it names the package n itself, or a name that n provides. apk 2.14.4
+// applies "!x" also to packages that provide x; Solve and later versions do not.
 func otherThan(n string, provides []string, dep string) string {
 	if bareName(dep) == n || slices.ContainsFunc(provides, func(p string) bool { return bareName(p) == "p:"+bareName(dep) }) {
 		return "none"
@@ -114,9 +114,9 @@ func otherThan(n string, provides []string, dep string) string {
 	return dep
 }
 
-// TestSolveRandom compares Solve with apk on generated repositories: the same changes, installed
-// and upgraded in the same order, or a refusal by both. Beyond these seeds about two repositories
-// in a thousand differ, where apk breaks a tie by the order of its hash tables.
+// TestSolveRandom compares Solve with apk on generated repositories. Both must install and upgrade
+// the same packages in the same order, or refuse. With other seeds about two repositories in a
+// thousand differ: apk breaks a tie by the order of its hash tables.
 func TestSolveRandom(t *testing.T) {
 	o := newOracle(t)
 	count := repeat.Times(t, 100, 300)
@@ -158,7 +158,7 @@ func describe(c randomCase) string {
 	return b.String()
 }
 
-// purgesFirst puts removals before everything else and in order: Solution lists them apart.
+// purgesFirst moves removals to the front and sorts them: Solution lists them separately.
 func purgesFirst(report string) string {
 	var purges, others []string
 	for line := range strings.SplitSeq(report, "\n") {

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// solveCases are small repositories, each made for one rule. A line "--" begins another repository;
-// what stands before a line "==" is installed. They were all held against apk:
-// TestSolveCasesAgainstAPK does it again.
+// solveCases are small repositories, each for one rule. A line "--" begins another repository.
+// Packages before a line "==" are installed. TestSolveCasesAgainstAPK compares all of them with
+// apk.
 var solveCases = []struct {
 	name, world, packages string
 	want                  string // changes in order, separated by "; ", or "impossible"

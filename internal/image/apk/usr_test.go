@@ -8,7 +8,7 @@ import (
 )
 
 // TestDatabaseUnderUsr installs on a base whose database is only under /usr, as in images with a
-// merged /usr whose /lib has no apk in it.
+// merged /usr whose /lib does not contain apk.
 func TestDatabaseUnderUsr(t *testing.T) {
 	const installed = "C:Q1AAAAAAAAAAAAAAAAAAAAAAAAAAA=\nP:musl\nV:1.2.5-r0\nA:x86_64\nS:4\nI:4\nT:libc\nU:https://musl.libc.org/\nL:MIT\n\n"
 	tr := tree.New()

@@ -54,8 +54,8 @@ func TestMatchVersion(t *testing.T) {
 	}
 }
 
-// randomVersion makes versions that often agree in their first parts. Hashes ("~") are left out:
-// apk 2.14 does not know them.
+// randomVersion returns versions that often agree in their first parts. Hashes ("~") are left out:
+// apk 2.14 does not support them.
 func randomVersion(r *rand.Rand) string {
 	pieces := strings.Fields("1 0 2 10 01 00 .0 .1 .10 .01 .2 a b _alpha _rc _rc1 _p _p1 _git2 -r0 -r1 -r10 . _ -r x")
 	v := pieces[r.IntN(4)]

@@ -19,7 +19,7 @@ import (
 
 var when = time.Date(2026, 3, 4, 5, 6, 8, 0, time.UTC)
 
-// make writes a small disk.
+// makeDisk writes a small disk and returns the content of its kernel.
 func makeDisk(t *testing.T, path string) []byte {
 	t.Helper()
 	f, err := os.Create(path)
@@ -44,7 +44,8 @@ func makeDisk(t *testing.T, path string) []byte {
 	return kernel
 }
 
-// run runs a program that checks what was written, or skips the test.
+// run runs a checking program and returns its output. It skips the test if the program is not
+// installed.
 func run(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -60,7 +61,7 @@ func run(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-// partition cuts a partition out of a disk.
+// partition copies a partition of a disk into a file and returns its path.
 func partition(t *testing.T, disk string, number int) string {
 	t.Helper()
 	info := run(t, "sgdisk", "--info="+strconv.Itoa(number), disk)
@@ -83,7 +84,7 @@ func partition(t *testing.T, disk string, number int) string {
 	return path
 }
 
-// TestForeignPrograms has those check a disk that are made for it.
+// TestForeignPrograms checks a disk with sgdisk, fsck.fat, e2fsck and mtools.
 func TestForeignPrograms(t *testing.T) {
 	disk := filepath.Join(t.TempDir(), "disk.img")
 	kernel := makeDisk(t, disk)

@@ -15,7 +15,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// victimDir is what is in the images that tests damage.
+// victimDir returns a directory with the content of the images that tests damage.
 func victimDir(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -42,8 +42,8 @@ func victimDir(t testing.TB) string {
 	return dir
 }
 
-// TestCheckDamage damages images with debugfs in ways that e2fsck finds, and
-// wants Check to find them too and say what they are.
+// TestCheckDamage damages images with debugfs in ways that e2fsck finds. Check must find and name
+// each damage too.
 func TestCheckDamage(t *testing.T) {
 	needTools(t, "mke2fs", "debugfs", "e2fsck")
 	dir := victimDir(t)
@@ -96,7 +96,7 @@ func TestCheckDamage(t *testing.T) {
 			}
 			command(t, "debugfs", "-w", "-f", commands, image)
 			fsck, err := exec.Command("e2fsck", "-fn", image).CombinedOutput()
-			if err == nil && !strings.Contains(c.damage, "set_super_value") { // which e2fsck does not fail for
+			if err == nil && !strings.Contains(c.damage, "set_super_value") { // e2fsck exits with 0 after these
 				t.Fatalf("e2fsck finds no damage:\n%s", fsck)
 			}
 			problems, err := open(t, image).Check(t.Context())
@@ -110,7 +110,7 @@ func TestCheckDamage(t *testing.T) {
 	}
 }
 
-// TestDirectoryCycle makes sure that no walk follows a directory into itself.
+// TestDirectoryCycle requires that no walk follows a directory into itself.
 func TestDirectoryCycle(t *testing.T) {
 	needTools(t, "mke2fs", "debugfs")
 	image := mke2fs(t, "1M", "-b", "1024", "-N", "128", "-O", "^has_journal,^resize_inode", "-d", victimDir(t))
@@ -127,8 +127,8 @@ func TestDirectoryCycle(t *testing.T) {
 	}
 }
 
-// TestSharedInodeTable checks an image whose groups have one inode table: its
-// inodes are those of the first, or many groups would make many of a few.
+// TestSharedInodeTable checks an image whose groups share one inode table. Each inode must be
+// visited once: otherwise a small image with many groups would have very many inodes.
 func TestSharedInodeTable(t *testing.T) {
 	needTools(t, "mke2fs")
 	image, err := os.ReadFile(mke2fs(t, "1M", "-b", "1024", "-g", "256", "-N", "256",
@@ -166,9 +166,8 @@ func TestSharedInodeTable(t *testing.T) {
 	}
 }
 
-// TestFlippedBytes flips bytes all over a checksummed image. Each flip must be
-// found, or change nothing that a reader sees; the contents of files, which
-// have no checksums, apart.
+// TestFlippedBytes flips bytes all over a checksummed image. Each flip must be found, or change
+// nothing that a reader returns. The contents of files have no checksums and are left out.
 func TestFlippedBytes(t *testing.T) {
 	t.Parallel()
 	needTools(t, "mke2fs")
@@ -181,7 +180,7 @@ func TestFlippedBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := contentBytes(t, want)
-	const stride = 13 // a prime, so that all columns of all structures are met
+	const stride = 13 // a prime, so that flips reach all columns of all structures
 	flips, found := 0, 0
 	for i := 0; i < len(image); i += stride {
 		if data[i] {
@@ -227,7 +226,7 @@ func damageFound(t *testing.T, image []byte) bool {
 	return len(problems) > 0
 }
 
-// contentBytes tells which bytes of an image belong to contents of files.
+// contentBytes returns the offsets of an image's bytes that belong to contents of files.
 func contentBytes(t *testing.T, of *tree.Tree) map[int]bool {
 	t.Helper()
 	data := map[int]bool{}

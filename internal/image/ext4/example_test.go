@@ -12,7 +12,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// A tree becomes an image that the kernel can mount, without root and without a mount here. The
+// A tree becomes an image that the kernel can mount. This requires neither root nor a mount. The
 // same tree makes the same image, UUID included.
 func Example() {
 	t := tree.New()

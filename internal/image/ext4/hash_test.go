@@ -2,7 +2,7 @@ package ext4
 
 import "testing"
 
-// TestDirHash compares with what debugfs's dx_hash says.
+// TestDirHash compares hashes with those of debugfs's dx_hash.
 func TestDirHash(t *testing.T) {
 	const long = "a long file name that exceeds thirty-two bytes for sure.txt"
 	seed := [4]uint32{0x67452301, 0xefcdab89, 0x67452301, 0xefcdab89} // 01234567-89ab-cdef-0123-456789abcdef

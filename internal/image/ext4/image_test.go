@@ -36,7 +36,7 @@ func needRoot(t testing.TB) {
 	}
 }
 
-// command runs a program and gives its output.
+// command runs a program and returns its output.
 func command(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(name, args...)
@@ -48,8 +48,8 @@ func command(t testing.TB, name string, args ...string) string {
 	return string(out)
 }
 
-// mke2fs makes an image of size (as mke2fs takes it), ext4 unless args say
-// otherwise, and returns its path.
+// mke2fs makes an image and returns its path. size has mke2fs's syntax. The type is ext4 unless
+// args set another.
 func mke2fs(t testing.TB, size string, args ...string) string {
 	t.Helper()
 	image := filepath.Join(t.TempDir(), "image")
@@ -60,7 +60,7 @@ func mke2fs(t testing.TB, size string, args ...string) string {
 	return image
 }
 
-// open opens an image, which is closed when the test ends.
+// open opens an image until the test ends.
 func open(t testing.TB, image string) *FS {
 	t.Helper()
 	file, err := os.Open(image)
@@ -79,7 +79,7 @@ func open(t testing.TB, image string) *FS {
 	return f
 }
 
-// sourceTree reads a directory as a tree, to compare with.
+// sourceTree reads a directory as a tree for comparisons.
 func sourceTree(t testing.TB, dir string) *tree.Tree {
 	t.Helper()
 	out := tree.New()
@@ -127,7 +127,7 @@ func sourceTree(t testing.TB, dir string) *tree.Tree {
 	return out
 }
 
-// namedFile reads a file that it does not keep open.
+// namedFile is the path of a file that is open during reads only.
 type namedFile string
 
 func (name namedFile) ReadAt(p []byte, off int64) (int, error) {
@@ -139,7 +139,7 @@ func (name namedFile) ReadAt(p []byte, off int64) (int, error) {
 	return file.ReadAt(p, off)
 }
 
-// sourceXattrs gives the extended attributes of a file or link.
+// sourceXattrs returns the extended attributes of a file or link.
 func sourceXattrs(t testing.TB, p string) map[string][]byte {
 	t.Helper()
 	list := make([]byte, 1<<16)
@@ -171,8 +171,7 @@ func sourceXattrs(t testing.TB, p string) map[string][]byte {
 // sampleTime is the time of all sample files: mke2fs copies whole seconds.
 var sampleTime = time.Unix(1_700_000_001, 0)
 
-// sampleDir makes a directory with every kind of entry that ext4 treats in a
-// way of its own.
+// sampleDir makes a directory with every kind of entry that ext4 stores in a different way.
 func sampleDir(t testing.TB) string {
 	t.Helper()
 	needRoot(t)
@@ -245,8 +244,7 @@ func sampleDir(t testing.TB) string {
 // capability is a security.capability that grants cap_net_bind_service.
 var capability = []byte{1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
-// sampleACL grants user 70 rw: user::rw-, user:70:rw-, group::r--, mask::rw-,
-// other::r--.
+// sampleACL grants user 70 rw: user::rw-, user:70:rw-, group::r--, mask::rw-, other::r--.
 var sampleACL = []byte{
 	2, 0, 0, 0,
 	0x01, 0, 6, 0, 0xFF, 0xFF, 0xFF, 0xFF,
@@ -256,8 +254,7 @@ var sampleACL = []byte{
 	0x20, 0, 4, 0, 0xFF, 0xFF, 0xFF, 0xFF,
 }
 
-// pattern gives n bytes that differ from place to place, without a block of
-// zeros, which mke2fs would make a hole of.
+// pattern returns n varying bytes without a block of zeros, which mke2fs would turn into a hole.
 func pattern(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -266,8 +263,8 @@ func pattern(n int) []byte {
 	return b
 }
 
-// compare reports where the tree of an image differs from what is wanted. Of
-// the root mke2fs copies nothing but what is in it, and it adds lost+found.
+// compare reports the differences between the tree of an image and the expected one. Of the root
+// mke2fs copies only the entries, and it adds lost+found.
 func compare(t testing.TB, f *FS, want *tree.Tree) {
 	t.Helper()
 	got, err := f.Tree()
@@ -291,7 +288,7 @@ func compare(t testing.TB, f *FS, want *tree.Tree) {
 	}
 }
 
-// wantClean reports all problems that Check finds.
+// wantClean fails the test with every problem that Check finds.
 func wantClean(t testing.TB, f *FS) {
 	t.Helper()
 	problems, err := f.Check(t.Context())

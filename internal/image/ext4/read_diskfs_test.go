@@ -11,7 +11,7 @@ import (
 	diskfs "github.com/diskfs/go-diskfs/filesystem/ext4"
 )
 
-// TestReadDiskfs reads what another writer of the format makes.
+// TestReadDiskfs reads an image of go-diskfs, another writer of the format.
 func TestReadDiskfs(t *testing.T) {
 	image := filepath.Join(t.TempDir(), "image")
 	out, err := os.Create(image)
@@ -25,7 +25,7 @@ func TestReadDiskfs(t *testing.T) {
 	}
 	fs, err := diskfs.Create(storage.New(out, false), size, 0, 512, &diskfs.Params{
 		VolumeName: "another",
-		// Its resize inode is unsound, see TestCheckResize.
+		// Its resize inode is unsound; see TestCheckResize.
 		Features: []diskfs.FeatureOpt{diskfs.WithFeatureReservedGDTBlocksForExpansion(false)},
 	})
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// imageOf makes an image of a directory, 1 KiB blocks.
+// imageOf makes an image of a directory with blocks of 1 KiB.
 func imageOf(t testing.TB, dir string) *FS {
 	t.Helper()
 	needTools(t, "mke2fs")

@@ -14,7 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// seedImages gives the images in testdata, which seeds.sh made.
+// seedImages returns the images in testdata, which seeds.sh has made.
 func seedImages(t testing.TB) map[string][]byte {
 	t.Helper()
 	names, err := filepath.Glob("testdata/*.img.gz")
@@ -52,9 +52,8 @@ func TestSeeds(t *testing.T) {
 	}
 }
 
-// FuzzOpen reads all there is in an image, which may be anything: it must end
-// without a panic. To fuzz it use -fuzzminimizetime=10x: the engine otherwise
-// spends its time on making images shorter.
+// FuzzOpen reads everything in an arbitrary image, which must end without a panic. Fuzz it with
+// -fuzzminimizetime=10x: the engine otherwise spends its time on making images shorter.
 func FuzzOpen(f *testing.F) {
 	for _, image := range seedImages(f) {
 		f.Add(image)
@@ -65,12 +64,12 @@ func FuzzOpen(f *testing.F) {
 	})
 }
 
-// patchSize is the size of one patch of FuzzDamage: an offset of three bytes
-// and four bytes to put there.
+// patchSize is the size of a patch of FuzzDamage: an offset of three bytes and four bytes to write
+// there.
 const patchSize = 7
 
-// FuzzDamage reads seeds with patches applied, which gets further in than
-// FuzzOpen: an input is a seed and a list of patches, not all of an image.
+// FuzzDamage reads seed images with patches applied, which reaches more code than FuzzOpen. An
+// input is a seed and a list of patches, not a whole image.
 func FuzzDamage(f *testing.F) {
 	seeds := seedImages(f)
 	names := slices.Sorted(maps.Keys(seeds))
@@ -88,7 +87,7 @@ func FuzzDamage(f *testing.F) {
 	})
 }
 
-// readAll reads an image in every way there is.
+// readAll reads an image in every way.
 func readAll(t *testing.T, image []byte) {
 	t.Helper()
 	f, err := Open(bytes.NewReader(image), int64(len(image)))
@@ -107,9 +106,8 @@ func readAll(t *testing.T, image []byte) {
 	}
 }
 
-// walkAll visits every file, reads the beginning and end of it, its attributes
-// and its target, and counts files. An image cannot have more names than it
-// has room for entries of twelve bytes.
+// walkAll visits every file, reads its beginning, end, attributes and target, and returns the
+// number of names. An image cannot have more names than space for entries of twelve bytes.
 func walkAll(t testing.TB, f *FS) int {
 	t.Helper()
 	count := 0

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// patient is a seed without checksums, to be changed by hand.
+// patient is a seed image without checksums, which tests modify.
 type patient struct {
 	image []byte
 	fs    *FS
@@ -23,13 +23,13 @@ func newPatient(t *testing.T, seed string) *patient {
 	return &patient{image: image, fs: f}
 }
 
-// block gives the bytes of a block.
+// block returns the bytes of a block.
 func (p *patient) block(n uint64) []byte { return p.image[p.fs.blockOffset(n):][:p.fs.blockSize] }
 
-// spare gives the number of a block that nothing uses, the last.
+// spare returns the number of an unused block, the last.
 func (p *patient) spare() uint64 { return p.fs.blocks - 1 }
 
-// change lets fn change the inode at a path.
+// change applies fn to the inode at a path.
 func (p *patient) change(t *testing.T, path string, fn func(*inode)) {
 	t.Helper()
 	at, err := p.fs.resolve(path, false)
@@ -43,7 +43,7 @@ func (p *patient) change(t *testing.T, path string, fn func(*inode)) {
 	in.encode(p.image[off:])
 }
 
-// wantDamage wants Tree and Check to end and to find the damage.
+// wantDamage requires that Tree and Check end and report damage that contains part.
 func (p *patient) wantDamage(t *testing.T, part string) {
 	t.Helper()
 	f, err := Open(bytes.NewReader(p.image), int64(len(p.image)))
@@ -56,7 +56,7 @@ func (p *patient) wantDamage(t *testing.T, part string) {
 	p.wantProblem(t, part)
 }
 
-// wantProblem wants Check to find a problem.
+// wantProblem requires that Check reports a problem that contains part.
 func (p *patient) wantProblem(t *testing.T, part string) {
 	t.Helper()
 	f, err := Open(bytes.NewReader(p.image), int64(len(p.image)))
@@ -76,8 +76,8 @@ func (p *patient) wantProblem(t *testing.T, part string) {
 	}
 }
 
-// TestPointersToThemselves reads a file whose blocks of pointers all are one
-// block, which names itself: sixteen million blocks out of one.
+// TestPointersToThemselves reads a file whose pointer blocks are all one block that points to
+// itself: sixteen million blocks from one.
 func TestPointersToThemselves(t *testing.T) {
 	p := newPatient(t, "blockmaps")
 	b := p.spare()
@@ -93,8 +93,7 @@ func TestPointersToThemselves(t *testing.T) {
 	p.wantDamage(t, "claimed by something else too")
 }
 
-// TestEmptyPointersShared is the same with holes for data, which claim no
-// blocks themselves.
+// TestEmptyPointersShared is the same with holes for data, which do not claim blocks.
 func TestEmptyPointersShared(t *testing.T) {
 	p := newPatient(t, "blockmaps")
 	zero, b := p.spare(), p.spare()-1
@@ -108,7 +107,7 @@ func TestEmptyPointersShared(t *testing.T) {
 	p.wantProblem(t, "claimed by something else too")
 }
 
-// TestExtentNodeInCircle reads a file whose extent index leads to itself.
+// TestExtentNodeInCircle reads a file whose extent index points to itself.
 func TestExtentNodeInCircle(t *testing.T) {
 	p := newPatient(t, "extents")
 	b := p.spare()
@@ -123,7 +122,7 @@ func TestExtentNodeInCircle(t *testing.T) {
 	p.wantDamage(t, "extent tree of depth 65535")
 }
 
-// TestHugeFile opens a file that claims to be of the largest size, all hole.
+// TestHugeFile opens a file of the largest size that consists of one hole.
 func TestHugeFile(t *testing.T) {
 	p := newPatient(t, "extents")
 	const size = 1 << 42
@@ -149,8 +148,8 @@ func TestHugeFile(t *testing.T) {
 	p.wantDamage(t, "beyond what ext4 can hold")
 }
 
-// TestDirectoryOfOneBlock reads a directory that has the same block again and
-// again: with enough of that, a small image would hold more names than memory.
+// TestDirectoryOfOneBlock reads a directory that contains the same block repeatedly. A small image
+// could otherwise hold more names than fit into memory.
 func TestDirectoryOfOneBlock(t *testing.T) {
 	p := newPatient(t, "extents")
 	at, err := p.fs.resolve("many", false)
@@ -172,8 +171,8 @@ func TestDirectoryOfOneBlock(t *testing.T) {
 	p.wantDamage(t, "block 2 is one that stood before it")
 }
 
-// TestTreeBoundsXattrs gives a tree less room for attributes than the image has
-// in them: 300 bytes of one directory, and a name.
+// TestTreeBoundsXattrs reads a tree with a limit below the size of the image's attributes: 300
+// bytes of one directory, and a name.
 func TestTreeBoundsXattrs(t *testing.T) {
 	p := newPatient(t, "extents")
 	if _, err := p.fs.treeWith(250); err == nil || !strings.Contains(err.Error(), "extended attributes") {
@@ -184,8 +183,8 @@ func TestTreeBoundsXattrs(t *testing.T) {
 	}
 }
 
-// TestCheckIndex damages the hash index of a directory, which has no effect on
-// reading it and all on the kernel's.
+// TestCheckIndex damages the hash index of a directory. The reader here does not use the index; the
+// kernel does.
 func TestCheckIndex(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -13,9 +13,9 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
 )
 
-// TestReadKernel reads what the kernel makes of a file system in use: deep
-// trees of fragmented and unwritten extents, directories that grew and shrank,
-// shared attribute blocks and attributes in inodes of their own.
+// TestReadKernel reads structures that the kernel makes of a file system in use: deep trees of
+// fragmented and unwritten extents, directories that grew and shrank, shared attribute blocks and
+// attributes in separate inodes.
 func TestReadKernel(t *testing.T) {
 	needTools(t, "mke2fs", "debugfs")
 	for _, c := range []struct {
@@ -48,8 +48,8 @@ func TestReadKernel(t *testing.T) {
 	}
 }
 
-// mountedTree gives the tree of a mounted directory, with contents that remain
-// after the unmount.
+// mountedTree returns the tree of a mounted directory. Its contents stay readable after the
+// unmount.
 func mountedTree(t *testing.T, dir string) *tree.Tree {
 	t.Helper()
 	want := sourceTree(t, dir)
@@ -68,7 +68,7 @@ func mountedTree(t *testing.T, dir string) *tree.Tree {
 	return want
 }
 
-// churn fills a mounted file system in the ways that only use does.
+// churn changes a mounted file system in ways that only use does.
 func churn(t *testing.T, dir string) {
 	t.Helper()
 	must := func(err error) {
@@ -79,7 +79,7 @@ func churn(t *testing.T, dir string) {
 	}
 	at := func(name string) string { return filepath.Join(dir, name) }
 
-	// Every second block written: an extent each.
+	// Write every second block, so that each is an extent.
 	fragmented, err := os.Create(at("fragmented"))
 	must(err)
 	for i := range int64(3000) {
@@ -91,7 +91,7 @@ func churn(t *testing.T, dir string) {
 	allocated, err := os.Create(at("allocated"))
 	must(err)
 	err = unix.Fallocate(int(allocated.Fd()), 0, 0, 4<<20)
-	if err == nil { // block maps cannot
+	if err == nil { // not supported with block maps
 		_, err = allocated.WriteAt(pattern(70_000), 1<<20)
 		must(err)
 		must(unix.Fallocate(int(allocated.Fd()), unix.FALLOC_FL_KEEP_SIZE, 4<<20, 1<<20))

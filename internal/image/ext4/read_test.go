@@ -7,8 +7,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// mke2fsCases are images that differ in every way that decides how one is
-// read.
+// mke2fsCases are images that differ in every property that affects reading.
 var mke2fsCases = []struct {
 	name string
 	size string

@@ -17,14 +17,14 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// A corpusTree is a tree that the writer is tried on.
+// A corpusTree is a tree that tests write.
 type corpusTree struct {
 	name    string
 	options Options
 	build   func(t testing.TB) *tree.Tree
 }
 
-// corpus lists trees of every kind; writing each is checked by several readers.
+// corpus lists trees of every kind. Several readers check the image of each.
 func corpus() []corpusTree {
 	at := time.Unix(1700000000, 0)
 	return []corpusTree{
@@ -78,7 +78,7 @@ func (b corpusBuilder) link(oldp, newp string) {
 	}
 }
 
-// randomBytes gives n bytes that look random, the same for the same seed.
+// randomBytes returns n bytes that look random and depend on seed only.
 func randomBytes(seed uint64, n int) []byte {
 	b := make([]byte, n)
 	var key [32]byte
@@ -87,7 +87,7 @@ func randomBytes(seed uint64, n int) []byte {
 	return b
 }
 
-// everyKind is a tree with entries of every type and attribute.
+// everyKind returns a tree with entries of every type and attribute.
 func everyKind(t testing.TB) *tree.Tree {
 	b := corpusBuilder{t, tree.New()}
 	b.put(".", &tree.Inode{Mode: tree.S_IFDIR | 0o751, UID: 3, GID: 4})
@@ -134,7 +134,7 @@ func addTimes(b corpusBuilder) {
 	}
 }
 
-// An ACL as system calls have it: u::rw-, u:1000:r--, g::r--, m::r--, o::---.
+// corpusACL is an ACL as system calls encode it: u::rw-, u:1000:r--, g::r--, m::r-, o::---.
 const corpusACL = "\x02\x00\x00\x00" +
 	"\x01\x00\x06\x00\xff\xff\xff\xff" + "\x02\x00\x04\x00\xe8\x03\x00\x00" + "\x04\x00\x04\x00\xff\xff\xff\xff" +
 	"\x10\x00\x04\x00\xff\xff\xff\xff" + "\x20\x00\x00\x00\xff\xff\xff\xff"
@@ -195,7 +195,7 @@ func addSparse(b corpusBuilder) {
 	b.file("sparse/many", tree.Content{Size: 1500 * 3 * 4096, Extents: many})
 }
 
-// largeSparse has a file with a size of more than 32 bits and little in it.
+// largeSparse returns a tree of a file with a size of more than 32 bits and little data.
 func largeSparse(t testing.TB) *tree.Tree {
 	b := corpusBuilder{t, tree.New()}
 	data := bytes.NewReader(randomBytes(98, 8192))
@@ -207,7 +207,7 @@ func largeSparse(t testing.TB) *tree.Tree {
 	return b.tree
 }
 
-// directories has directories from small to very large.
+// directories returns a tree of directories from small to very large.
 func directories(t testing.TB) *tree.Tree {
 	b := corpusBuilder{t, tree.New()}
 	for _, n := range []int{1, 50, 100, 200, 340, 1000, 10000} {
@@ -221,7 +221,7 @@ func directories(t testing.TB) *tree.Tree {
 	return b.tree
 }
 
-// manyDirectories has more directories in one than its link count can say.
+// manyDirectories returns a tree with more directories in one than its link count can hold.
 func manyDirectories(t testing.TB) *tree.Tree {
 	b := corpusBuilder{t, tree.New()}
 	for i := range 66000 {
@@ -230,7 +230,7 @@ func manyDirectories(t testing.TB) *tree.Tree {
 	return b.tree
 }
 
-// largeFiles has files that go through several block groups.
+// largeFiles returns a tree of files that extend over several block groups.
 func largeFiles(t testing.TB) *tree.Tree {
 	b := corpusBuilder{t, tree.New()}
 	const size = 300<<20 + 12345
@@ -241,8 +241,7 @@ func largeFiles(t testing.TB) *tree.Tree {
 	return b.tree
 }
 
-// A corpusReader is a file of a repeating pattern of prime length that is
-// not held in memory.
+// A corpusReader is a file that repeats a pattern of prime length and is not held in memory.
 type corpusReader struct{ size int64 }
 
 var corpusBytes = randomBytes(5, 65521)
@@ -262,7 +261,7 @@ func (r *corpusReader) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// manyFiles has 100,000 files in one directory and as many in a thousand.
+// manyFiles returns a tree with 100,000 files in one directory and as many in a thousand.
 func manyFiles(t testing.TB) *tree.Tree {
 	b := corpusBuilder{t, tree.New()}
 	for i := range 100000 {
@@ -274,7 +273,7 @@ func manyFiles(t testing.TB) *tree.Tree {
 	return b.tree
 }
 
-// alpine is Alpine's minirootfs as it is released.
+// alpine returns the tree of Alpine's released minirootfs.
 func alpine(t testing.TB, arch string) *tree.Tree {
 	dir := os.Getenv("SOV_ALPINE_FIXTURES")
 	if dir == "" {

@@ -21,16 +21,16 @@ import (
 )
 
 const (
-	// debugfsWhole is up to how many entries debugfs looks at every one of a tree; of larger trees
-	// at every debugfsEvery-th, and at the first of each type.
+	// debugfsWhole is the number of entries up to which debugfs reads all of a tree. Of larger
+	// trees it reads every debugfsEvery-th, and the first of each type.
 	debugfsWhole = 3000
 	debugfsEvery = 400
-	// debugfsLargest is up to what size debugfs is asked for a file's bytes: it writes holes out.
+	// debugfsLargest is the size up to which debugfs reads a file's bytes: it writes holes as
+	// zeros.
 	debugfsLargest = 64 << 20
 )
 
-// compareByDebugfs compares what debugfs says of inodes, and the bytes and attributes that it
-// reads, with a tree.
+// compareByDebugfs compares inodes, bytes and attributes, as debugfs reads them, with a tree.
 func compareByDebugfs(t *testing.T, image string, want *tree.Tree) {
 	needTools(t, "debugfs")
 	dir := t.TempDir()
@@ -43,7 +43,7 @@ func compareByDebugfs(t *testing.T, image string, want *tree.Tree) {
 	if err := os.WriteFile(commands, []byte(script.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// Every stat is a part, and begins with the command: with -f, debugfs repeats each.
+	// Each part is a stat and begins with the command, because debugfs -f repeats each command.
 	parts := strings.Split(command(t, "debugfs", "-f", commands, image), "debugfs: stat ")[1:]
 	if len(parts) != len(sample) {
 		t.Fatalf("debugfs answered for %d of %d entries", len(parts), len(sample))
@@ -58,14 +58,14 @@ func compareByDebugfs(t *testing.T, image string, want *tree.Tree) {
 	}
 }
 
-// A debugfsEntry is an entry that debugfs is asked about.
+// A debugfsEntry is an entry that debugfs reads.
 type debugfsEntry struct {
 	path string
 	node *tree.Inode
 }
 
-// debugfsSample lists the entries that debugfs is asked about, but for those whose names it cannot
-// be told.
+// debugfsSample lists the entries that debugfs reads, without those whose names its commands cannot
+// contain.
 func debugfsSample(want *tree.Tree) []debugfsEntry {
 	var all, some []debugfsEntry
 	seen := make(map[uint32]bool)
@@ -88,12 +88,13 @@ func debugfsSample(want *tree.Tree) []debugfsEntry {
 	return some
 }
 
-// hasDump tells whether the entry's bytes are in blocks of its own.
+// hasDump reports whether debugfs can dump the entry's bytes.
 func (e debugfsEntry) hasDump() bool {
 	return e.node.IsRegular() && e.node.Content.Size < debugfsLargest || e.node.IsSymlink() && len(e.node.Target) > fastSymlinkMax
 }
 
-// ask writes the commands that tell of an entry; bytes go to files whose names begin with dump.
+// ask writes the commands that read an entry. Bytes are written to files whose names begin with
+// dump.
 func (e debugfsEntry) ask(script io.Writer, dump string) {
 	fmt.Fprintf(script, "stat \"/%s\"\n", e.path)
 	if e.hasDump() {
@@ -105,14 +106,14 @@ func (e debugfsEntry) ask(script io.Writer, dump string) {
 }
 
 var (
-	// What debugfs's stat says first, with the times as the two fields that hold each.
+	// debugfsStat matches the beginning of a stat's output. Each time has two fields.
 	debugfsStat = regexp.MustCompile(`(?s)Inode: \d+ +Type: (\w+)(?: special)? +Mode: +(\d+) .*?User: +(-?\d+) +Group: +(-?\d+) .*? Size: (\d+)\n` +
 		`.*?\nLinks: (\d+) .*?\n ctime: 0x(\w+):(\w+) .*?\n atime: 0x(\w+):(\w+) .*?\n mtime: 0x(\w+):(\w+) `)
 	debugfsDevice = regexp.MustCompile(`Device major/minor number: 0*(\d+):0*(\d+) `)
 	debugfsTarget = regexp.MustCompile(`\nFast link dest: "(.*)"\n`)
 )
 
-// faults lists where debugfs's answers differ from an entry.
+// faults lists the differences between debugfs's output and an entry.
 func (e debugfsEntry) faults(said, dump string) (faults []string) {
 	got := debugfsStat.FindStringSubmatch(said)
 	if got == nil {
@@ -128,7 +129,7 @@ func (e debugfsEntry) faults(said, dump string) (faults []string) {
 		tree.S_IFCHR: "character", tree.S_IFBLK: "block", tree.S_IFIFO: "FIFO", tree.S_IFSOCK: "socket"}
 	differ("type", got[1], types[n.Type()])
 	differ("mode", got[2], fmt.Sprintf("0%03o", n.Mode&0o7777))
-	// It prints owners as signed numbers.
+	// debugfs prints owners as signed numbers.
 	differ("owner", got[3]+":"+got[4], fmt.Sprintf("%d:%d", int32(n.UID), int32(n.GID)))
 	if !n.IsDir() {
 		differ("link count", got[6], strconv.Itoa(n.Nlink()))
@@ -149,7 +150,7 @@ func (e debugfsEntry) faults(said, dump string) (faults []string) {
 	return append(faults, e.wrongBytes(dump)...)
 }
 
-// wrongBytes compares the files that debugfs was told to write.
+// wrongBytes compares the files that debugfs has written.
 func (e debugfsEntry) wrongBytes(dump string) (faults []string) {
 	same := func(what, path string, want io.Reader) {
 		got, err := os.ReadFile(path)
@@ -173,8 +174,8 @@ func (e debugfsEntry) wrongBytes(dump string) (faults []string) {
 	return faults
 }
 
-// debugfsACL is an ACL as e2fsprogs gives it: for an entry without a user or group it writes the ID
-// 0, the kernel -1.
+// debugfsACL returns an ACL as e2fsprogs writes it: an entry without a user or group has the ID 0,
+// where the kernel has -1.
 func debugfsACL(acl []byte) []byte {
 	const headerSize, entrySize, tagUser, tagGroup = 4, 8, 0x02, 0x08
 	acl = bytes.Clone(acl)
@@ -186,8 +187,8 @@ func debugfsACL(acl []byte) []byte {
 	return acl
 }
 
-// debugfsTime puts a time together from its two fields in hexadecimal, as Linux's
-// Documentation/filesystems/ext4 says under Inode Timestamps.
+// debugfsTime returns the time of two hexadecimal fields, as described under Inode Timestamps in
+// Linux's Documentation/filesystems/ext4.
 func debugfsTime(low, extra string) time.Time {
 	seconds, _ := strconv.ParseUint(low, 16, 32)
 	more, _ := strconv.ParseUint(extra, 16, 32)

@@ -13,8 +13,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// TestDiskfsReads compares images by a reader that knows nothing of ours. It
-// cannot read files with holes nor names of 255 bytes, so there are none.
+// TestDiskfsReads compares images through go-diskfs, an independent reader. It cannot read files
+// with holes and names of 255 bytes, so these are left out.
 func TestDiskfsReads(t *testing.T) {
 	for _, c := range []corpusTree{
 		{"alpine aarch64", Options{}, func(t testing.TB) *tree.Tree { return alpine(t, "aarch64") }},

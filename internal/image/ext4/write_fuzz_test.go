@@ -27,7 +27,7 @@ func (m *memory) WriteAt(p []byte, off int64) (int, error) {
 	return copy(m.b[off:], p), nil
 }
 
-// memoryTar makes a tar of headers, each file's content being size bytes.
+// memoryTar makes a tar with these headers. Each file contains Size random bytes.
 func memoryTar(t testing.TB, headers ...*tar.Header) []byte {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
@@ -46,8 +46,8 @@ func memoryTar(t testing.TB, headers ...*tar.Header) []byte {
 	return buf.Bytes()
 }
 
-// FuzzWriteReadsBack makes an image of every tar that a tree can be made of,
-// and compares it with the tree by the reader, which must find no fault in it.
+// FuzzWriteReadsBack writes an image of every tar that makes a valid tree. The reader must find no
+// problem in it and return the same tree.
 func FuzzWriteReadsBack(f *testing.F) {
 	attrs := map[string]string{"SCHILY.xattr.user.a": "1", "SCHILY.xattr.security.capability": strings.Repeat("c", 70)}
 	f.Add(memoryTar(f, &tar.Header{Typeflag: tar.TypeReg, Name: "a/b", Size: 5000, PAXRecords: attrs, Uid: 70000},
@@ -75,7 +75,7 @@ func FuzzWriteReadsBack(f *testing.F) {
 		target := &memory{}
 		stats, err := Write(context.Background(), &limited{target, 64 << 20}, want, o)
 		if err != nil {
-			return // what ext4 cannot hold
+			return // ext4 cannot hold the tree
 		}
 		fs, err := Open(bytes.NewReader(target.b), stats.Size)
 		if err != nil {
@@ -88,7 +88,7 @@ func FuzzWriteReadsBack(f *testing.F) {
 	})
 }
 
-// limited refuses to become larger than most.
+// limited refuses to grow beyond most bytes.
 type limited struct {
 	*memory
 	most int64
@@ -101,7 +101,7 @@ func (l *limited) Truncate(size int64) error {
 	return l.memory.Truncate(size)
 }
 
-// rewritten says where the tree of an image is not the one it was made of.
+// rewritten lists the differences between the tree of an image and its source.
 func rewritten(t *testing.T, fs *FS, want *tree.Tree) string {
 	got, err := fs.Tree()
 	if err != nil {

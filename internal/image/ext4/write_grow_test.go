@@ -28,7 +28,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
 )
 
-// growing are the options of an empty file system that grows to 64 times its size.
+// growing returns options of a file system of size bytes that can grow to 64 times its size.
 func growing(size int64) Options {
 	return Options{
 		Label: "growing", UUID: [16]byte{1, 2, 3, 4, 5, 6, 0x47, 8, 0x89, 10, 11, 12, 13, 14, 15, 16},
@@ -36,7 +36,7 @@ func growing(size int64) Options {
 	}
 }
 
-// used is how many bytes a file takes.
+// used returns the number of bytes that a file takes on disk.
 func used(t testing.TB, path string) int64 {
 	t.Helper()
 	info, err := os.Stat(path)
@@ -46,8 +46,8 @@ func used(t testing.TB, path string) int64 {
 	return info.Sys().(*syscall.Stat_t).Blocks * 512
 }
 
-// growingSizes are one group and many, groups cut short, more than a block of descriptors, and more
-// than the reserved blocks lead to.
+// growingSizes have one group and many, incomplete last groups, more than one block of group
+// descriptors, and more descriptors than the reserved blocks hold.
 var growingSizes = []int64{
 	64 << 20, 127<<20 + 4096, 128 << 20, 130<<20 + 12345, 511<<20 + 777, 1 << 30, 3<<30 + 5<<20,
 	8 << 30, 33<<30 + 1<<20, 64 << 30, 300<<30 + 4096, 1 << 40, 2 << 40,
@@ -71,7 +71,7 @@ func TestGrowing(t *testing.T) {
 	}
 }
 
-// wantHeader compares what dumpe2fs says with what mke2fs would make.
+// wantHeader compares dumpe2fs's output with the values that mke2fs would write.
 func wantHeader(t *testing.T, image string, size int64) {
 	t.Helper()
 	header := command(t, "dumpe2fs", "-h", image)
@@ -119,8 +119,8 @@ func wantHeader(t *testing.T, image string, size int64) {
 	}
 }
 
-// TestGrowingSmallBlocks has other block sizes, whose groups and blocks of pointers are of other
-// sizes.
+// TestGrowingSmallBlocks tests other block sizes, which change the size of groups and of pointer
+// blocks.
 func TestGrowingSmallBlocks(t *testing.T) {
 	for _, blockSize := range []int{1024, 2048, 65536} {
 		t.Run(fmt.Sprint(blockSize), func(t *testing.T) {
@@ -133,8 +133,8 @@ func TestGrowingSmallBlocks(t *testing.T) {
 	}
 }
 
-// TestGrowingWithContent has every kind of file on a growing file system, in directories hashed
-// with its own seed.
+// TestGrowingWithContent writes every kind of file to a growing file system, and directories that
+// are hashed with the file system's seed.
 func TestGrowingWithContent(t *testing.T) {
 	for _, o := range []Options{growing(400 << 20), {Size: 400 << 20, GrowTo: 8 << 30, Journal: 4 << 20}} {
 		want := everyKind(t)
@@ -178,8 +178,8 @@ func TestGrowingDiskfsReads(t *testing.T) {
 	}
 }
 
-// writer writes numbered files until that fails, each synced before the next, and checks them
-// afterwards.
+// writer writes numbered files until that fails, and syncs each before the next. check then
+// compares them.
 type writer struct {
 	dir  string
 	done chan error
@@ -230,7 +230,7 @@ func (w *writer) path(i int64) string {
 
 func (w *writer) content(i int64) []byte { return bytes.Repeat([]byte(fmt.Sprint(i, "\n")), 3000) }
 
-// check compares the first n files that were written, from below dir.
+// check compares the first n written files, which are now below dir.
 func (w *writer) check(t *testing.T, dir string, n int64) {
 	t.Helper()
 	w.dir = dir
@@ -241,7 +241,8 @@ func (w *writer) check(t *testing.T, dir string, n int64) {
 	}
 }
 
-// checkByE2fsckAfterUse wants a file system that was in use to be clean. How full it is differs.
+// checkByE2fsckAfterUse expects a used file system to be clean. e2fsck's numbers are not compared,
+// because usage varies.
 func checkByE2fsckAfterUse(t *testing.T, image string) {
 	t.Helper()
 	if out := command(t, "e2fsck", "-fn", image); strings.Contains(out, "? no") {
@@ -250,7 +251,7 @@ func checkByE2fsckAfterUse(t *testing.T, image string) {
 }
 
 // ioctlShutdown is EXT4_IOC_SHUTDOWN (fs/ext4/ext4.h): _IOR('X', 125, __u32). With noLogFlush the
-// file system ends as by a power cut: nothing more is written, the journal neither.
+// file system ends as in a power failure: the kernel does not write the journal either.
 const (
 	ioctlShutdown = 0x8004587d
 	noLogFlush    = 2 // EXT4_GOING_FLAGS_NOLOGFLUSH
@@ -269,8 +270,8 @@ func shutdown(t *testing.T, dir string) {
 	}
 }
 
-// TestGrowingReplays cuts the kernel off while it writes, and wants every file that was synced
-// before to be there when the journal has been replayed.
+// TestGrowingReplays cuts the kernel off while it writes. After a replay of the journal every file
+// that was synced before must exist.
 func TestGrowingReplays(t *testing.T) {
 	needTools(t, "e2fsck")
 	image, _ := writeImage(t, tree.New(), growing(256<<20))
@@ -279,8 +280,8 @@ func TestGrowingReplays(t *testing.T) {
 		below := fmt.Sprintf("round %d", round)
 		w := startWriter(filepath.Join(dir, below))
 		w.await(t, int64(20+30*round))
-		// A sync that the cut overtakes may return success: jbd2 takes its transaction, which was
-		// aborted, for a finished one.
+		// A sync during the cut may return success: jbd2 takes the aborted transaction for a
+		// finished one.
 		synced := w.n.Load()
 		shutdown(t, dir)
 		if err := <-w.done; err == nil {
@@ -312,7 +313,7 @@ func exitCode(err error) int {
 	return 0
 }
 
-// TestDevice makes file systems on a block device full of noise.
+// TestDevice makes file systems on a block device that contains random data.
 func TestDevice(t *testing.T) {
 	needRoot(t)
 	needTools(t, "e2fsck")
@@ -367,8 +368,7 @@ func readJournal(t *testing.T, f *FS) []byte {
 	return b
 }
 
-// useDevice mounts a device, makes so many files that more of the inode tables come into use, and
-// checks it.
+// useDevice mounts a device, creates files until more of the inode tables are used, and checks it.
 func useDevice(t *testing.T, device string, want *tree.Tree) {
 	t.Helper()
 	dir, unmount := mounttest.Device(t, device, "")
@@ -386,9 +386,9 @@ func useDevice(t *testing.T, device string, want *tree.Tree) {
 	checkByE2fsckAfterUse(t, device)
 }
 
-// TestCheckResize has the resize inodes of mke2fs, which are sound, those of go-diskfs, which are
-// not, and damaged ones. e2fsck looks at the first quarter of the reserved blocks alone
-// (e2fsck/super.c, check_resize_inode), the kernel at each when it comes to use it.
+// TestCheckResize checks the resize inodes of mke2fs, which are sound, those of go-diskfs, which
+// are not, and damaged ones. e2fsck checks only the first quarter of the reserved blocks
+// (e2fsck/super.c, check_resize_inode). The kernel checks each when it uses it.
 func TestCheckResize(t *testing.T) {
 	needTools(t, "mke2fs")
 	for _, blockSize := range []string{"1024", "4096"} {
@@ -415,7 +415,7 @@ func TestCheckResize(t *testing.T) {
 		}
 	}
 
-	for name, damage := range map[string]func(f *FS) int64{ // where a pointer is changed
+	for name, damage := range map[string]func(f *FS) int64{ // returns the offset of the pointer to change
 		"given as block":              func(f *FS) int64 { return resizeMap(t, f) + 4 },
 		"the copy of reserved":        func(f *FS) int64 { return f.blockOffset(3) + 4 },
 		"reserved descriptor block 5": func(f *FS) int64 { return resizeMap(t, f) + 4*5 },
@@ -436,7 +436,7 @@ func TestCheckResize(t *testing.T) {
 	}
 }
 
-// resizeMap gives where the resize inode's block of pointers stands.
+// resizeMap returns the offset of the resize inode's pointer block.
 func resizeMap(t *testing.T, f *FS) int64 {
 	t.Helper()
 	nd, err := f.node(inodeResize)
@@ -446,7 +446,7 @@ func resizeMap(t *testing.T, f *FS) int64 {
 	return f.blockOffset(uint64(le.Uint32(nd.Block[resizeDouble*pointerSize:])))
 }
 
-// hasProblem reports whether a check finds a problem with what in its text.
+// hasProblem reports whether Check finds a problem that contains what.
 func hasProblem(t *testing.T, image, what string) bool {
 	t.Helper()
 	problems, err := open(t, image).Check(t.Context())

@@ -22,8 +22,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
 )
 
-// wholeFile is up to what size a file is compared byte by byte; of larger
-// ones what the kernel says is data.
+// wholeFile is the size up to which a file is compared byte by byte. Of larger files only the data
+// is compared: the extents, and the ranges that the kernel reports as data.
 const wholeFile = 1 << 20
 
 // compareByKernel mounts an image and compares everything in it.
@@ -37,7 +37,7 @@ func compareByKernel(t *testing.T, image string, want *tree.Tree) {
 	})
 }
 
-// compareMount reports each difference of a mounted file system from a tree.
+// compareMount reports each difference between a mounted file system and a tree.
 func compareMount(want *tree.Tree, dir string, report func(format string, args ...any)) {
 	inodes := make(map[*tree.Inode]uint64)
 	err := want.Walk(func(p string, n *tree.Inode) error {
@@ -89,7 +89,7 @@ func compareStat(p string, n *tree.Inode, st *unix.Stat_t, report func(string, .
 	}
 	links := uint64(n.Nlink())
 	if p == "." {
-		links = uint64(st.Nlink) // lost+found may be one more
+		links = uint64(st.Nlink) // lost+found may add one
 	} else if n.IsDir() && links > linkMax {
 		links = 1
 	}
@@ -115,7 +115,8 @@ func compareXattrs(p, path string, n *tree.Inode, report func(string, ...any)) {
 		}
 	}
 	slices.Sort(names)
-	// The kernel lists those of user only where programs could have set them.
+	// The kernel lists user.* attributes only of regular files and directories; the corpus has no
+	// others.
 	want := slices.Sorted(maps.Keys(n.Xattrs))
 	if !slices.Equal(names, want) {
 		report("%s: extended attributes %q, want %q", p, names, want)
@@ -182,15 +183,15 @@ func compareContent(path string, c tree.Content) error {
 			return err
 		}
 	}
-	// All else are holes, but for the rest of blocks and the extent tree.
+	// Everything else is a hole, except for incomplete blocks and the extent tree.
 	if most := stored + int64(len(c.Extents)+8)*2*int64(st.Blksize); st.Blocks*512 > most {
 		return fmt.Errorf("takes %d bytes, want no more than %d", st.Blocks*512, most)
 	}
 	return equalHoles(f, c)
 }
 
-// equalHoles reads what the kernel says is data, which may be more than the
-// extents, and compares that.
+// equalHoles compares the ranges that the kernel reports as data, which may be larger than the
+// extents.
 func equalHoles(f *os.File, c tree.Content) error {
 	for off := int64(0); off < c.Size; {
 		start, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
@@ -230,8 +231,8 @@ func equalBytes(a, b io.ReaderAt, off, n int64) error {
 	return nil
 }
 
-// TestKernelUsesFreeSpace writes to a mounted image until it is full, removes
-// again, and has e2fsck look at the result.
+// TestKernelUsesFreeSpace writes to a mounted image until it is full, removes the files, and checks
+// the result with e2fsck.
 func TestKernelUsesFreeSpace(t *testing.T) {
 	needTools(t, "e2fsck")
 	for _, c := range []struct {

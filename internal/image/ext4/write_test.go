@@ -22,7 +22,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/mounttest"
 )
 
-// writeImage writes a tree to a new file and returns its path.
+// writeImage writes a tree to a new file and returns its path and statistics.
 func writeImage(t testing.TB, tr *tree.Tree, o Options) (string, Stats) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "image")
@@ -38,7 +38,7 @@ func writeImage(t testing.TB, tr *tree.Tree, o Options) (string, Stats) {
 	return path, stats
 }
 
-// TestWriteCorpus has every reader there is look at images of all kinds.
+// TestWriteCorpus reads images of all kinds with every available reader.
 func TestWriteCorpus(t *testing.T) {
 	for _, c := range corpus() {
 		t.Run(c.name, func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestWriteCorpus(t *testing.T) {
 	}
 }
 
-// e2fsckSilent is all that e2fsck says of an image that it finds nothing in.
+// e2fsckSilent matches e2fsck's whole output for an image without problems.
 var e2fsckSilent = regexp.MustCompile(`^e2fsck [^\n]*\n(Pass [1-5][^\n]*\n){5}[^\n]*: \d+/\d+ files \(\d+\.\d% non-contiguous\), \d+/\d+ blocks\n$`)
 
 func checkByE2fsck(t *testing.T, image string) {
@@ -105,7 +105,7 @@ func hashFile(t *testing.T, path string) (sum [sha256.Size]byte) {
 	return sum
 }
 
-// checkStats holds what Write said against the image and the options.
+// checkStats compares the statistics that Write returned with the image and the options.
 func checkStats(t *testing.T, image string, stats Stats, o Options) {
 	t.Helper()
 	info, err := os.Stat(image)
@@ -123,7 +123,7 @@ func checkStats(t *testing.T, image string, stats Stats, o Options) {
 	}
 }
 
-// TestUUIDTellsImagesApart changes one thing at a time.
+// TestUUIDTellsImagesApart changes one property at a time; each image must have another UUID.
 func TestUUIDTellsImagesApart(t *testing.T) {
 	uuids := make(map[[16]byte]string)
 	add := func(name, content string, at time.Time, o Options) {
@@ -143,7 +143,7 @@ func TestUUIDTellsImagesApart(t *testing.T) {
 	add("size", "content", at, Options{Size: 1 << 20})
 }
 
-// TestSameBytesFromAnySource writes the same files from differently cut sources.
+// TestSameBytesFromAnySource writes the same files from sources with different extents.
 func TestSameBytesFromAnySource(t *testing.T) {
 	data := randomBytes(1, 3<<20)
 	path := filepath.Join(t.TempDir(), "source")
@@ -184,7 +184,7 @@ func TestSameBytesFromAnySource(t *testing.T) {
 	}
 }
 
-// discard is a target that keeps nothing.
+// discard is a target that discards what is written.
 type discard struct{ size int64 }
 
 func (d *discard) WriteAt(p []byte, off int64) (int, error) {
@@ -199,8 +199,8 @@ func (d *discard) Truncate(size int64) error {
 	return nil
 }
 
-// TestWriteRefuses has trees and options that cannot become an image, each
-// with a part of what the error must say.
+// TestWriteRefuses tests trees and options that cannot become an image, each with a part of its
+// error.
 func TestWriteRefuses(t *testing.T) {
 	with := func(p string, n *tree.Inode) func(corpusBuilder) {
 		return func(b corpusBuilder) { b.put(p, n) }
@@ -266,7 +266,7 @@ func TestTooManyLinks(t *testing.T) {
 	}
 }
 
-// A failingTarget fails from the first write behind a given offset on.
+// A failingTarget fails every write that ends after an offset.
 type failingTarget struct {
 	discard
 	from int64
@@ -290,7 +290,7 @@ func TestWriteToFailingTarget(t *testing.T) {
 	}
 }
 
-// TestWriteToFullDisk writes to a file system with too little room.
+// TestWriteToFullDisk writes to a file system without enough space.
 func TestWriteToFullDisk(t *testing.T) {
 	dir := mounttest.Tmpfs(t, "2m")
 	f, err := os.Create(filepath.Join(dir, "image"))
@@ -333,7 +333,7 @@ func TestProgressAddsUp(t *testing.T) {
 	}
 }
 
-// TestMemoryStaysSmall writes 4 GiB of content and bounds what is taken for it.
+// TestMemoryStaysSmall writes 4 GiB of content and bounds the memory allocated for it.
 func TestMemoryStaysSmall(t *testing.T) {
 	const size = 4 << 30
 	b := corpusBuilder{t, tree.New()}

@@ -25,15 +25,15 @@ CONFIG_EXT4_FS=m
 # CONFIG_MODULES is not set
 `
 
-// kernelBody is what the tests take for an uncompressed kernel: code-like bytes
-// for the compressors to work on, the banner, and the configuration.
+// kernelBody returns an uncompressed kernel for the tests: bytes that compress like code, the
+// banner and the configuration.
 func kernelBody(t testing.TB, withConfig bool) []byte {
 	t.Helper()
 	random := rand.New(rand.NewPCG(1, 2))
 	var b bytes.Buffer
 	code := func(n int) {
 		for range n {
-			// Many bytes that the x86 filter takes for instructions.
+			// Many bytes that the x86 filter mistakes for instructions.
 			c := []byte{0xe8, 0xe9, 0x00, 0xff, byte(random.Uint32())}
 			b.WriteByte(c[random.IntN(len(c))])
 		}
@@ -89,8 +89,7 @@ func withSize(compressed []byte, size int) []byte {
 	return binary.LittleEndian.AppendUint32(bytes.Clone(compressed), uint32(size))
 }
 
-// compressors are the commands that the kernel's build runs, and lz4 in its
-// newer format.
+// compressors are the compression commands of the kernel's build, and lz4 in its newer format.
 var compressors = map[string][]string{
 	"gzip":      {"gzip", "-n", "-9"},
 	"bzip2":     {"bzip2", "-9"},
@@ -167,7 +166,7 @@ func TestBzImage(t *testing.T) {
 	}
 }
 
-// TestBuiltKernels reads kernels that a build has left in out/, if there are any.
+// TestBuiltKernels reads kernels that builds have left in out/.
 func TestBuiltKernels(t *testing.T) {
 	names, err := filepath.Glob("../../../out/*/*/kernel")
 	if err != nil || len(names) == 0 {
@@ -229,7 +228,7 @@ func TestBadImages(t *testing.T) {
 		{"payload beyond the end", changed(payloadLengthOffset, 0xff, 0xff, 0xff, 0xff), "cut short"},
 		{"unknown payload", changed(payloadOffsetOffset, 0, 0), "not known here"},
 		{"damaged configuration", damaged, "damaged"},
-		// Each place would be searched to the far end: hours without a bound.
+		// Without the bound, every mark is searched to the end of the image, which takes hours.
 		{"a million marks", arm64Image(append(bytes.Repeat([]byte("IKCFG_ST"+gzipMagic), 1<<20), "IKCFG_ED"...)), "the first 16 places"},
 	}
 	for _, tt := range tests {

@@ -24,7 +24,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/bound"
 )
 
-// TestLayerExpansion decompresses layers whose writer has no limit of his own.
+// TestLayerExpansion decompresses layers of 512 MiB of zeros into a writer without a limit.
 func TestLayerExpansion(t *testing.T) {
 	const size = 512 << 20
 	zeros := func(w io.WriteCloser) {
@@ -61,8 +61,8 @@ type counter int64
 
 func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return len(p), nil }
 
-// TestEndlessConfiguration is a registry whose manifest names a configuration of 1 TiB, and that
-// sends it.
+// TestEndlessConfiguration fetches from a registry whose manifest declares a configuration of 1
+// TiB, and which sends it.
 func TestEndlessConfiguration(t *testing.T) {
 	manifest, err := json.Marshal(v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1,
 		Config: v1.Descriptor{MediaType: types.OCIConfigJSON, Size: 1 << 40, Digest: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}}})
@@ -98,7 +98,7 @@ func TestEndlessConfiguration(t *testing.T) {
 	}
 }
 
-// TestEndlessDocuments reads layouts and tarballs whose documents are larger than documents are.
+// TestEndlessDocuments opens a layout and a tarball whose documents have 200 MiB.
 func TestEndlessDocuments(t *testing.T) {
 	dir := t.TempDir()
 	digest := strings.Repeat("0", 64)

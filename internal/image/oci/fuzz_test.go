@@ -16,15 +16,15 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// allocated returns what the heap has given out so far, in bytes.
+// allocated returns the number of bytes that were allocated on the heap so far.
 func allocated() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
 	metrics.Read(sample)
 	return sample[0].Value.Uint64()
 }
 
-// FuzzTarball reads images from files: what is opened has the digest that it says, and takes no
-// memory out of proportion.
+// FuzzTarball opens images from files. An opened image must have the digest that it states, and
+// allocations must be in proportion to the file's size.
 func FuzzTarball(f *testing.F) {
 	for _, content := range seedTarballs(f) {
 		f.Add(content)
@@ -37,7 +37,7 @@ func FuzzTarball(f *testing.F) {
 		before := allocated()
 		img, err := Open(context.Background(), Reference{Kind: Tarball, Path: path}, "arm64", "", Options{})
 		limit := uint64(64<<20) + 256*uint64(len(content))
-		if bytes.HasPrefix(content, xzMagic) { // it is read up to three times
+		if bytes.HasPrefix(content, xzMagic) { // the file is read up to three times
 			limit += 3 * (maxWindow + xzWindows*uint64(len(content)))
 		}
 		if cost := allocated() - before; cost > limit {
@@ -54,7 +54,7 @@ func FuzzTarball(f *testing.F) {
 	})
 }
 
-// seedTarballs are the kinds of archives, and what they look like compressed.
+// seedTarballs returns each kind of archive, plain and compressed.
 func seedTarballs(f *testing.F) (all [][]byte) {
 	dir := f.TempDir()
 	ref, err := name.NewTag("base:1")

@@ -30,7 +30,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/fetch"
 )
 
-// layerTar is a small layer, the same for every architecture but one file.
+// layerTar returns a small layer. One of its files depends on the architecture.
 func layerTar(t testing.TB, arch string) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -70,8 +70,8 @@ func image(t testing.TB, arch string) v1.Image {
 	return img
 }
 
-// index holds an image of each architecture, arm64 with the variant that Docker
-// Hub gives it, and an attestation as BuildKit adds it.
+// index returns an index of an image for each architecture and an attestation as BuildKit adds it.
+// arm64 has the variant that Docker Hub sets.
 func index(t testing.TB) v1.ImageIndex {
 	t.Helper()
 	return mutate.AppendManifests(empty.Index,
@@ -110,7 +110,7 @@ func open(t *testing.T, ref, arch, digest string, o Options) (*Image, error) {
 	return Open(context.Background(), r, arch, digest, o)
 }
 
-// content fetches and decompresses the only layer.
+// content fetches and decompresses the image's only layer.
 func content(t *testing.T, img *Image) ([]byte, error) {
 	t.Helper()
 	if len(img.Layers) != 1 {
@@ -217,7 +217,7 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// writeTarOf packs a directory.
+// writeTarOf writes a directory as a tar.
 func writeTarOf(t testing.TB, path, dir string) {
 	t.Helper()
 	f, err := os.Create(path)
@@ -294,8 +294,8 @@ func TestRetriesPassingFaults(t *testing.T) {
 	}
 }
 
-// A registry that wants to know who asks gets what `docker login` has left, for manifests and
-// layers alike.
+// TestDockerCredentials fetches manifests and layers from a registry that requires a login. The
+// credentials are those that `docker login` has stored.
 func TestDockerCredentials(t *testing.T) {
 	var closed atomic.Bool
 	guarded := func(h http.Handler) http.Handler {
@@ -362,7 +362,7 @@ func TestPlainHTTPIsLocalOnly(t *testing.T) {
 	}
 }
 
-// recordOnly fails every request, and the test if one is unencrypted.
+// recordOnly fails every request, and fails the test at an unencrypted one.
 type recordOnly struct{ t *testing.T }
 
 func (r recordOnly) RoundTrip(req *http.Request) (*http.Response, error) {

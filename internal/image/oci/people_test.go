@@ -41,8 +41,8 @@ func with(t testing.TB, index v1.ImageIndex, img mutate.Appendable, p *v1.Platfo
 	return mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: d})
 }
 
-// as returns an image whose configuration names another architecture than the one that its layer is
-// for.
+// as returns the image with its configuration's architecture changed to arch. Its layers stay the
+// same.
 func as(t testing.TB, img v1.Image, arch string) v1.Image {
 	t.Helper()
 	config, err := img.ConfigFile()
@@ -90,8 +90,8 @@ func pack(t testing.TB, dir string) string {
 	return path
 }
 
-// saved writes what docker save writes for images by name, all of them for arm64 but those that are
-// called amd64.
+// saved writes a docker save archive of images with these names and returns its path. An image is
+// for amd64 if its name contains amd64, otherwise for arm64.
 func saved(t testing.TB, names ...string) string {
 	t.Helper()
 	images := map[name.Tag]v1.Image{}
@@ -105,7 +105,7 @@ func saved(t testing.TB, names ...string) string {
 			arch = "amd64"
 		}
 		images[tag] = image(t, arch)
-		if n != names[0] && arch == "arm64" { // another image than the first
+		if n != names[0] && arch == "arm64" { // must differ from the first image
 			config, err := images[tag].ConfigFile()
 			if err != nil {
 				t.Fatal(err)
@@ -124,7 +124,7 @@ func saved(t testing.TB, names ...string) string {
 	return path
 }
 
-// TestCommonImages opens images in the forms in which other programs leave them.
+// TestCommonImages opens images in the forms that other programs write.
 func TestCommonImages(t *testing.T) {
 	arm, amd := image(t, "arm64"), image(t, "amd64")
 	twoTags := writeLayout(t, with(t, with(t, empty.Index, arm, platform("arm64"), "3.22"), arm, platform("arm64"), "latest"))
@@ -220,8 +220,8 @@ func TestCommonImages(t *testing.T) {
 	}
 }
 
-// TestNestedIndexInRegistry finds an image behind an index in an index, as registries hold them for
-// signed releases.
+// TestNestedIndexInRegistry finds an image in an index that another index lists. Registries store
+// signed releases this way.
 func TestNestedIndexInRegistry(t *testing.T) {
 	arm, amd := image(t, "arm64"), image(t, "amd64")
 	inner := with(t, with(t, empty.Index, amd, platform("amd64")), arm, platform("arm64"))
@@ -261,7 +261,7 @@ func TestNestedIndexInRegistry(t *testing.T) {
 	}
 }
 
-// TestEndlessIndexes is a layout with an index of ten thousand images without a platform.
+// TestEndlessIndexes opens a layout whose index lists ten thousand images without a platform.
 func TestEndlessIndexes(t *testing.T) {
 	img := image(t, "amd64")
 	index := v1.ImageIndex(empty.Index)
@@ -287,8 +287,7 @@ func TestEndlessIndexes(t *testing.T) {
 	}
 }
 
-// TestCompressedArchives opens archives that are compressed as people compress them, with the tools
-// that they use.
+// TestCompressedArchives opens archives that common tools have compressed.
 func TestCompressedArchives(t *testing.T) {
 	folder := writeLayout(t, index(t))
 	for kind, path := range map[string]string{"docker save": saved(t, "base:3"), "OCI archive": pack(t, folder)} {
@@ -342,7 +341,7 @@ func TestCompressedArchives(t *testing.T) {
 	}
 }
 
-// program returns the beginning of a program for a machine, by its number in the ELF header.
+// program returns the beginning of an ELF program for a machine number.
 func program(machine byte) string {
 	h := make([]byte, 64)
 	copy(h, "\x7fELF\x02\x01\x01")
@@ -350,7 +349,7 @@ func program(machine byte) string {
 	return string(h)
 }
 
-// writeRoot writes a root file system as a tar.
+// writeRoot writes files as a tar of a root file system and returns its path.
 func writeRoot(t testing.TB, files map[string]string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "root.tar")
@@ -400,7 +399,7 @@ func TestRootFileSystem(t *testing.T) {
 	}
 }
 
-// TestAlpineRootFileSystem opens Alpine's own archives.
+// TestAlpineRootFileSystem opens Alpine's release archives.
 func TestAlpineRootFileSystem(t *testing.T) {
 	dir := os.Getenv("SOV_ALPINE_FIXTURES")
 	if dir == "" {
@@ -421,8 +420,8 @@ func TestAlpineRootFileSystem(t *testing.T) {
 	}
 }
 
-// TestSavedWithLinks opens what older Docker versions wrote: a layer that two images share is a
-// symbolic link in one.
+// TestSavedWithLinks opens an archive of older Docker versions: they store a layer that two images
+// share once, and as a symbolic link in the other image.
 func TestSavedWithLinks(t *testing.T) {
 	layer := layerTar(t, "arm64")
 	img := image(t, "arm64")

@@ -13,7 +13,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/bound"
 )
 
-// xz compresses with the tool itself.
+// xz compresses content with the xz program.
 func xz(t testing.TB, content []byte, flags ...string) []byte {
 	t.Helper()
 	var out bytes.Buffer

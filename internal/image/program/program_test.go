@@ -23,8 +23,8 @@ func put(t testing.TB, tr *tree.Tree, name, content string, mode uint32) {
 	}
 }
 
-// fromHere puts a program of this computer with its loader and its libraries into a tree, as ldd
-// finds them.
+// fromHere puts a program of this computer, its loader and its libraries into a tree. ldd lists
+// them.
 func fromHere(t *testing.T, program string) (tr *tree.Tree, libraries []string) {
 	t.Helper()
 	out, err := exec.Command("ldd", program).Output()
@@ -56,7 +56,8 @@ func check(t *testing.T, tr *tree.Tree, goarch, name string, env map[string]stri
 	return c.Check(name, env)
 }
 
-// TestBinary takes a program of this computer apart until it could not start.
+// TestBinary removes each library of a program of this computer in turn. The error must name the
+// library, unless the search path contains a copy.
 func TestBinary(t *testing.T) {
 	const sh = "/bin/ls"
 	tr, libraries := fromHere(t, sh)
@@ -174,7 +175,7 @@ func TestAlpine(t *testing.T) {
 	}
 }
 
-// FuzzBinary checks what only looks like a program.
+// FuzzBinary checks files that only resemble programs.
 func FuzzBinary(f *testing.F) {
 	content, err := os.ReadFile("/bin/ls")
 	if err != nil {

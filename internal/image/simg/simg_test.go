@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// Android's own reader makes the raw image of ours again.
+// TestSimg2img converts our sparse image back to the raw image with Android's own reader.
 func TestSimg2img(t *testing.T) {
 	simg2img, err := exec.LookPath("simg2img")
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// plant builds a tree with a change applied to it.
+// plant builds a tree and applies change to it, unless change is nil.
 func plant(t *testing.T, change func(*Tree)) *Tree {
 	t.Helper()
 	tr := New()

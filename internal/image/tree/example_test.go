@@ -9,8 +9,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/image/tree"
 )
 
-// Two layers of a container image become one tree: the second removes a file of the first, and adds
-// one of its own.
+// Two layers of a container image become one tree. The second removes one file of the first and
+// adds another.
 func ExampleTree_ApplyTar() {
 	layer := func(names ...string) []byte {
 		var b bytes.Buffer
@@ -43,7 +43,7 @@ func ExampleTree_ApplyTar() {
 	// passwd
 }
 
-// Symbolic links are followed inside the tree, as in a chroot.
+// Resolve follows symbolic links inside the tree, as in a chroot.
 func ExampleTree_Resolve() {
 	t := tree.New()
 	for path, n := range map[string]*tree.Inode{

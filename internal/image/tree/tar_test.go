@@ -18,8 +18,8 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// makeTar writes a tar of headers; the content of regular files is their name
-// unless Size is set, which then is that of zeros.
+// makeTar writes a tar with these headers. A regular file contains its name, or Size zeros if Size
+// is set.
 func makeTar(t testing.TB, headers ...tar.Header) []byte {
 	t.Helper()
 	var buf bytes.Buffer
@@ -135,8 +135,8 @@ func TestApplyTarRefuses(t *testing.T) {
 	}
 }
 
-// TestSparseMapWithoutEnd has a map whose one line goes on for as long as the archive: it must not
-// be gathered in memory first.
+// TestSparseMapWithoutEnd reads a sparse map whose only line is as long as the archive. It must be
+// refused before it is in memory.
 func TestSparseMapWithoutEnd(t *testing.T) {
 	archive := append([]byte("1\n"), bytes.Repeat([]byte("0"), 1<<20)...)
 	s := &tarScanner{src: bytes.NewReader(archive), size: int64(len(archive)), window: make([]byte, 0, tarWindow)}
@@ -148,7 +148,7 @@ func TestSparseMapWithoutEnd(t *testing.T) {
 	}
 }
 
-// sparseTar makes a tar with a sparse file in format 0.1, its map and size as given.
+// sparseTar makes a tar that contains a sparse file in format 0.1 with this map and size.
 func sparseTar(t testing.TB, sparseMap string, size int64) []byte {
 	t.Helper()
 	var buf bytes.Buffer
@@ -161,8 +161,8 @@ func sparseTar(t testing.TB, sparseMap string, size int64) []byte {
 		records += fmt.Sprintf("%d %s\n", n, r)
 	}
 	w := tar.NewWriter(&buf)
-	// archive/tar does not write such records, so they take the place of a
-	// file's content whose header is then turned into that of records.
+	// archive/tar does not write such records. They are written as a file, whose type is then
+	// changed to tarPAX.
 	must := func(err error) {
 		if err != nil {
 			t.Fatal(err)
@@ -181,7 +181,7 @@ func sparseTar(t testing.TB, sparseMap string, size int64) []byte {
 	return b
 }
 
-// setChecksum makes a header's checksum the right one.
+// setChecksum corrects a header's checksum.
 func setChecksum(hdr []byte) {
 	sum := 0
 	for i, c := range hdr[:tarBlock] {
@@ -193,8 +193,8 @@ func setChecksum(hdr []byte) {
 	copy(hdr[148:], fmt.Sprintf("%06o\x00 ", sum))
 }
 
-// TestApplyTarOfGNUTar has GNU tar archive a real directory in each of its
-// formats, and compares.
+// TestApplyTarOfGNUTar archives a real directory with GNU tar in each of its formats, and compares
+// the trees.
 func TestApplyTarOfGNUTar(t *testing.T) {
 	if _, err := exec.LookPath("tar"); err != nil {
 		t.Skip("tar is not installed")
@@ -256,7 +256,7 @@ func makeSource(t *testing.T, dir string) {
 	must(t, f.Truncate(3<<20+5))
 }
 
-// compareWithReader holds the tree against what archive/tar reads.
+// compareWithReader compares the tree with the entries that archive/tar reads.
 func compareWithReader(t *testing.T, tr *Tree, archive []byte) {
 	t.Helper()
 	r := tar.NewReader(bytes.NewReader(archive))
@@ -293,7 +293,7 @@ func readAll(t *testing.T, n *Inode) []byte {
 	return b
 }
 
-// everything is a tree with all that a tar can hold.
+// everything returns a tree with every kind of entry that a tar can hold.
 func everything(t *testing.T) *Tree {
 	tr := New()
 	shared := file("shared")
@@ -344,7 +344,7 @@ func TestWriteTarRoundTrip(t *testing.T) {
 	}
 }
 
-// TestApplyTarOfAlpine compares a real layer with what archive/tar reads.
+// TestApplyTarOfAlpine compares the tree of a real layer with the entries that archive/tar reads.
 func TestApplyTarOfAlpine(t *testing.T) {
 	fixtures := os.Getenv("SOV_ALPINE_FIXTURES")
 	if fixtures == "" {
@@ -368,8 +368,8 @@ func TestApplyTarOfAlpine(t *testing.T) {
 	}
 }
 
-// FuzzApplyTar has every tar either refused or made a tree that is sound, and
-// nothing in it that is not in the tar according to archive/tar.
+// FuzzApplyTar requires that every tar is refused or makes a sound tree, without entries that
+// archive/tar does not find in the tar.
 func FuzzApplyTar(f *testing.F) {
 	f.Add(makeTar(f, tdir("d/"), reg("d/a"), link("b", "d/a"), slink("l", "../x"), reg("l/y")))
 	f.Add(makeTar(f, reg("d/.wh.a"), reg(".wh..wh..opq"), tar.Header{Typeflag: tar.TypeChar, Name: "c", Devmajor: 1, Devminor: 3}))
@@ -379,7 +379,7 @@ func FuzzApplyTar(f *testing.F) {
 	f.Add(sparseTar(f, "0,100,120,50", 200))
 	f.Fuzz(func(t *testing.T, archive []byte) {
 		defer costtest.Text.Watch(t, len(archive))()
-		// Without this nearly all that is tried ends at a wrong checksum.
+		// Without this nearly every input fails at a wrong checksum.
 		archive = bytes.Clone(archive)
 		for b := archive; len(b) >= tarBlock; b = b[tarBlock:] {
 			if string(b[257:262]) == "ustar" {
@@ -398,7 +398,7 @@ func FuzzApplyTar(f *testing.F) {
 	})
 }
 
-// checkSound verifies what a tree promises, whatever it was made of.
+// checkSound checks the invariants of a tree that was read from an archive of size bytes.
 func checkSound(t *testing.T, tr *Tree, size int64) {
 	names := make(map[*Inode]int)
 	_ = tr.Walk(func(p string, n *Inode) error {
@@ -427,7 +427,7 @@ func checkSound(t *testing.T, tr *Tree, size int64) {
 }
 
 // TestGlobalAttributes applies a global header of extended attributes to every file that follows,
-// as pax(1) has it. The archive must not multiply in memory by that.
+// as pax(1) requires. Memory must not multiply by the number of files.
 func TestGlobalAttributes(t *testing.T) {
 	records := map[string]string{"SCHILY.xattr.user.a": strings.Repeat("v", 60<<10)}
 	headers := []tar.Header{{Typeflag: tar.TypeXGlobalHeader, PAXRecords: records}}
@@ -454,7 +454,7 @@ func TestGlobalAttributes(t *testing.T) {
 	}
 }
 
-// TestApplyTarRooted applies layers whose writer began names with a slash.
+// TestApplyTarRooted applies layers whose names begin with a slash.
 func TestApplyTarRooted(t *testing.T) {
 	tr := New()
 	err := apply(tr, makeTar(t, tdir("/"), tdir("//usr/"), reg("/usr/tool"), link("/usr/link", "//usr/tool"), slink("/bin", "/usr"), reg("/.wh.gone")),

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// list gives a tree as lines, one for each name.
+// list returns a tree as lines, one for each name except the root.
 func list(t *Tree) []string {
 	var lines []string
 	_ = t.Walk(func(p string, n *Inode) error {
@@ -61,7 +61,7 @@ func TestPutReplaces(t *testing.T) {
 		tr.Put("a", dir()),
 		tr.Put("a/below", file("2")),
 		tr.Put("b", dir()),              // keeps its entries
-		tr.Put("a", file("no dir now")), // and this loses them
+		tr.Put("a", file("no dir now")), // removes a/below
 		tr.Put("link", symlink("b")),
 		tr.Put("link/through", file("3")),
 		tr.Put("./x//y/./z", file("4")),

@@ -16,7 +16,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
 )
 
-// file is a file with that many blocks of data, each with another content, and what is behind them.
+// file returns a file with this number of data blocks, each with other content.
 func file(t testing.TB, blocks int64) *os.File {
 	t.Helper()
 	f, err := os.OpenFile(filepath.Join(t.TempDir(), "image"), os.O_RDWR|os.O_CREATE, 0o600)
@@ -48,11 +48,11 @@ func write(t testing.TB, f *os.File, blocks int64) Digest {
 	return root
 }
 
-// sizes have trees of no, one, two and three levels, with blocks that are full and not.
+// sizes need trees of zero to three levels, with full blocks and partly filled ones.
 var sizes = []int64{1, 2, 127, 128, 129, 256, 128*128 + 1}
 
-// The format is that of veritysetup, which makes the same tree and accepts ours with nothing but
-// the root hash.
+// TestVeritysetup compares the tree with veritysetup's, and verifies ours with veritysetup and the
+// root hash.
 func TestVeritysetup(t *testing.T) {
 	program, err := exec.LookPath("veritysetup")
 	if err != nil {
@@ -102,7 +102,7 @@ func flip(t testing.TB, f *os.File, at int64) {
 	}
 }
 
-// Each flipped bit is found, with the block that has it.
+// TestCheck expects Check to find each flipped bit and report its block.
 func TestCheck(t *testing.T) {
 	for _, blocks := range sizes {
 		f := file(t, blocks)
@@ -120,7 +120,7 @@ func TestCheck(t *testing.T) {
 			err := Check(t.Context(), f, blocks*BlockSize, root)
 			damage := new(DamageError)
 			want := DamageError{First: at / BlockSize, Blocks: 1}
-			if blocks == 1 && at < BlockSize { // no digest of it is stored but the root
+			if blocks == 1 && at < BlockSize { // only the root hash covers it
 				want.First = -1
 			}
 			if !errors.As(err, &damage) || *damage != want {
@@ -175,13 +175,13 @@ func TestParameters(t *testing.T) {
 	}
 }
 
-// zeros is data of any size.
+// zeros contains zeros, at any offset.
 type zeros struct{}
 
 func (zeros) ReadAt(b []byte, _ int64) (int, error) { clear(b); return len(b), nil }
 
-// Memory does not grow with the data: of 64 MiB, whose tree has half a MiB, it is a piece for each
-// processor.
+// TestMemory hashes 64 MiB, whose tree has half a MiB. The bound is one piece for each processor:
+// memory must not grow with the data.
 func TestMemory(t *testing.T) {
 	costtest.Budget{Base: uint64(runtime.GOMAXPROCS(0)+1) * (perBlock + 1) * BlockSize}.Run(t, 0, func() {
 		if _, err := build(t.Context(), zeros{}, 64<<20, func([]byte, int64) error { return nil }); err != nil {
@@ -190,7 +190,7 @@ func TestMemory(t *testing.T) {
 	})
 }
 
-// BenchmarkBuild hashes what costs nothing to read.
+// BenchmarkBuild hashes data that costs nothing to read.
 func BenchmarkBuild(b *testing.B) {
 	const data = 64 << 20
 	b.SetBytes(data)
@@ -201,7 +201,7 @@ func BenchmarkBuild(b *testing.B) {
 	}
 }
 
-// FuzzCheck gives anything for a file, its size and its root hash.
+// FuzzCheck calls Check with any file, size and root hash.
 func FuzzCheck(f *testing.F) {
 	image := file(f, 3)
 	root := write(f, image, 3)

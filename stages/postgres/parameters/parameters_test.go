@@ -9,7 +9,7 @@ func TestCheck(t *testing.T) {
 	tests := []struct {
 		major       int
 		name, value string
-		want        string // a part of the fault; "": none
+		want        string // a part of the error; "": valid
 		warning     bool
 	}{
 		{17, "shared_buffers", "300MB", "", false},
@@ -30,7 +30,7 @@ func TestCheck(t *testing.T) {
 		{17, "jit", "o", "is not on or off", false},
 		{17, "jit", "", "is not on or off", false},
 		{17, "wal_level", "Logical", "", false},
-		{17, "wal_level", "hot_standby", "", false}, // of PostgreSQL 9, still taken
+		{17, "wal_level", "hot_standby", "", false}, // of PostgreSQL 9, still accepted
 		{17, "wal_level", "full", "is none of minimal, replica, logical", false},
 		{17, "synchronous_commit", "yes", "", false},
 		{17, "log_timezone", "Europe/Zurich", "", false},
@@ -41,7 +41,7 @@ func TestCheck(t *testing.T) {
 		{13, "vacuum_mem", "64MB", "", false},
 		{13, "summarize_wal", "on", "PostgreSQL 13 does not have", false},
 
-		// No tables of their own: neighbours count where they have the parameter.
+		// Versions without a table use a neighbour's, if it has the parameter.
 		{16, "vacuum_defer_cleanup_age", "0", "PostgreSQL 17 does not have this parameter, and those of 16 are not known", true},
 		{16, "shared_buffers", "300mb", "which are B", false},
 		{16, "shared_buffer", "300MB", `did you mean "shared_buffers"?`, true},

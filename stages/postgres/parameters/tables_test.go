@@ -20,15 +20,16 @@ var (
 	root   = flag.String("root", "", "a root file system with a server, such as unpacked packages of another Debian, with a /dev/null, a /bin/sh, a /tmp and the user nobody")
 )
 
-// A server is a PostgreSQL whose programs run as an unprivileged user, perhaps in another root.
+// A server is a PostgreSQL whose programs run as an unprivileged user, in another root if root is
+// not empty.
 type server struct {
-	bin, root, dir string // dir is writable and seen from inside
+	bin, root, dir string // dir is writable and visible inside root
 	major          int
 }
 
 const uid = 65534 // of the user nobody
 
-// findServers returns the servers of -root, or of this computer.
+// findServers returns the servers in -root, or those of this computer.
 func findServers(t *testing.T) []*server {
 	t.Helper()
 	dirs, _ := filepath.Glob(*root + "/usr/lib/postgresql/*/bin/postgres")
@@ -67,18 +68,18 @@ func (s *server) command(name string, args ...string) *exec.Cmd {
 	return c
 }
 
-// takes reports whether the server starts with a value.
+// takes reports whether the server accepts a value at its start.
 func (s *server) takes(name, value string) bool {
 	return s.command("postgres", "-D", s.dir+"/data", "-C", name, "-c", name+"="+value).Run() == nil
 }
 
-// hidden are parameters that some versions have and pg_settings does not show, be it for their age.
+// hidden are parameters that some versions have and pg_settings does not list.
 var hidden = []string{"default_with_oids", "force_parallel_mode", "seed", "sort_mem", "ssl_renegotiation_limit", "vacuum_mem"}
 
-// words are values that enums take without listing them in pg_settings.
+// words are values that enums may accept and pg_settings does not list.
 var words = []string{"0", "1", "archive", "debug", "fatal", "hot_standby", "info", "false", "no", "off", "on", "panic", "true", "yes"}
 
-// table writes the server's table.
+// table returns the server's table.
 func (s *server) table(t *testing.T) string {
 	t.Helper()
 	c := s.command("postgres", "--single", "-D", s.dir+"/data", "postgres")
@@ -96,11 +97,11 @@ func (s *server) table(t *testing.T) string {
 	for line := range strings.Lines(string(raw)) {
 		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
 		keep := f[:2]
-		switch f[1] { // an enum's further values stand behind those of pg_settings
+		switch f[1] { // an enum's other values follow those of pg_settings
 		case "enum":
 			values := strings.Split(f[5], ",")
 			for _, word := range words {
-				// Trying them all takes minutes.
+				// Trying all of them takes minutes.
 				if *update && !slices.Contains(values, word) && s.takes(f[0], word) {
 					values = append(values, word)
 				}
@@ -148,7 +149,8 @@ func TestTables(t *testing.T) {
 	}
 }
 
-// TestAgreesWithServer asks real servers about values whose spelling is odd.
+// TestAgreesWithServer compares the verdicts on values with unusual spelling with those of real
+// servers.
 func TestAgreesWithServer(t *testing.T) {
 	values := map[string][]string{
 		"jit":                          {"of", "o", "TRUE", "ye", "2", ""},
