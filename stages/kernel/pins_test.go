@@ -73,8 +73,8 @@ func TestPoisonedSource(t *testing.T) {
 	}
 }
 
-// TestLentKernelOfAnotherVersion rejects a kernel with another version than the lock's.
-func TestLentKernelOfAnotherVersion(t *testing.T) {
+// TestKernelOfAnotherVersion rejects a kernel with another version than the lock's.
+func TestKernelOfAnotherVersion(t *testing.T) {
 	buildTools(t, "arm64")
 	old := bytes.Replace(image(t, goodConfig("arm64")), []byte("6.1.7-sov"), []byte("6.1.6-sov"), 1)
 	path := write(t, "linux.tar", sourceTar(t, map[string]string{"Kbuild": base64.StdEncoding.EncodeToString(old), "Makefile": kernelMakefile}))

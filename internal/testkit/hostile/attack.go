@@ -227,8 +227,9 @@ func gain() error {
 
 // fork creates processes until the kernel refuses, and prints their number.
 func fork() {
-	// At the limit, Go's runtime cannot start a thread either, and ends the program if it needs one.
-	// It needs none as long as this goroutine only makes raw system calls: no other has work to do.
+	// At the limit, Go's runtime cannot start a thread either, and ends the program if it needs
+	// one. It needs none as long as this goroutine only makes raw system calls, since no other
+	// goroutine has work to do.
 	debug.SetGCPercent(-1)
 	running := make([]uintptr, 0, 4096)
 	for len(running) < cap(running) {

@@ -45,7 +45,8 @@ func variant(t testing.TB, arch, name, lock, keys string) string {
 				return "", err
 			}
 		}
-		// A start takes a phone seconds. Here the processor is emulated, and other tests use it too.
+		// A phone takes seconds for a start. Here the processor is emulated, and other tests use
+		// it too.
 		command := exec.Command(Program, append([]string{"build", path, "--arch", arch, "--lock", lock, "-o", dir, "--set", "vm.ready.timeout=15m"}, FromMirror()...)...)
 		result, err := Finish(command)
 		folders, _ := filepath.Glob(filepath.Join(dir, "*", arch)) // the pattern is well formed
