@@ -89,10 +89,11 @@ func OnTailnet(t testing.TB, arch, name, url, keys string) string {
 }
 
 // hostile is a service for the sql recipe that runs scripts from its pipe, as root and with the
-// rights of a service.
+// rights of a service. It keeps the pipe open: a script must not be lost that is written while the
+// shell of the one before ends.
 const hostile = `services:
   - name: hostile
-    command: [/bin/sh, -c, "mkfifo /run/hostile/pipe; while :; do /bin/sh </run/hostile/pipe; done"]
+    command: [/bin/sh, -c, "mkfifo /run/hostile/pipe; exec 3<>/run/hostile/pipe; while :; do /bin/sh <&3; done"]
     directories: [{path: /run/hostile}]
 `
 
