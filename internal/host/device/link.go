@@ -79,11 +79,15 @@ func (l *link) run(ctx context.Context, c Command, script string) error {
 	r := &run{l: l, c: c, giveUp: giveUp}
 	r.ends.Store(2) // standard output and standard error
 	r.stdout = &stream{to: c.Stdout, mark: []byte(mark), ended: r.ended}
+	if c.Live {
+		r.ends.Store(1)
+		r.stdout.mark = nil
+	}
 	r.stderr = &stream{to: &r.said, mark: []byte(mark), status: true, ended: r.ended}
 	if c.Stderr != nil {
 		r.stderr.to = io.MultiWriter(&r.said, c.Stderr)
 	}
-	client := l.client(bounded, marked(script, mark), c.Stdin != nil)
+	client := l.client(bounded, marked(script, mark, c.Live), c.Stdin != nil)
 	alone(client)
 	if c.Idle > 0 {
 		r.touch()
@@ -118,7 +122,7 @@ func (r *run) pipe(bounded context.Context, client *exec.Cmd) (passed bool, err 
 	}
 	out.writersGone()
 	said.writersGone()
-	return r.ends.Load() == 0 || out.wait(bounded) && said.wait(bounded), err
+	return !r.c.Live && r.ends.Load() == 0 || out.wait(bounded) && said.wait(bounded), err
 }
 
 // start starts the client with the command's standard input, if it has one. start does not wait for
@@ -174,7 +178,7 @@ var errEnded = errors.New("the command has ended")
 
 // ended is called for each stream at its mark.
 func (r *run) ended() {
-	if r.ends.Add(-1) == 0 {
+	if r.ends.Add(-1) == 0 && !r.c.Live { // the output of a live command ends with the client
 		time.AfterFunc(linger, func() { r.giveUp(errEnded) })
 	}
 }
@@ -213,7 +217,7 @@ func (r *run) verdict(ctx, bounded context.Context, client error) error {
 	if input := r.input.Load(); input != nil {
 		return fmt.Errorf("%s: %s: input: %w", r.l.name, command(r.c.Args), *input)
 	}
-	if outDone && errDone {
+	if (outDone || r.c.Live) && errDone {
 		if status == 0 {
 			return nil
 		}

@@ -10,11 +10,15 @@ import (
 	"sync"
 )
 
-// marked returns a script that runs a shell command and then writes a mark to standard output, and
-// the mark, the exit status and a newline to standard error. The command runs in a subshell, so
-// that it cannot end the script.
-func marked(command, mark string) string {
-	return fmt.Sprintf(`(%s); s=$?; printf %%s %[2]s; printf '%%s%%d\n' %[2]s $s >&2`, command, mark)
+// marked returns a script that runs a shell command and then writes a mark to standard output,
+// unless it is live, and the mark, the exit status and a newline to standard error. The command
+// runs in a subshell, so that it cannot end the script.
+func marked(command, mark string, live bool) string {
+	out := "printf %s " + mark + "; "
+	if live {
+		out = ""
+	}
+	return fmt.Sprintf(`(%s); s=$?; %sprintf '%%s%%d\n' %s $s >&2`, command, out, mark)
 }
 
 // newMark returns a random text that commands do not print by chance.
@@ -28,7 +32,7 @@ var errStatus = errors.New("the exit status is not a number")
 // A stream passes a command's output on up to the mark, and drops everything after it.
 type stream struct {
 	to     io.Writer
-	mark   []byte
+	mark   []byte // nil: the stream has none
 	status bool   // the mark is followed by an exit status
 	ended  func() // called once, at the mark
 
@@ -49,6 +53,10 @@ func (s *stream) Write(p []byte) (int, error) {
 	}
 	if s.err != nil {
 		return 0, s.err
+	}
+	if s.mark == nil {
+		s.put(p)
+		return len(p), s.err
 	}
 	s.held = append(s.held, p...)
 	if !s.found {

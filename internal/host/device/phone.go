@@ -31,6 +31,9 @@ type Command struct {
 	Stderr io.Writer // nil: the ExitError has its end
 
 	AsShell bool // as the user of the phone's shell, not as root
+	// Live is for commands that answer what they read: Stdout gets each byte as soon as it comes.
+	// Otherwise a last byte that may begin the mark after the output is held back.
+	Live bool
 
 	Limit time.Duration // for the whole command; 0: DefaultLimit; NoLimit: until the context ends
 	Idle  time.Duration // maximum silence in both directions, without the time that Stdout and Stderr take; 0: no limit

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -43,6 +44,42 @@ func TestRunPassesBytesAndStatus(t *testing.T) {
 	}
 	if said.String() != "a\x00b" {
 		t.Errorf("standard error is %q", said.String())
+	}
+}
+
+// TestRunPassesEachByte converses with a command whose answers end with the beginning of the mark
+// that follows other commands' output.
+func TestRunPassesEachByte(t *testing.T) {
+	p := here(t)
+	in, toCommand := io.Pipe()
+	answers := make(chan string)
+	ran := make(chan error, 1)
+	go func() {
+		ran <- p.Run(t.Context(), device.Command{
+			Args:  []string{"sh", "-c", `while read -r line; do printf "$line"; done; printf sov-end-; exit 3`},
+			Stdin: in, Stdout: writer(func(p []byte) (int, error) { answers <- string(p); return len(p), nil }), Live: true,
+		})
+		close(answers)
+	}()
+	for _, want := range []string{"s", "yes", "sov-end-"} {
+		fmt.Fprintln(toCommand, want)
+		for got := ""; got != want; {
+			select {
+			case answer := <-answers:
+				got += answer
+			case <-time.After(time.Minute):
+				t.Fatalf("got %q of the answer %q", got, want)
+			}
+		}
+	}
+	toCommand.Close()
+	last := ""
+	for answer := range answers {
+		last += answer
+	}
+	var exit *device.ExitError
+	if err := <-ran; last != "sov-end-" || !errors.As(err, &exit) || exit.Status != 3 {
+		t.Errorf("at the end %q, %v", last, err)
 	}
 }
 

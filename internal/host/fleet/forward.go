@@ -33,7 +33,7 @@ func (s *Site) Forward(ctx context.Context, listen net.Listener, name, service s
 		connections.Go(func() {
 			defer func() { <-slots }()
 			defer conn.Close()
-			c := device.Command{Stdin: conn, Stdout: conn, Limit: device.NoLimit}
+			c := device.Command{Stdin: conn, Stdout: conn, Live: true, Limit: device.NoLimit}
 			if err := s.Runner(ctx, c, "connect", name, "--service", service); err != nil && ctx.Err() == nil {
 				fmt.Fprintf(s.ErrOut, "forward: %v\n", err)
 			}

@@ -21,7 +21,7 @@ func (s *Site) Session(ctx context.Context, name string, start session.Start, st
 	defer cancel()
 	relayed := make(chan error, 1)
 	go func() {
-		err := s.Runner(ctx, device.Command{Stdin: toPhone, Stdout: fromPhone, Limit: device.NoLimit}, "session", name)
+		err := s.Runner(ctx, device.Command{Stdin: toPhone, Stdout: fromPhone, Live: true, Limit: device.NoLimit}, "session", name)
 		toPhone.Close()
 		fromPhone.Close()
 		relayed <- err

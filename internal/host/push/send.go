@@ -88,7 +88,7 @@ func send(ctx context.Context, p device.Phone, a *Artifact, fresh bool, report f
 	go func() {
 		err := p.Run(ctx, device.Command{
 			Args:  []string{p.Root().Runner(), "receive", a.Manifest.Name, "--root", string(p.Root())},
-			Stdin: toPhone, Stdout: fromPhone, Limit: device.NoLimit, Idle: silence,
+			Stdin: toPhone, Stdout: fromPhone, Live: true, Limit: device.NoLimit, Idle: silence,
 		})
 		// Close the pipe, so that the other side does not block.
 		why := err
