@@ -163,8 +163,11 @@ func (p *person) types(c command) error {
 	if ownTerminal.MatchString(c.text) {
 		return p.opens(c)
 	}
+	// The processor is emulated, and other tests use the computer too: the first start may take
+	// longer than on a phone.
+	text := strings.Replace(c.text, "sov up sql", "sov up sql --set vm.ready.timeout=15m", 1)
 	// The test does not type while the command runs.
-	fmt.Fprintf(p.stdin, "{ %s\n} </dev/null; printf '\\001%%d\\n' $?\n", c.text)
+	fmt.Fprintf(p.stdin, "{ %s\n} </dev/null; printf '\\001%%d\\n' $?\n", text)
 	var got []string
 	late := time.After(tryPatience)
 	for {
