@@ -211,10 +211,13 @@ func (s *stage) service(server *Server) (guestspec.Service, error) {
 			"PG_OOM_ADJUST_VALUE": "0",
 		},
 		Directories: []guestspec.Directory{{Path: socketDir, Mode: "2775", User: p.User}},
-		Prepare:     []guestspec.Step{collationStep(server, p), {Command: append(prepare, collation...), User: "root", Unconfined: true}},
-		Tmpfs:       []guestspec.Tmpfs{{Path: p.Data + "/pg_dynshmem", Mode: "0700", User: p.User}},
-		Ready:       guestspec.Ready{Postgres: socket},
-		PostReady:   slices.Concat(accountSteps(p, socket), extensionSteps(p.Extensions, socket), poolerSteps(p, socket), []guestspec.Step{settledStep(p, socket)}),
+		Prepare: []guestspec.Step{collationStep(server, p),
+			// initdb takes seconds on a phone, and minutes on an emulated processor that other
+			// programs use too. A limit that it reaches makes it start over for ever.
+			{Command: append(prepare, collation...), User: "root", Unconfined: true, Timeout: guestspec.Duration(time.Hour)}},
+		Tmpfs:     []guestspec.Tmpfs{{Path: p.Data + "/pg_dynshmem", Mode: "0700", User: p.User}},
+		Ready:     guestspec.Ready{Postgres: socket},
+		PostReady: slices.Concat(accountSteps(p, socket), extensionSteps(p.Extensions, socket), poolerSteps(p, socket), []guestspec.Step{settledStep(p, socket)}),
 		// SIGINT is a fast shutdown: sessions end, a checkpoint is written.
 		Stop:        guestspec.Stop{Signal: "SIGINT", Timeout: guestspec.Duration(time.Minute)},
 		OOMScoreAdj: -900,
