@@ -80,8 +80,7 @@ func (l *link) run(ctx context.Context, c Command, script string) error {
 	r.ends.Store(2) // standard output and standard error
 	r.stdout = &stream{to: c.Stdout, mark: []byte(mark), ended: r.ended}
 	if c.Live {
-		r.ends.Store(1)
-		r.stdout.mark = nil
+		r.stdout.mark = nil // so the output ends with the client, and r.ends never reaches 0
 	}
 	r.stderr = &stream{to: &r.said, mark: []byte(mark), status: true, ended: r.ended}
 	if c.Stderr != nil {
@@ -122,7 +121,7 @@ func (r *run) pipe(bounded context.Context, client *exec.Cmd) (passed bool, err 
 	}
 	out.writersGone()
 	said.writersGone()
-	return !r.c.Live && r.ends.Load() == 0 || out.wait(bounded) && said.wait(bounded), err
+	return r.ends.Load() == 0 || out.wait(bounded) && said.wait(bounded), err
 }
 
 // start starts the client with the command's standard input, if it has one. start does not wait for
@@ -178,7 +177,7 @@ var errEnded = errors.New("the command has ended")
 
 // ended is called for each stream at its mark.
 func (r *run) ended() {
-	if r.ends.Add(-1) == 0 && !r.c.Live { // the output of a live command ends with the client
+	if r.ends.Add(-1) == 0 {
 		time.AfterFunc(linger, func() { r.giveUp(errEnded) })
 	}
 }

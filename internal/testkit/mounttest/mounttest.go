@@ -47,9 +47,7 @@ func awaitUnused(t testing.TB, image string) {
 	devices := slices.Clone(attached.devices[image])
 	attached.Unlock()
 	for _, device := range devices {
-		if !await.Until(time.Minute, time.Millisecond, func() bool { return unused(device) }) {
-			t.Fatalf("%s is still mounted from %s", image, device)
-		}
+		awaitUnmounted(t, device)
 	}
 }
 
@@ -140,9 +138,7 @@ func Device(t testing.TB, device, options string) (dir string, unmount func()) {
 		if err := <-ended; err != nil {
 			t.Errorf("unmount %s: %v", device, err)
 		}
-		if !await.Until(time.Minute, time.Millisecond, func() bool { return unused(device) }) {
-			t.Errorf("%s is still mounted", device)
-		}
+		awaitUnmounted(t, device)
 	})
 	t.Cleanup(unmount)
 	return dir, unmount
@@ -161,6 +157,14 @@ func mountHere(device, dir, options string) error {
 		flags, options = unix.MS_RDONLY, ""
 	}
 	return unix.Mount(device, dir, "ext4", flags, options)
+}
+
+// awaitUnmounted waits until a block device is not mounted.
+func awaitUnmounted(t testing.TB, device string) {
+	t.Helper()
+	if !await.Until(time.Minute, time.Millisecond, func() bool { return unused(device) }) {
+		t.Fatalf("%s is still mounted", device)
+	}
 }
 
 // unused reports whether a block device is not mounted. A file system is the exclusive user of its
