@@ -127,7 +127,7 @@ func inGuest(database string, args []string) session.Start {
 // guestSocket is the folder of the server's socket in the guest (unix_socket_directories).
 const guestSocket = "/run/postgresql"
 
-// secretOf returns the stored password of a machine's role, or "" if none is stored.
+// secretOf returns the stored password of a machine's role, or "" if it is not stored.
 func secretOf(ctx context.Context, identity, machine, role string) (string, error) {
 	store, err := openSecrets(identity)
 	if err != nil {

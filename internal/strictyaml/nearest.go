@@ -1,7 +1,7 @@
 package strictyaml
 
-// Nearest returns the candidate most similar to a misspelt word, or "" if none is similar. It
-// allows two edits, or one in words of up to four bytes.
+// Nearest returns the candidate most similar to a misspelt word, or "" if no candidate is similar.
+// It allows two edits, or one in words of up to four bytes.
 func Nearest(word string, candidates []string) string {
 	best, limit := "", 2
 	if len(word) <= 4 {

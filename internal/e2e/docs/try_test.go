@@ -44,7 +44,7 @@ func TestTry(t *testing.T) {
 	for _, b := range found {
 		for _, c := range b.commands {
 			if c.output == nil {
-				c.output = []string{} // the document shows no output: none is expected
+				c.output = []string{} // the command must not print anything
 			}
 			start := time.Now()
 			if err := p.types(c); err != nil {

@@ -34,8 +34,8 @@ func certificate(t *testing.T, ca bool) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
-// TestCheck: the first authority is stored. Another one or none is refused until it is accepted.
-// Each phone and machine has a separate entry.
+// TestCheck: the first authority is stored. A different authority, or a machine without one, is
+// refused until the user accepts it. Each phone and machine has a separate entry.
 func TestCheck(t *testing.T) {
 	s := In(t.TempDir())
 	first, second := certificate(t, true), certificate(t, true)

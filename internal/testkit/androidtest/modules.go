@@ -124,8 +124,8 @@ func (p *Phone) metamoduleBlocks(archive string) error {
 	return nil
 }
 
-// metamodule returns the ID of the module that mounts the other modules' folders, or "" if none is
-// installed.
+// metamodule returns the ID of the module that mounts the other modules' folders, or "" if such a
+// module is not installed.
 func (p *Phone) metamodule() string {
 	p.t.Helper()
 	for _, id := range p.names(modules) {

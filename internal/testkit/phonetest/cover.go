@@ -104,7 +104,7 @@ func Cover() []Make {
 	return out
 }
 
-// open returns values of which none is chosen.
+// open returns an array in which every property is still to be chosen.
 func open() [properties]int { return [properties]int{-1, -1, -1, -1, -1} }
 
 // bestValue returns the value of property i that, with the chosen values, adds the most pairs in
