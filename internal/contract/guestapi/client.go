@@ -27,6 +27,14 @@ const (
 	maxComplaint = 1 << 10
 )
 
+// Pause returns how long a client that polls the status waits after a request which took the given
+// time: at least least, and so long that the guest spends at most a tenth of its time on answers. A
+// request takes an emulated guest up to 100 ms, and a start would take twice as long if there was
+// always a request. At most two seconds are added, so that a change is noticed soon.
+func Pause(least, took time.Duration) time.Duration {
+	return max(least, min(9*took, 2*time.Second))
+}
+
 // stay refuses redirects: a guest must not make the client, which is root on the phone, send the
 // token to another server.
 func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

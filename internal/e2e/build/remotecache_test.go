@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,8 +22,8 @@ import (
 func sqlFrom(t *testing.T, cache string, args ...string) (sovtest.BuildReport, string) {
 	t.Helper()
 	dir := t.TempDir()
-	flags := append([]string{"build", "sql", "--json", "--progress", "plain", "--lock", sovtest.SharedLock("arm64"), "--cache", cache}, sovtest.FromMirror()...)
-	result := sovtest.Run(t, func(c *exec.Cmd) { c.Dir = dir }, append(flags, args...)...)
+	result := sovtest.Run(t, func(c *exec.Cmd) { c.Dir = dir }, slices.Concat([]string{"build", "sql", "--json", "--progress", "plain",
+		"--lock", sovtest.SharedLock("arm64"), "--cache", cache}, sovtest.Emulated(), sovtest.FromMirror(), args)...)
 	if result.Status != 0 || strings.Contains(result.Stderr, "warning: remote cache") {
 		t.Fatal(result)
 	}
@@ -85,8 +86,8 @@ func TestSecondMachine(t *testing.T) {
 	if err := os.WriteFile(recipe, sovtest.SQL(sovtest.WithSetting("work_mem: 5MB")), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	result := sovtest.Run(t, func(c *exec.Cmd) { c.Dir = dir }, append(append([]string{"build", recipe, "--json", "--cache", cache,
-		"--lock", sovtest.SharedLock("arm64")}, sovtest.FromMirror()...), from...)...)
+	result := sovtest.Run(t, func(c *exec.Cmd) { c.Dir = dir }, slices.Concat([]string{"build", recipe, "--json", "--cache", cache,
+		"--lock", sovtest.SharedLock("arm64")}, sovtest.Emulated(), sovtest.FromMirror(), from)...)
 	var report sovtest.BuildReport
 	if err := json.Unmarshal([]byte(result.Stdout), &report); err != nil {
 		t.Fatalf("%v: %v", err, result)

@@ -10,8 +10,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 )
 
-// pollInterval is how often the guest's status is polled. Each request is a connection through
-// QEMU's network, which takes less than a millisecond.
+// pollInterval is the shortest pause between two requests for the guest's status.
 const pollInterval = 50 * time.Millisecond
 
 // Timeouts of one status request while the guest starts. QEMU's network accepts a connection before
@@ -44,12 +43,11 @@ func (vm *VM) Ready(ctx context.Context, report func(*guestapi.Status)) error {
 	timeout := ReadyTimeout(vm.spec, vm.kvm)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
 	var last *guestapi.Status
 	for patience := firstPatience; ; patience = min(patience*3/2, lastPatience) {
+		pause, asked := pollInterval, time.Now()
 		if status, err := vm.ask(ctx, patience); err == nil {
-			last = status
+			last, pause = status, guestapi.Pause(pollInterval, time.Since(asked))
 			if report != nil {
 				report(status)
 			}
@@ -61,7 +59,7 @@ func (vm *VM) Ready(ctx context.Context, report func(*guestapi.Status)) error {
 			}
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(pause):
 		case <-vm.Done():
 			return errors.Join(fmt.Errorf("%w: it ended", ErrNotReady), vm.Wait())
 		case <-ctx.Done():

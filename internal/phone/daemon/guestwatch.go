@@ -54,6 +54,7 @@ func (w *guestWatch) run(ctx context.Context) {
 		asking, cancel := context.WithTimeout(ctx, patience)
 		status, err := w.machine.guest.Status(asking)
 		cancel()
+		took := time.Since(asked)
 		if err == nil && isBehind(status.Time, asked) && time.Since(corrected) > readyPoll/2 {
 			corrected = time.Now()
 			w.correctClock(ctx)
@@ -102,6 +103,8 @@ func (w *guestWatch) run(ctx context.Context) {
 		pause := bootPoll
 		if isLate || err == nil && status.Ready {
 			pause = readyPoll
+		} else if err == nil {
+			pause = guestapi.Pause(bootPoll, took)
 		}
 		select {
 		case <-ctx.Done():

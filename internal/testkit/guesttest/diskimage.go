@@ -157,7 +157,7 @@ func (m *bareMachine) boot(t *testing.T) string {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	m.console, m.monitor = filepath.Join(dir, "console"), filepath.Join(dir, "monitor")
 	board := map[string][]string{"amd64": {"-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max"},
-		"arm64": {"-machine", "virt,gic-version=3", "-accel", "tcg,thread=multi", "-cpu", "max,pauth-impdef=on"}}[m.arch]
+		"arm64": {"-machine", "virt,gic-version=3", "-accel", "tcg,thread=multi", "-cpu", "max,pauth=off,sve=off"}}[m.arch]
 	args := append(board, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-smp", "2", "-m", "1024M", "-bios", firmware,
 		"-serial", "file:"+m.console, "-monitor", "unix:"+m.monitor+",server,nowait", "-device", "virtio-rng-pci",
 		"-netdev", fmt.Sprintf("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:%d-:5432", m.port), "-device", "virtio-net-pci,netdev=net,romfile=",

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -35,6 +36,14 @@ func Encrypted(t testing.TB, arch, place string) string {
 		"vm: {encrypt: true, data_key: "+place+"}")
 }
 
+// Emulated returns build's flags for a machine whose processor is emulated, which Artifact uses. A
+// phone takes seconds for a start; here other tests use the processor too. On a busy computer,
+// emulated processors mostly wait for one another, so the machine has one. TestDocuments runs
+// machines with two.
+func Emulated() []string {
+	return []string{"--set", "vm.ready.timeout=15m", "--set", "vm.cpus=1"}
+}
+
 func variant(t testing.TB, arch, name, lock, keys string) string {
 	t.Helper()
 	once, _ := made.LoadOrStore(arch+"/"+name, sync.OnceValues(func() (string, error) {
@@ -45,10 +54,7 @@ func variant(t testing.TB, arch, name, lock, keys string) string {
 				return "", err
 			}
 		}
-		// A phone takes seconds for a start. Here the processor is emulated, and other tests use
-		// it too. On a busy computer, emulated processors mostly wait for one another, so the
-		// machine has one. TestDocuments runs machines with two.
-		command := exec.Command(Program, append([]string{"build", path, "--arch", arch, "--lock", lock, "-o", dir, "--set", "vm.ready.timeout=15m", "--set", "vm.cpus=1"}, FromMirror()...)...)
+		command := exec.Command(Program, slices.Concat([]string{"build", path, "--arch", arch, "--lock", lock, "-o", dir}, Emulated(), FromMirror())...)
 		result, err := Finish(command)
 		folders, _ := filepath.Glob(filepath.Join(dir, "*", arch)) // the pattern is well formed
 		if err == nil && (result.Status != 0 || len(folders) != 1) {

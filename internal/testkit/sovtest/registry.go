@@ -2,6 +2,7 @@ package sovtest
 
 import (
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,8 +14,8 @@ import (
 func FillRegistry(t testing.TB, registry *registrytest.Registry, mode string) {
 	t.Helper()
 	Artifact(t, "arm64")
-	command := exec.Command(Program, append([]string{"build", "sql", "-o", t.TempDir(), "--lock", SharedLock("arm64"),
-		"--cache-to", registry.Repository("team/cache") + ",mode=" + mode}, FromMirror()...)...)
+	command := exec.Command(Program, slices.Concat([]string{"build", "sql", "-o", t.TempDir(), "--lock", SharedLock("arm64"),
+		"--cache-to", registry.Repository("team/cache") + ",mode=" + mode}, Emulated(), FromMirror())...)
 	if out, err := command.CombinedOutput(); err != nil || strings.Contains(string(out), "warning") {
 		t.Fatalf("fill the registry: %v: %s", err, out)
 	}
