@@ -41,6 +41,7 @@ type State struct {
 	Name      string    `json:"name"`
 	Phase     Phase     `json:"phase"`
 	Reason    string    `json:"reason,omitempty"`    // as a text, if Phase is not Ready
+	Stuck     bool      `json:"stuck,omitempty"`     // the guest runs, but does not become ready without help
 	Since     time.Time `json:"since,omitzero"`      // when it entered Phase
 	Slot      string    `json:"slot,omitempty"`      // "a" or "b": what was started last
 	Version   string    `json:"version,omitempty"`   // of that artifact

@@ -3,6 +3,7 @@ package phone
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,13 +47,16 @@ func TestInstalledBase(t *testing.T) {
 		}
 		return o
 	}
-	build := func(program, out string) string {
+	build := func(program, out string, flags ...string) string {
 		t.Helper()
-		by(program, append([]string{"build", recipe, "--arch", "arm64", "-o", filepath.Join(folder, out)}, sovtest.FromMirror()...)...)
+		by(program, slices.Concat([]string{"build", recipe, "--arch", "arm64", "-o", filepath.Join(folder, out)}, sovtest.FromMirror(), flags)...)
 		return filepath.Join(folder, out, "sql", "arm64")
 	}
 
-	first := build(old, "old")
+	// The earlier version pins its kernel's source, but does not compile it, which takes longer than
+	// everything else here.
+	by(old, append([]string{"lock", recipe, "--arch", "arm64"}, sovtest.FromMirror()...)...)
+	first := build(old, "old", "--kernel", filepath.Join(sovtest.Artifact(t, "arm64"), "kernel"))
 	locked := pins(t, filepath.Join(folder, "sov.lock"))
 	by(old, "secrets", "set", "sql", "postgres")
 	by(old, append([]string{"push", first, "--start"}, serial...)...)

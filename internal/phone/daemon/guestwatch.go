@@ -18,7 +18,7 @@ type guestWatch struct {
 	near     *neighbourhood // nil if the guest does not need names of peers
 	readyAt  chan time.Time // has the time when the guest was first ready
 	ready    chan struct{}  // closed then
-	failed   chan struct{}  // closed when a service has failed permanently before that
+	failed   chan struct{}  // closed when the guest is stuck before that
 
 	answered atomic.Bool // the guest has answered at least once
 	stopping atomic.Bool // the guest has announced its shutdown
@@ -93,7 +93,7 @@ func (w *guestWatch) run(ctx context.Context) {
 		}
 		isLate := time.Now().After(late)
 		w.tell(status, err, wasReady, isLate)
-		if err == nil && !wasReady && !hasFailed && status.Describe(guestapi.StateFailed) != "" {
+		if err == nil && !wasReady && !hasFailed && stuck(status) {
 			hasFailed = true
 			close(w.failed)
 		}
@@ -114,9 +114,13 @@ func (w *guestWatch) run(ctx context.Context) {
 	}
 }
 
+// stuck reports whether a service has failed for good: with another major version's cluster, with a
+// data disk that cannot be mounted.
+func stuck(status *guestapi.Status) bool { return status.Describe(guestapi.StateFailed) != "" }
+
 // tell updates the state with the guest's status if it has changed.
 func (w *guestWatch) tell(status *guestapi.Status, fault error, wasReady, late bool) {
-	phase, reason := runnerapi.Booting, ""
+	phase, reason, isStuck := runnerapi.Booting, "", fault == nil && stuck(status)
 	switch {
 	case fault == nil && status.Ready:
 		phase = runnerapi.Ready
@@ -129,7 +133,7 @@ func (w *guestWatch) tell(status *guestapi.Status, fault error, wasReady, late b
 		phase = runnerapi.NotReady
 	}
 	now := w.daemon.state.get()
-	if now.Phase == phase && now.Reason == reason {
+	if now.Phase == phase && now.Reason == reason && now.Stuck == isStuck {
 		return
 	}
 	w.daemon.state.change(func(s *runnerapi.State) {
@@ -139,7 +143,7 @@ func (w *guestWatch) tell(status *guestapi.Status, fault error, wasReady, late b
 		if phase == runnerapi.Ready && s.ReadyAt.IsZero() {
 			s.ReadyAt = time.Now().UTC()
 		}
-		s.Phase, s.Reason = phase, reason
+		s.Phase, s.Reason, s.Stuck = phase, reason, isStuck
 	})
 }
 

@@ -34,6 +34,9 @@ func (f *stateFile) change(alter func(*runnerapi.State)) {
 	defer f.mu.Unlock()
 	phase := f.state.Phase
 	alter(&f.state)
+	if f.state.Phase != runnerapi.Booting && f.state.Phase != runnerapi.NotReady {
+		f.state.Stuck = false
+	}
 	if f.state.Phase != phase {
 		f.state.Since = f.now().UTC()
 		f.log(strings.TrimSuffix(fmt.Sprintf("%s: %s", f.state.Phase, f.state.Reason), ": "))

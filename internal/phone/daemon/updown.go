@@ -217,7 +217,7 @@ func awaitReady(ctx context.Context, vm phonepath.VM, o UpOptions, died <-chan s
 			case o.NoWait || ready:
 				return *state, nil
 			case state.Phase == runnerapi.Locked && o.Keys != nil: // the daemon has the keys and will use them
-			case rests(state.Phase):
+			case rests(state.Phase), state.Stuck && !state.Trial: // the daemon ends a trial
 				return *state, fmt.Errorf("%w: %s: %s", ErrNotReady, state.Phase, state.Reason)
 			}
 		}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
 	"github.com/sovereign-sql/sov/internal/testkit/costtest"
+	"github.com/sovereign-sql/sov/internal/testkit/repeat"
 )
 
 func sql(routing Routing) VM {
@@ -73,10 +74,14 @@ func (p *phone) whole(vm VM) {
 	}
 }
 
-// inEach runs a test in a new namespace for both flavours of iptables and both routing modes.
+// inEach runs a test in a new namespace for both flavours of iptables and both routing modes, in an
+// endurance run for their four combinations.
 func inEach(t *testing.T, test func(p *phone, routing Routing)) {
-	for _, flavour := range flavours {
-		for _, routing := range []Routing{MainFirst, Scoped} {
+	for i, flavour := range flavours {
+		for j, routing := range []Routing{MainFirst, Scoped} {
+			if i != j && !repeat.Whole() {
+				continue
+			}
 			t.Run(fmt.Sprintf("%s/%s", flavour, routing), func(t *testing.T) {
 				t.Parallel()
 				test(newPhone(t, flavour), routing)

@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -124,16 +123,10 @@ func (p *phone) host() *Host {
 	return h
 }
 
-var volatile = regexp.MustCompile(`\[\d+:\d+\]|(?m)^#.*\n|^\d+: |@if\d+|qlen \d+| linkdown|NO-CARRIER,|\b(UP|DOWN|UNKNOWN) +`)
-
-// snapshot returns everything that hostnet may change, as text. It omits the operational state and
-// its effects, which the kernel updates later after a change of the carrier
-// (net/core/link_watch.c).
+// snapshot returns everything that hostnet may change, as text.
 func (p *phone) snapshot() string {
 	p.Helper()
-	return volatile.ReplaceAllString(p.sh(`ip -4 rule; ip -6 rule; ip -4 route show table all | sort; ip -6 route show table all proto static | sort; ip -br link | sort
-		ip -br -4 addr | sort; $IPTABLES-save; $IP6TABLES-save
-		cd /proc/sys/net/ipv4; grep . ip_forward conf/*/rp_filter`), "")
+	return androidtest.Configuration(p.sh, "$IPTABLES-save; $IP6TABLES-save")
 }
 
 // same fails the test if two snapshots differ, with the lines that differ.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest/netd"
+	"github.com/sovereign-sql/sov/internal/testkit/repeat"
 )
 
 // uplinks are the uplinks of a guest in each scene.
@@ -25,17 +26,20 @@ const wlanUplink = "wlan0 via 192.168.1.1 (table 1010)"
 // TestUplinkInEveryScene: the uplink is found with the rules of every release in every scene. The
 // kernel routes the guest's packets through it as well.
 func TestUplinkInEveryScene(t *testing.T) {
-	for _, s := range netd.Systems {
+	for i, s := range netd.Systems {
 		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
 			p := newPhoneOf(t, flavours[0], s)
-			for _, scene := range append(netd.Scenes, netd.HotspotAndUSB, netd.CellularVPN) {
+			for j, scene := range append(netd.Scenes, netd.HotspotAndUSB, netd.CellularVPN) {
 				p.net.ToScene(scene)
 				want := uplinks[scene.Name]
 				if want == "" {
 					want = wlanUplink
 				}
-				for _, routing := range []Routing{Scoped, MainFirst} {
+				for k, routing := range []Routing{Scoped, MainFirst} {
+					if (i+j+k)%2 != 0 && !repeat.Whole() {
+						continue
+					}
 					u := p.up(sql(routing)).Uplink
 					if got := u.String(); !strings.HasPrefix(got, want) {
 						t.Errorf("%s, %s: uplink %s, want %s", scene.Name, routing, got, want)

@@ -77,14 +77,22 @@ func (p *Phone) AddVPN() {
 
 var volatile = regexp.MustCompile(`\[\d+:\d+\]|(?m)^#.*\n|@\w+|qlen \d+| linkdown|NO-CARRIER,|\b(UP|DOWN|UNKNOWN) +`)
 
-// Snapshot returns the part of the phone's network configuration that a machine may change: rules,
-// routes, interfaces, addresses, iptables and sysctls. Compare it line by line. It omits packet
-// counters, and the operational state of interfaces with its consequences, which the kernel updates
-// with a delay (net/core/link_watch.c).
+// Snapshot returns the phone's network configuration, see [Configuration].
 func (p *Phone) Snapshot() string {
 	p.t.Helper()
-	return volatile.ReplaceAllString(p.Shell(`ip -4 rule; ip -6 rule; ip -4 route show table all | sort; ip -brief link | sort; ip -brief -4 addr | sort
-		/system/bin/iptables-save; /system/bin/ip6tables-save; ip -6 route show table all proto static | sort
+	return Configuration(p.Shell, "/system/bin/iptables-save; /system/bin/ip6tables-save")
+}
+
+// Configuration returns the part of a namespace's network configuration that a machine may change:
+// rules, routes, interfaces, addresses, iptables and sysctls. Compare it line by line. It omits
+// packet counters, and the operational state of interfaces with its consequences, which the kernel
+// updates with a delay (net/core/link_watch.c). shell runs a script in the namespace; save are the
+// commands that print iptables' rules.
+func Configuration(shell func(script string) string, save string) string {
+	return volatile.ReplaceAllString(shell(`printf 'rule\nroute show table all\n' | ip -4 -batch - | sort
+		printf 'rule\nroute show table all proto static\n' | ip -6 -batch - | sort
+		printf 'link\naddr\n' | ip -brief -4 -batch - | sort
+		`+save+`
 		cd /proc/sys/net/ipv4; grep -s . ip_forward conf/*/rp_filter || true # an interface may go meanwhile`), "")
 }
 

@@ -7,7 +7,7 @@ import "time"
 // processes or query an emulated machine, and frequent checks would use much of a processor.
 const (
 	share   = 4
-	longest = 400 * time.Millisecond
+	longest = 2 * time.Second
 )
 
 // Until checks a condition repeatedly, for at most limit, and reports whether it holds. It pauses

@@ -16,7 +16,7 @@ func TestUntil(t *testing.T) {
 		"at once":        {0, time.Second, 1, true, 0},
 		"quick looks":    {0, time.Second, 3, true, 40 * time.Millisecond},
 		"slower looks":   {50 * time.Millisecond, time.Second, 3, true, 550 * time.Millisecond},
-		"slow looks":     {time.Second, time.Minute, 3, true, 3800 * time.Millisecond},
+		"slow looks":     {time.Second, time.Minute, 3, true, 7 * time.Second},
 		"never":          {0, time.Second, 1000, false, 1020 * time.Millisecond},
 		"no time at all": {0, -1, 2, false, 0},
 	} {

@@ -20,6 +20,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/contract/runnerapi"
 	"github.com/sovereign-sql/sov/internal/contract/session"
+	"github.com/sovereign-sql/sov/internal/durable"
 	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/await"
 	"github.com/sovereign-sql/sov/internal/testkit/canary"
@@ -301,10 +302,16 @@ func (h *Handset) KillRandomProcess(random *rand.Rand, late time.Duration) {
 }
 
 // Suspend stops the machine's daemon, so that it repairs nothing, and returns a function that
-// resumes the daemon.
+// resumes the daemon. The daemon is not stopped while it holds the lock of the network's ledger, for
+// which every other sov-runner would wait.
 func (h *Handset) Suspend() (resume func()) {
 	h.T.Helper()
 	pid := h.Status().Daemon
+	lock, err := durable.WaitLock(h.T.Context(), h.File(phonepath.Default.Ledger()+".lock"), durable.Exclusive, durable.LockOptions{Existing: true})
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	defer lock.Release()
 	h.Shell(fmt.Sprintf("kill -STOP %d", pid))
 	return func() { h.Shell(fmt.Sprintf("kill -CONT %d", pid)) }
 }
