@@ -302,8 +302,8 @@ func (h *Handset) KillRandomProcess(random *rand.Rand, late time.Duration) {
 }
 
 // Suspend stops the machine's daemon, so that it repairs nothing, and returns a function that
-// resumes the daemon. The daemon is not stopped while it holds the lock of the network's ledger, for
-// which every other sov-runner would wait.
+// resumes the daemon. The daemon is not stopped while it holds the lock of the network's ledger:
+// every other sov-runner would wait for it.
 func (h *Handset) Suspend() (resume func()) {
 	h.T.Helper()
 	pid := h.Status().Daemon

@@ -28,8 +28,8 @@ func Times(t testing.TB, few, many int) int {
 	return max(1, int(math.Round(float64(many)*factor)))
 }
 
-// Whole reports whether a test tries every combination: in an endurance run. Otherwise it tries each
-// value once or twice.
+// Whole reports whether a test tries every combination: in an endurance run. Otherwise it tries
+// each value once or twice.
 func Whole() bool { return os.Getenv(Scale) != "" }
 
 // Seed returns and logs a seed for random numbers: always 1, or a random seed in an endurance run.
