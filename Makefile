@@ -35,7 +35,7 @@ demo: deps build ## build the PostgreSQL machine, boot it in QEMU, query it
 test: deps build ## test every behaviour once
 	@echo "test: building sql for both architectures (kernel and Tailscale are compiled once), then every test"
 	@.ci/artifacts
-	@.ci/test test.log ./...
+	@.ci/test test.log ./internal/e2e/phone ./internal/e2e/docs ./... # the longest first
 
 endurance: deps build ## repeat the tests that depend on timing: counts times SCALE
 	@.ci/artifacts
