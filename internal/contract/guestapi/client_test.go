@@ -81,3 +81,17 @@ func FuzzClient(f *testing.F) {
 		}
 	})
 }
+
+func TestPause(t *testing.T) {
+	const least = 50 * time.Millisecond
+	for took, want := range map[time.Duration]time.Duration{
+		0: least, time.Millisecond: least, 100 * time.Millisecond: 900 * time.Millisecond, 10 * time.Second: 2 * time.Second,
+	} {
+		if got := Pause(least, took); got != want {
+			t.Errorf("after %v: %v, want %v", took, got, want)
+		}
+	}
+	if got := Pause(5*time.Second, time.Second); got != 5*time.Second {
+		t.Errorf("a longer pause became %v", got)
+	}
+}
