@@ -37,7 +37,7 @@ say crosvm "$c"
 if [ -f "$c" ] && [ -x "$c" ]; then
 	say crosvm_there 1
 	help=$("$c" run --help 2>&1) || help=$(LD_LIBRARY_PATH=/apex/com.android.virt/lib64:/system/lib64 "$c" run --help 2>&1)
-	printf '%s\n' "$help" | grep -E '^ {1,8}(-., )?--' | cut -c 1-60 | while IFS= read -r line; do say flag "$line"; done
+	printf '%s\n' "$help" | grep -E '^ {1,8}(-., )?--' | cut -c 1-60 | sed 's/^/flag=/'
 	say crosvm_said "$(printf '%s\n' "$help" | grep -v '^ *$' | tail -n 1)"
 fi
 for d in kvm gunyah gzvm; do if [ -c /dev/$d ]; then say hypervisor $d; fi; done
