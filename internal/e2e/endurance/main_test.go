@@ -2,7 +2,6 @@ package endurance
 
 import (
 	"fmt"
-	"os"
 	"testing"
 
 	"github.com/sovereign-sql/sov/internal/testkit/repeat"
@@ -10,7 +9,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(repeat.Scale) == "" {
+	if !repeat.Whole() {
 		fmt.Printf("endurance: not asked for: set $%s to a number, or run make endurance\n", repeat.Scale)
 		return
 	}
