@@ -89,9 +89,11 @@ func (p *Phone) Snapshot() string {
 // updates with a delay (net/core/link_watch.c). shell runs a script in the namespace; save are the
 // commands that print iptables' rules.
 func Configuration(shell func(script string) string, save string) string {
-	return volatile.ReplaceAllString(shell(`printf 'rule\nroute show table all\n' | ip -4 -batch - | sort
-		printf 'rule\nroute show table all proto static\n' | ip -6 -batch - | sort
-		printf 'link\naddr\n' | ip -brief -4 -batch - | sort
+	// In an assignment the status of ip, the last command, counts.
+	return volatile.ReplaceAllString(shell(`set -e
+		v4=$(printf 'rule\nroute show table all\n' | ip -4 -batch -); v6=$(printf 'rule\nroute show table all proto static\n' | ip -6 -batch -)
+		links=$(printf 'link\naddr\n' | ip -brief -4 -batch -)
+		echo "$v4" | sort; echo "$v6" | sort; echo "$links" | sort
 		`+save+`
 		cd /proc/sys/net/ipv4; grep -s . ip_forward conf/*/rp_filter || true # an interface may go meanwhile`), "")
 }
