@@ -20,6 +20,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/artifact"
 	"github.com/sovereign-sql/sov/internal/contract/phonepath"
 	"github.com/sovereign-sql/sov/internal/host/embedded"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/artifacttest"
 )
 
@@ -435,7 +436,13 @@ func verbOf(root *cobra.Command, line string) *cobra.Command {
 	return c
 }
 
-// mistake runs a line in a shell and returns the exit status and standard error.
+// The times in the answers: of a stage that failed, and of a step of sov-runner.
+var (
+	stageTime = regexp.MustCompile(`after [0-9.]+s`)
+	stepTime  = regexp.MustCompile(`\([0-9.]+ s\)`)
+)
+
+// mistake runs a line in a shell and returns the exit status and standard error. Every time is 0.
 func mistake(t *testing.T, dir string, env []string, line string) (int, string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -452,7 +459,7 @@ func mistake(t *testing.T, dir string, env []string, line string) (int, string) 
 	if command.ProcessState.ExitCode() == exitFound {
 		said = out.String() + said // a check prints its findings on standard output
 	}
-	said = strings.ReplaceAll(said, dir, "…")
+	said = stepTime.ReplaceAllString(stageTime.ReplaceAllString(strings.ReplaceAll(said, dir, "…"), "after 0.00s"), "(0.0 s)")
 	return command.ProcessState.ExitCode(), strings.TrimSpace(said)
 }
 
@@ -511,5 +518,8 @@ func golden(t *testing.T, rows string) {
 		}
 	default:
 		t.Errorf("%s is not what sov says: go test ./cmd/sov -run TestMistakes -update", path)
+		for _, line := range androidtest.Differences(before, rows) {
+			t.Error(line)
+		}
 	}
 }

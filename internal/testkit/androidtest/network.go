@@ -89,17 +89,19 @@ func (p *Phone) Snapshot() string {
 // updates with a delay (net/core/link_watch.c). shell runs a script in the namespace; save are the
 // commands that print iptables' rules.
 func Configuration(shell func(script string) string, save string) string {
-	// In an assignment the status of ip, the last command, counts.
+	// In an assignment the status of ip, the last command, counts. The sort keeps the order of an
+	// interface's two lines, of rules with the same priority, and of routes to the same destination.
 	return volatile.ReplaceAllString(shell(`set -e
 		v4=$(printf 'rule\nroute show table all\n' | ip -4 -batch -); v6=$(printf 'rule\nroute show table all proto static\n' | ip -6 -batch -)
 		links=$(printf 'link\naddr\n' | ip -brief -4 -batch -)
-		echo "$v4" | sort; echo "$v6" | sort; echo "$links" | sort
+		for lines in "$v4" "$v6" "$links"; do echo "$lines" | sort -s -k 1,1; done
 		`+save+`
 		cd /proc/sys/net/ipv4; grep -s . ip_forward conf/*/rp_filter || true # an interface may go meanwhile`), "")
 }
 
 // Differences returns the lines that are in only one of two texts: "gone: …" for lines of before,
-// "new: …" for lines of after.
+// "new: …" for lines of after. Of texts with the same lines it returns where their order first
+// differs.
 func Differences(before, after string) []string {
 	was, is := strings.Split(before, "\n"), strings.Split(after, "\n")
 	var out []string
@@ -111,6 +113,11 @@ func Differences(before, after string) []string {
 	for _, line := range is {
 		if !slices.Contains(was, line) {
 			out = append(out, "new: "+line)
+		}
+	}
+	for i := 0; len(out) == 0 && i < min(len(was), len(is)); i++ {
+		if was[i] != is[i] {
+			out = append(out, "moved: "+was[i], "in its place: "+is[i])
 		}
 	}
 	return out

@@ -336,6 +336,9 @@ func (n *Netd) ToScene(s Scene) {
 			n.Connect(w)
 		}
 	}
+	if len(s.Default) > 1 { // the order of the rules is that of the names
+		n.SetDefault(s.Default[0])
+	}
 	n.SetDefault(s.Default...)
 	for _, c := range old {
 		if slices.Contains(n.networks, c) {
