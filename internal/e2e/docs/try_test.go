@@ -123,8 +123,17 @@ func newPerson(t *testing.T) *person {
 	p.start(shell)
 	write.Close()
 	t.Cleanup(func() {
-		fmt.Fprintln(p.stdin, "ip link set lo up; adb kill-server; exit")
-		read.Close()
+		defer read.Close()
+		fmt.Fprintln(p.stdin, "ip link set lo up; adb kill-server; exit") // the server outlives sov, which started it
+		late := time.After(time.Minute)
+		for open := true; open; {
+			select {
+			case _, open = <-p.lines:
+			case <-late:
+				t.Error("the shell has not exited")
+				return
+			}
+		}
 	})
 	go func() {
 		defer close(p.lines)

@@ -137,16 +137,17 @@ func (n *Netd) join(near string, index int, far string, pid int) {
 	}
 }
 
-// offer connects a client to an interface of the phone.
+// offer connects a client to an interface of the phone. A client that was connected before connects
+// anew, without the ARP requests that nobody answered meanwhile: their failure would be that of its
+// next connection.
 func (n *Netd) offer(name string, index int, address, client string) {
 	n.t.Helper()
 	host, _, _ := strings.Cut(address, "/")
 	if _, exists := n.clients[name]; !exists {
-		place := n.o.NewPlace()
-		n.join(name, index, "eth0", place.PID)
-		place.Shell(quietIPv6 + "ip link set lo up; ip addr add " + client + "/24 dev eth0; ip link set eth0 up; ip route add default via " + host)
-		n.clients[name] = place
+		n.clients[name] = n.o.NewPlace()
+		n.join(name, index, "eth0", n.clients[name].PID)
 	}
+	n.clients[name].Shell(quietIPv6 + "ip link set lo up; ip link set eth0 down; ip addr replace " + client + "/24 dev eth0; ip link set eth0 up; ip route replace default via " + host)
 	n.o.Phone.Shell("ip link set " + name + " up; ip -4 addr flush dev " + name + "; ip addr add " + address + " dev " + name)
 	n.readIndexes()
 }
