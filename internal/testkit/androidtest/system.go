@@ -38,12 +38,13 @@ const applets = `[ acpi base64 basename blockdev cal cat chgrp chmod chown chroo
 // stub is the script of an Android program that keeps its values in files below /props. It appends
 // calls that change a value to /calls.
 const stub = `#!/system/bin/sh
+show() { if [ -f "/props/$1" ]; then print -r -- "$(<"/props/$1")"; else echo "$2"; fi; }
 case "%[1]s $1" in
-"getprop ") cd /props; for f in *.*; do [ "$f" = "*.*" ] || echo "[$f]: [$(cat "$f")]"; done ;;
-"getprop "*) cat "/props/$1" 2>/dev/null || echo ;;
-"device_config get_sync_disabled_for_tests") cat /props/sync 2>/dev/null || echo none ;;
+"getprop ") cd /props; for f in *.*; do [ "$f" = "*.*" ] || echo "[$f]: [$(show "$f")]"; done ;;
+"getprop "*) show "$1" ;;
+"device_config get_sync_disabled_for_tests") show sync none ;;
 "device_config set_sync_disabled_for_tests") echo "$*" >>/calls/%[1]s; echo "$2" >/props/sync ;;
-*" get") cat "/props/$2/$3" 2>/dev/null || echo null ;;
+*" get") show "$2/$3" null ;;
 *" put") echo "$*" >>/calls/%[1]s; mkdir -p "/props/$2"; echo "$4" >"/props/$2/$3" ;;
 *) echo "%[1]s: unknown: $*" >&2; exit 255 ;;
 esac

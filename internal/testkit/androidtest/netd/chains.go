@@ -66,7 +66,7 @@ func (n *Netd) startChains() {
 	n.t.Helper()
 	for _, program := range []string{"$IPTABLES", "$IP6TABLES"} {
 		four := program == "$IPTABLES"
-		have := n.o.Phone.Shell("for t in filter raw mangle nat; do echo \"*$t\"; " + program + " -w -t $t -S; done")
+		have := n.o.Phone.Shell(program + "-save")
 		var script strings.Builder
 		for _, p := range parents {
 			children := p.children

@@ -24,8 +24,8 @@ const (
 func (n *Netd) startClat(name string, netID int) {
 	n.t.Helper()
 	near := clatPrefix + name
-	n.o.Phone.Shell(fmt.Sprintf("ip tuntap add %s mode tun; ip addr add %s/32 dev %[1]s; ip link set %[1]s mtu %[3]d; ip link set %[1]s up", near, ClatIP, clatMTU))
-	n.o.Internet.Shell("ip tuntap add plat0 mode tun; ip link set plat0 up; ip route add " + ClatIP + " dev plat0")
+	n.ip(n.o.Phone, "", "tuntap add "+near+" mode tun", "addr add "+ClatIP+"/32 dev "+near, fmt.Sprintf("link set %s mtu %d up", near, clatMTU))
+	n.ip(n.o.Internet, "", "tuntap add plat0 mode tun", "link set plat0 up", "route add "+ClatIP+" dev plat0")
 	n.readIndexes()
 	var ends [2]*os.File
 	var sockets [2]*net.UDPConn
@@ -79,8 +79,8 @@ func (n *Netd) startClat(name string, netID int) {
 	n.t.Cleanup(closeAll)
 	n.stopClat = func() {
 		closeAll()
-		n.o.Phone.Shell("ip link del " + near)
-		n.o.Internet.Shell("ip link del plat0")
+		n.ip(n.o.Phone, "", "link del "+near)
+		n.ip(n.o.Internet, "", "link del plat0")
 		n.stopClat = nil
 	}
 }

@@ -1,11 +1,15 @@
 package netd
 
 import (
+	"bytes"
 	"fmt"
+	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/sovereign-sql/sov/internal/testkit/childtest"
 	"github.com/sovereign-sql/sov/internal/testkit/session"
 )
 
@@ -75,33 +79,73 @@ func New(t session.T, o Options) *Netd {
 // re-creates all rules.
 func (n *Netd) start() {
 	n.t.Helper()
-	n.o.Phone.Shell(`rm -f ` + n.o.State + `/*
-		echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding
-		echo 0 >/proc/sys/net/ipv4/conf/all/accept_redirects`)
+	n.o.Phone.Shell("rm -f " + n.o.State + "/*")
+	n.set(n.o.Phone, "ipv4/ip_forward=0", "ipv6/conf/all/forwarding=0", "ipv4/conf/all/accept_redirects=0")
 	n.startChains()
 	n.nextNetID = firstNetID
-	for _, family := range []string{"-4", "-6"} {
-		n.o.Phone.Shell(`ip ` + family + ` rule | while IFS=: read -r pref rest; do [ "$pref" = 0 ] || echo "rule del pref $pref"; done | ip ` + family + ` -batch -`)
-	}
 	dummy := n.table("dummy0")
-	n.rule("add", slices.Concat(coreRules(), []string{
+	lines := append([]string{"rule flush"}, ruleLines("add", slices.Concat(coreRules(), []string{ // flush keeps that of priority 0
 		fmt.Sprintf("pref %d iif lo oif dummy0 uidrange 0-0 lookup %d", prioVPNOverrideOIF, dummy),
 		fmt.Sprintf("pref %d iif lo oif dummy0 lookup %d", prioOutputInterface, dummy),
-	})...)
-	n.o.Phone.Shell(fmt.Sprintf("ip route replace default dev dummy0 table %d proto static; ip -6 route replace default dev dummy0 table %[1]d proto static", dummy))
+	}))...)
+	lines = append(lines, fmt.Sprintf("route replace default dev dummy0 table %d proto static", dummy))
+	n.ip(n.o.Phone, "-4", lines...)
+	n.ip(n.o.Phone, "-6", lines...)
 }
 
 // rule adds or deletes rules for both families, with one netlink message for each rule and family.
 func (n *Netd) rule(verb string, rules ...string) {
 	n.t.Helper()
-	if len(rules) == 0 {
+	n.ip(n.o.Phone, "-4", ruleLines(verb, rules)...)
+	n.ip(n.o.Phone, "-6", ruleLines(verb, rules)...)
+}
+
+// ruleLines returns the commands of ip that add or delete rules.
+func ruleLines(verb string, rules []string) []string {
+	lines := make([]string, len(rules))
+	for i, r := range rules {
+		lines[i] = "rule " + verb + " " + r
+	}
+	return lines
+}
+
+// ip runs commands of the program ip in a network, in one process. The family is "-4", "-6", or ""
+// for both, where the addresses tell.
+func (n *Netd) ip(p Place, family string, lines ...string) {
+	n.t.Helper()
+	if len(lines) == 0 {
 		return
 	}
-	var batch strings.Builder
-	for _, r := range rules {
-		fmt.Fprintf(&batch, "rule %s %s\n", verb, r)
+	c := exec.Command("ip", "-batch", "-")
+	if family != "" {
+		c.Args = append(c.Args, family)
 	}
-	n.o.Phone.Shell("ip -batch - <<'.'\n" + batch.String() + ".\nip -6 -batch - <<'.'\n" + batch.String() + ".")
+	var out bytes.Buffer
+	c.Stdin, c.Stdout, c.Stderr = strings.NewReader(strings.Join(lines, "\n")), &out, &out
+	err := childtest.Start(c, func() error { return EnterNetwork(p.PID) })
+	if err == nil {
+		err = c.Wait()
+	}
+	if err != nil {
+		n.t.Fatalf("ip %s %q: %v: %s", family, lines, err, &out)
+	}
+}
+
+// set sets sysctls of a network, NAME=VALUE with names below /proc/sys/net.
+func (n *Netd) set(p Place, settings ...string) {
+	n.t.Helper()
+	err := InNetwork(p.PID, func() error {
+		for _, s := range settings {
+			name, value, _ := strings.Cut(s, "=")
+			if err := os.WriteFile("/proc/sys/net/"+name, []byte(value), 0); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
 }
 
 // table returns the number of an interface's routing table.
@@ -132,8 +176,7 @@ func (n *Netd) Connect(w Network) {
 		table := n.table(name)
 		c.rules[name], c.tables[name] = n.o.System.physical(name, table, c.netID, w.Restricted), table
 		n.mark("-A", name, c.netID)
-		n.rule("add", c.rules[name]...)
-		n.addRoutes(name, w.IPv6Only)
+		n.addRoutes(name, w.IPv6Only, c.rules[name]...)
 	}
 }
 
@@ -147,7 +190,7 @@ func (n *Netd) Disconnect(name string) {
 	for _, name := range c.interfaces() {
 		n.mark("-D", name, c.netID)
 		n.rule("del", c.rules[name]...)
-		n.o.Phone.Shell(fmt.Sprintf("for f in -4 -6; do ip $f route flush table %d; ip $f route flush table %d; done 2>/dev/null || true",
+		n.o.Phone.Shell(fmt.Sprintf("for f in -4 -6; do printf 'route flush table %%d\\n' %d %d | ip $f -force -batch - 2>/dev/null || true; done", // a table may be empty
 			c.tables[name], localTableOffset+c.tables[name]-tableOffset))
 	}
 	if c.IPv6Only {
@@ -215,8 +258,7 @@ func (n *Netd) StartVPN(v VPN) {
 	}
 	n.mark("-A", v.Name, c.netID)
 	n.vpnRules = v.virtual(v.Name, table, c.netID)
-	n.rule("add", n.vpnRules...)
-	n.addRoutes(v.Name, false)
+	n.addRoutes(v.Name, false, n.vpnRules...)
 }
 
 // RestoreVPN brings the VPN's interface up after it was down, and restores its routes.
@@ -236,7 +278,7 @@ func (n *Netd) StopVPN() {
 		n.rule("del", rules...)
 		delete(n.fallen, name)
 	}
-	n.o.Phone.Shell("ip link del " + n.vpn.Name)
+	n.ip(n.o.Phone, "", "link del "+n.vpn.Name)
 	delete(n.index, n.vpn.Name)
 	n.networks = slices.DeleteFunc(n.networks, func(o *network) bool { return o == c })
 	n.vpn, n.vpnRules = VPN{}, nil
@@ -306,7 +348,7 @@ func (n *Netd) Restart() {
 		n.stopClat()
 	}
 	if n.vpn.Name != "" {
-		n.o.Phone.Shell("ip link del " + n.vpn.Name)
+		n.ip(n.o.Phone, "", "link del "+n.vpn.Name)
 	}
 	n.start()
 	n.networks, n.defaults, n.tethers, n.vpn, n.vpnRules = nil, nil, nil, VPN{}, nil
@@ -361,7 +403,7 @@ func (n *Netd) Airplane() {
 	n.t.Helper()
 	for _, c := range n.networks {
 		if c.Interface != n.vpn.Name {
-			n.o.Phone.Shell("ip link set " + c.Interface + " down")
+			n.ip(n.o.Phone, "", "link set "+c.Interface+" down")
 		}
 	}
 	n.ToScene(Offline)

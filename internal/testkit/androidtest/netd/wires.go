@@ -2,6 +2,7 @@ package netd
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,26 +36,24 @@ const (
 
 // A wire connects an interface of the phone with the internet.
 type wire struct {
-	far       string // the interface at the other end
-	index     int    // of the near interface; 0: the kernel's choice
-	net4      string // of the near interface, with prefix
-	net6      string
-	gateway4  string // empty: point to point
-	gateway6  string
-	farScript string // addresses and routes at the other end
+	far      string // the interface at the other end
+	index    int    // of the near interface; 0: the kernel's choice
+	net4     string // of the near interface, with prefix
+	net6     string
+	gateway4 string // empty: point to point
+	gateway6 string
+	farLines []string // commands of ip for the addresses and routes of the other end
 }
 
-func pointToPoint(far, net4, net6 string) string {
+func pointToPoint(far, net4, net6 string) []string {
 	address4, _, _ := strings.Cut(net4, "/")
 	address6, _, _ := strings.Cut(net6, "/")
-	// Such a link has no neighbours: the far end accepts every address.
-	return fmt.Sprintf(`ip addr add %[4]s/128 dev %[1]s nodad; ip link set %[1]s up; ip route add %[2]s dev %[1]s; ip -6 route add %[3]s dev %[1]s
-		echo 1 >/proc/sys/net/ipv4/conf/%[1]s/proxy_arp`, far, address4, address6, ServerIP6)
+	return []string{"addr add " + ServerIP6 + "/128 dev " + far + " nodad", "link set " + far + " up", "route add " + address4 + " dev " + far, "route add " + address6 + " dev " + far}
 }
 
 var wires = map[string]wire{
 	"wlan0": {"ap0", 10, WLANIP + "/24", WLANIP6 + "/64", Gateway, gateway6,
-		"for a in " + Gateway + " " + Gateway2 + " " + LANHost + "; do ip addr add $a/24 dev ap0; done; ip addr add " + gateway6 + "/64 dev ap0 nodad; ip link set ap0 up"},
+		[]string{"addr add " + Gateway + "/24 dev ap0", "addr add " + Gateway2 + "/24 dev ap0", "addr add " + LANHost + "/24 dev ap0", "addr add " + gateway6 + "/64 dev ap0 nodad", "link set ap0 up"}},
 	"rmnet0": {"cell0", 11, MobileIP + "/32", MobileIP6 + "/64", "", "", pointToPoint("cell0", MobileIP, MobileIP6)},
 	"rmnet1": {"ims0", 14, imsIP + "/32", imsIP6 + "/64", "", "", pointToPoint("ims0", imsIP, imsIP6)},
 	"tun0":   {"vpn0", 12, VPNIP + "/32", VPNIP6 + "/128", "", "", pointToPoint("vpn0", VPNIP, VPNIP6)},
@@ -73,20 +72,31 @@ var downstream = map[string]struct {
 func ClientIP(down string) string { return downstream[down].client }
 
 // quietIPv6 disables automatic IPv6 addresses and duplicate address detection.
-const quietIPv6 = `for c in all default; do echo 0 >/proc/sys/net/ipv6/conf/$c/accept_dad; echo 0 >/proc/sys/net/ipv6/conf/$c/dad_transmits
-	echo 0 >/proc/sys/net/ipv6/conf/$c/autoconf; echo 0 >/proc/sys/net/ipv6/conf/$c/router_solicitations; done 2>/dev/null
-	`
+var quietIPv6 = func() (settings []string) {
+	for _, which := range []string{"all", "default"} {
+		for _, name := range []string{"accept_dad", "dad_transmits", "autoconf", "router_solicitations"} {
+			settings = append(settings, "ipv6/conf/"+which+"/"+name+"=0")
+		}
+	}
+	return settings
+}()
 
 // plug connects the phone with the internet. The server also has the addresses of the recipes'
 // default name servers, where it refuses queries.
 func (n *Netd) plug() {
 	n.t.Helper()
+	n.set(n.o.Internet, quietIPv6...)
 	// The kernel limits ICMP errors to one per second and client (icmp(7)), for all addresses
 	// together. Servers of the real internet do not share a limit.
-	n.o.Internet.Shell(quietIPv6 + `echo 0 >/proc/sys/net/ipv4/icmp_ratelimit; echo 1 >/proc/sys/net/ipv4/ip_forward
-		ip link set lo up; for a in ` + ServerIP + ` 1.1.1.1 9.9.9.9; do ip addr add $a/32 dev lo; done; ip addr add ` + ServerIP6 + `/128 dev lo`)
+	n.set(n.o.Internet, "ipv4/icmp_ratelimit=0", "ipv4/ip_forward=1")
+	lines := []string{"link set lo up", "addr add " + ServerIP6 + "/128 dev lo"}
+	for _, address := range []string{ServerIP, "1.1.1.1", "9.9.9.9"} {
+		lines = append(lines, "addr add "+address+"/32 dev lo")
+	}
+	n.ip(n.o.Internet, "", lines...)
+	n.set(n.o.Phone, quietIPv6...)
 	// The tunnel has no carrier, because no process opens it.
-	n.o.Phone.Shell(quietIPv6 + `ip link set lo up; ip tuntap add dummy0 mode tun; ip link set dummy0 up`)
+	n.ip(n.o.Phone, "", "link set lo up", "tuntap add dummy0 mode tun", "link set dummy0 up")
 	for _, name := range []string{"wlan0", "rmnet0", "rmnet1"} {
 		n.linkUp(name, false)
 	}
@@ -94,13 +104,17 @@ func (n *Netd) plug() {
 }
 
 func (n *Netd) readIndexes() {
-	for line := range strings.Lines(n.o.Phone.Shell("ip -o link")) {
-		number, rest, _ := strings.Cut(line, ": ")
-		name, _, _ := strings.Cut(rest, ":")
-		name, _, _ = strings.Cut(name, "@")
-		if index, err := strconv.Atoi(number); err == nil {
-			n.index[name] = index
-		}
+	n.t.Helper()
+	var interfaces []net.Interface
+	err := InNetwork(n.o.Phone.PID, func() (err error) {
+		interfaces, err = net.Interfaces()
+		return err
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, i := range interfaces {
+		n.index[i.Name] = i.Index
 	}
 }
 
@@ -115,13 +129,17 @@ func (n *Netd) linkUp(name string, only6 bool) {
 	w := wires[name]
 	if _, exists := n.index[name]; !exists {
 		n.join(name, w.index, w.far, n.o.Internet.PID)
-		n.o.Internet.Shell(w.farScript)
+		n.ip(n.o.Internet, "", w.farLines...)
+		if w.gateway4 == "" { // without neighbours: the far end accepts every address
+			n.set(n.o.Internet, "ipv4/conf/"+w.far+"/proxy_arp=1")
+		}
 	}
-	script := "ip link set " + name + " up; ip -4 addr flush dev " + name + "; ip -6 addr replace " + w.net6 + " dev " + name + " nodad noprefixroute"
+	lines := []string{"link set " + name + " up", "addr flush dev " + name}
 	if !only6 {
-		script += "; ip addr add " + w.net4 + " dev " + name
+		lines = append(lines, "addr add "+w.net4+" dev "+name)
 	}
-	n.o.Phone.Shell(script)
+	n.ip(n.o.Phone, "-4", lines...)
+	n.ip(n.o.Phone, "-6", "addr replace "+w.net6+" dev "+name+" nodad noprefixroute")
 	n.readIndexes()
 }
 
@@ -146,9 +164,10 @@ func (n *Netd) offer(name string, index int, address, client string) {
 	if _, exists := n.clients[name]; !exists {
 		n.clients[name] = n.o.NewPlace()
 		n.join(name, index, "eth0", n.clients[name].PID)
+		n.set(n.clients[name], quietIPv6...)
 	}
-	n.clients[name].Shell(quietIPv6 + "ip link set lo up; ip link set eth0 down; ip addr replace " + client + "/24 dev eth0; ip link set eth0 up; ip route replace default via " + host)
-	n.o.Phone.Shell("ip link set " + name + " up; ip -4 addr flush dev " + name + "; ip addr add " + address + " dev " + name)
+	n.ip(n.clients[name], "", "link set lo up", "link set eth0 down", "addr replace "+client+"/24 dev eth0", "link set eth0 up", "route replace default via "+host)
+	n.ip(n.o.Phone, "-4", "link set "+name+" up", "addr flush dev "+name, "addr add "+address+" dev "+name)
 	n.readIndexes()
 }
 
@@ -156,35 +175,41 @@ func (n *Netd) offer(name string, index int, address, client string) {
 // tether.
 func (n *Netd) Client(down string) Place { return n.clients[down] }
 
-// addRoutes adds the routes of an interface's table and of its table of local routes. It keeps
-// routes that netd's start did not remove.
-func (n *Netd) addRoutes(name string, only6 bool) {
+// addRoutes adds rules, and the routes of an interface's table and of its table of local routes. It
+// keeps routes that netd's start did not remove.
+func (n *Netd) addRoutes(name string, only6 bool, rules ...string) {
 	n.t.Helper()
 	table, local := n.table(name), localTableOffset+n.index[name]
-	var script strings.Builder
-	add := func(format string, args ...any) { fmt.Fprintf(&script, format+"\n", args...) }
-	if strings.HasPrefix(name, clatPrefix) {
-		add("ip route replace default dev %s table %d proto static mtu %d", name, table, clatMTU)
-		n.o.Phone.Shell(script.String())
-		return
+	v4, v6 := ruleLines("add", rules), ruleLines("add", rules)
+	add := func(lines *[]string, format string, args ...any) {
+		*lines = append(*lines, fmt.Sprintf("route replace "+format+" proto static", args...))
 	}
-	w := wires[name]
-	add("ip route replace 224.0.0.0/24 dev %s table %d proto static", name, local)
-	if !only6 {
-		if w.gateway4 != "" {
-			add("for t in %d %d; do ip route replace 192.168.1.0/24 dev %s table $t proto static; done", table, local, name)
-			add("ip route replace default via %s dev %s table %d proto static", w.gateway4, name, table)
-		} else {
-			add("ip route replace default dev %s table %d proto static", name, table)
-		}
+	w, clat := wires[name], strings.HasPrefix(name, clatPrefix)
+	switch {
+	case clat:
+		add(&v4, "default dev %s table %d mtu %d", name, table, clatMTU)
+	case only6:
+	case w.gateway4 == "":
+		add(&v4, "default dev %s table %d", name, table)
+	default:
+		add(&v4, "192.168.1.0/24 dev %s table %d", name, table)
+		add(&v4, "192.168.1.0/24 dev %s table %d", name, local)
+		add(&v4, "default via %s dev %s table %d", w.gateway4, name, table)
 	}
-	if w.gateway6 != "" {
-		add("for t in %d %d; do ip -6 route replace 2001:db8:1::/64 dev %s table $t proto static; done", table, local, name)
-		add("ip -6 route replace default via %s dev %s table %d proto static", w.gateway6, name, table)
-	} else {
-		add("ip -6 route replace default dev %s table %d proto static", name, table)
+	if !clat {
+		add(&v4, "224.0.0.0/24 dev %s table %d", name, local)
 	}
-	n.o.Phone.Shell(script.String())
+	switch {
+	case clat:
+	case w.gateway6 == "":
+		add(&v6, "default dev %s table %d", name, table)
+	default:
+		add(&v6, "2001:db8:1::/64 dev %s table %d", name, table)
+		add(&v6, "2001:db8:1::/64 dev %s table %d", name, local)
+		add(&v6, "default via %s dev %s table %d", w.gateway6, name, table)
+	}
+	n.ip(n.o.Phone, "-4", v4...)
+	n.ip(n.o.Phone, "-6", v6...)
 }
 
 // ndc is the script of the program ndc, limited to forwarding (server/NdcDispatcher.cpp,
