@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,6 +33,8 @@ func init() {
 // unless that is empty, prints "ready", and reaps orphaned processes. It exits when its standard
 // input is closed.
 func keep(args []string) error {
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, unix.SIGCHLD)
 	if args[0] != "" {
 		if err := makeRoot(args[0]); err != nil {
 			return fmt.Errorf("make the phone's root: %w", err)
@@ -47,11 +49,12 @@ func keep(args []string) error {
 		os.Stdin.Read(make([]byte, 1)) // returns when the test closes it or ends
 		os.Exit(0)
 	}()
-	for {
-		if _, err := unix.Wait4(-1, nil, 0, nil); err == unix.ECHILD {
-			time.Sleep(10 * time.Millisecond) // no child currently
+	for range children {
+		for pid := 1; pid > 0; { // one signal may stand for several children
+			pid, _ = unix.Wait4(-1, nil, unix.WNOHANG, nil)
 		}
 	}
+	return nil
 }
 
 // makeRoot makes a root file system of the computer's programs, read-only, and the phone's folders
