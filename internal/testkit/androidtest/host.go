@@ -24,7 +24,7 @@ type Host struct {
 // the phone and the host.
 func (p *Phone) AddHost() *Host {
 	p.t.Helper()
-	h := &Host{p, p.keeper(syscall.CLONE_NEWNET|syscall.CLONE_NEWNS, "", nil)}
+	h := &Host{p, p.namespaces(syscall.CLONE_NEWNET | syscall.CLONE_NEWNS)}
 	out, err := exec.Command("ip", "link", "add", "eth0", "netns", strconv.Itoa(h.process.Process.Pid), "type", "veth",
 		"peer", "name", "host0", "netns", strconv.Itoa(p.internet.Process.Pid)).CombinedOutput()
 	if err != nil {

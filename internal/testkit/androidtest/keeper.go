@@ -22,28 +22,25 @@ func init() {
 	if os.Args[0] != keeperName {
 		return
 	}
-	if err := keep(os.Args[1:]); err != nil {
+	if err := keep(os.Args[1]); err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-// keep runs a phone's first process. It makes the phone's root file system from the folder args[0],
-// unless that is empty, prints "ready", and reaps orphaned processes. It exits when its standard
-// input is closed.
-func keep(args []string) error {
+// keep runs a phone's first process. It makes the phone's root file system from the folder dir,
+// prints "ready", and reaps orphaned processes. It exits when its standard input is closed.
+func keep(dir string) error {
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, unix.SIGCHLD)
-	if args[0] != "" {
-		if err := makeRoot(args[0]); err != nil {
-			return fmt.Errorf("make the phone's root: %w", err)
-		}
-		if err := lightguest.Serve(); err != nil {
-			return fmt.Errorf("make light guests: %w", err)
-		}
-		go keepWakeLocks("/sys/power", "/calls/wake_locks")
+	if err := makeRoot(dir); err != nil {
+		return fmt.Errorf("make the phone's root: %w", err)
 	}
+	if err := lightguest.Serve(); err != nil {
+		return fmt.Errorf("make light guests: %w", err)
+	}
+	go keepWakeLocks("/sys/power", "/calls/wake_locks")
 	fmt.Println("ready")
 	go func() {
 		os.Stdin.Read(make([]byte, 1)) // returns when the test closes it or ends

@@ -47,7 +47,7 @@ func (p *Phone) connect(o Options) {
 	p.Net = netd.New(p.t, netd.Options{
 		System: o.System, State: "/" + requesters, Internet: place(p.internet.Process.Pid),
 		Phone:    netd.Place{PID: p.phone.Process.Pid, Shell: p.Shell},
-		NewPlace: func() netd.Place { return place(p.keeper(syscall.CLONE_NEWNET, "", nil).Process.Pid) },
+		NewPlace: func() netd.Place { return place(p.namespaces(syscall.CLONE_NEWNET).Process.Pid) },
 	})
 	p.Net.ToScene(netd.Both)
 }

@@ -109,9 +109,8 @@ func New(t session.T, o Options) *Phone {
 func (p *Phone) powerOn() {
 	p.t.Helper()
 	p.write("boot_id", uuid()+"\n", 0o444)
-	const spaces = syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWPID
-	p.phone = p.keeper(spaces, p.dir, p.cgroup)
-	p.internet = p.keeper(syscall.CLONE_NEWNET, "", nil)
+	p.phone = p.firstProcess()
+	p.internet = p.namespaces(syscall.CLONE_NEWNET)
 	p.connect(p.options)
 	if p.options.Report != nil {
 		p.applyReport(p.options.Report)
@@ -154,20 +153,37 @@ func folder(t session.T, inMemory bool) string {
 	return dir
 }
 
-// keeper starts a copy of this program in new namespaces, and in the control group in unless that
-// is nil. The process ends with the test, and with this program.
-func (p *Phone) keeper(spaces uintptr, dir string, in *group) *exec.Cmd {
+// firstProcess starts a copy of this program as the phone's first process.
+func (p *Phone) firstProcess() *exec.Cmd {
 	p.t.Helper()
-	command := &exec.Cmd{Path: "/proc/self/exe", Args: []string{keeperName, dir}, Stderr: os.Stderr, SysProcAttr: &syscall.SysProcAttr{}}
-	if in != nil {
-		command.SysProcAttr = in.attributes()
-	}
-	command.SysProcAttr.Cloneflags = spaces
-	hold, err := command.StdinPipe()
+	command := &exec.Cmd{Path: "/proc/self/exe", Args: []string{keeperName, p.dir}, Stderr: os.Stderr, SysProcAttr: p.cgroup.attributes()}
+	said, err := command.StdoutPipe()
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	said, err := command.StdoutPipe()
+	p.keep(command, syscall.CLONE_NEWNET|syscall.CLONE_NEWNS|syscall.CLONE_NEWUTS|syscall.CLONE_NEWPID)
+	line, err := bufio.NewReader(said).ReadString('\n')
+	if err != nil || line != "ready\n" {
+		p.t.Fatalf("start the phone: %s: %v", strings.TrimSpace(line), err)
+	}
+	return command
+}
+
+// namespaces returns a process that does nothing in new namespaces.
+func (p *Phone) namespaces(flags uintptr) *exec.Cmd {
+	p.t.Helper()
+	command := exec.Command("cat")
+	command.SysProcAttr = &syscall.SysProcAttr{}
+	p.keep(command, flags)
+	return command
+}
+
+// keep starts a command in new namespaces. It ends with the test, and with its standard input, so
+// with this program.
+func (p *Phone) keep(command *exec.Cmd, namespaces uintptr) {
+	p.t.Helper()
+	command.SysProcAttr.Cloneflags = namespaces
+	hold, err := command.StdinPipe()
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -179,11 +195,6 @@ func (p *Phone) keeper(spaces uintptr, dir string, in *group) *exec.Cmd {
 		command.Process.Kill() // killing a namespace's first process kills the whole namespace
 		command.Wait()
 	})
-	line, err := bufio.NewReader(said).ReadString('\n')
-	if err != nil || line != "ready\n" {
-		p.t.Fatalf("start the phone: %s: %v", strings.TrimSpace(line), err)
-	}
-	return command
 }
 
 func (p *Phone) path(name string) string { return filepath.Join(p.dir, name) }
