@@ -38,10 +38,10 @@ func Encrypted(t testing.TB, arch, place string) string {
 
 // Emulated returns build's flags for a machine whose processor is emulated, which Artifact uses. A
 // phone takes seconds for a start; here other tests use the processor too. On a busy computer,
-// emulated processors mostly wait for one another, so the machine has one. TestDocuments runs
-// machines with two.
+// emulated processors mostly wait for one another, so the machine has one. It has half of the
+// memory, because a start touches all of it. TestDocuments runs machines as they are.
 func Emulated() []string {
-	return []string{"--set", "vm.ready.timeout=15m", "--set", "vm.cpus=1"}
+	return []string{"--set", "vm.ready.timeout=15m", "--set", "vm.cpus=1", "--set", "vm.memory=512MiB"}
 }
 
 func variant(t testing.TB, arch, name, lock, keys string) string {
