@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/sovereign-sql/sov/internal/contract/guestapi"
 	"github.com/sovereign-sql/sov/internal/contract/session"
 	"github.com/sovereign-sql/sov/internal/host/localvm"
+	"github.com/sovereign-sql/sov/internal/testkit/androidtest"
 	"github.com/sovereign-sql/sov/internal/testkit/guesttest"
 	"github.com/sovereign-sql/sov/internal/testkit/sovtest"
 )
@@ -21,6 +23,7 @@ import (
 type desk struct {
 	t   *testing.T
 	dir string
+	env []string
 }
 
 // sov runs a command with input, and requires the exit status want.
@@ -35,7 +38,7 @@ func (d *desk) sov(want int, input string, args ...string) sovtest.Outcome {
 
 func (d *desk) prepare(c *exec.Cmd, input string) {
 	c.Dir = d.dir
-	c.Env = append(os.Environ(), "SOV_STATE_DIR="+d.dir+"/state", "SOV_CONFIG_DIR="+d.dir+"/config", "XDG_RUNTIME_DIR=", "TERM=dumb")
+	c.Env = slices.Concat(os.Environ(), []string{"SOV_STATE_DIR=" + d.dir + "/state", "SOV_CONFIG_DIR=" + d.dir + "/config", "XDG_RUNTIME_DIR=", "TERM=dumb"}, d.env)
 	c.Stdin = strings.NewReader(input)
 }
 
@@ -52,7 +55,8 @@ func (d *desk) running() *localvm.Running {
 // started again, used by shell and exec, killed, started and stopped.
 func TestBackground(t *testing.T) {
 	t.Parallel()
-	d := &desk{t, t.TempDir()}
+	adb := androidtest.NewADBServer(t) // of the phones that list shows
+	d := &desk{t, t.TempDir(), []string{"PATH=" + filepath.Dir(adb.Program()) + ":" + os.Getenv("PATH")}}
 	artifact := guesttest.BuildWriterOn(t, []string{"--format", "disk"})
 	t.Cleanup(func() {
 		if r := d.running(); r != nil {
@@ -153,7 +157,7 @@ func (d *desk) usesGuest(r *localvm.Running) {
 // TestUnit checks that the printed unit has absolute paths and that systemd accepts it.
 func TestUnit(t *testing.T) {
 	t.Parallel()
-	d := &desk{t, t.TempDir()}
+	d := &desk{t: t, dir: t.TempDir()}
 	artifact := guesttest.BuildWriter(t)
 	unit := d.sov(0, "", "run", artifact, "--systemd", "--port", "5432", "--state", "my state").Stdout
 	want := `ExecStart=` + sovtest.Program + ` run --port=5432 "--state=` + d.dir + `/my state" ` + artifact + "\n"

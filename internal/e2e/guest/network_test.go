@@ -137,7 +137,7 @@ func newPlace(t *testing.T) *place {
 	if _, err := egress.Find(); err != nil {
 		t.Skip(err)
 	}
-	p := &place{t: t, inside: netnstest.New(t), other: netnstest.New(t), desk: &desk{t, t.TempDir()}}
+	p := &place{t: t, inside: netnstest.New(t), other: netnstest.New(t), desk: &desk{t: t, dir: t.TempDir()}}
 	p.resolv = filepath.Join(p.desk.dir, "resolv.conf")
 	if err := os.WriteFile(p.resolv, []byte("nameserver "+world+"\n"), 0o644); err != nil {
 		t.Fatal(err)
