@@ -156,8 +156,8 @@ func (n *Netd) join(near string, index int, far string, pid int) {
 }
 
 // offer connects a client to an interface of the phone. A client that was connected before connects
-// anew, without the ARP requests that nobody answered meanwhile: their failure would be that of its
-// next connection.
+// again, and forgets the ARP requests that were not answered meanwhile. When such a request fails,
+// the connections that wait for it fail, too.
 func (n *Netd) offer(name string, index int, address, client string) {
 	n.t.Helper()
 	host, _, _ := strings.Cut(address, "/")
@@ -184,29 +184,23 @@ func (n *Netd) addRoutes(name string, only6 bool, rules ...string) {
 	add := func(lines *[]string, format string, args ...any) {
 		*lines = append(*lines, fmt.Sprintf("route replace "+format+" proto static", args...))
 	}
-	w, clat := wires[name], strings.HasPrefix(name, clatPrefix)
-	switch {
-	case clat:
+	network := func(lines *[]string, subnet, gateway string) {
+		if gateway == "" {
+			add(lines, "default dev %s table %d", name, table)
+			return
+		}
+		add(lines, "%s dev %s table %d", subnet, name, table)
+		add(lines, "%s dev %s table %d", subnet, name, local)
+		add(lines, "default via %s dev %s table %d", gateway, name, table)
+	}
+	if strings.HasPrefix(name, clatPrefix) {
 		add(&v4, "default dev %s table %d mtu %d", name, table, clatMTU)
-	case only6:
-	case w.gateway4 == "":
-		add(&v4, "default dev %s table %d", name, table)
-	default:
-		add(&v4, "192.168.1.0/24 dev %s table %d", name, table)
-		add(&v4, "192.168.1.0/24 dev %s table %d", name, local)
-		add(&v4, "default via %s dev %s table %d", w.gateway4, name, table)
-	}
-	if !clat {
+	} else {
+		if !only6 {
+			network(&v4, "192.168.1.0/24", wires[name].gateway4)
+		}
 		add(&v4, "224.0.0.0/24 dev %s table %d", name, local)
-	}
-	switch {
-	case clat:
-	case w.gateway6 == "":
-		add(&v6, "default dev %s table %d", name, table)
-	default:
-		add(&v6, "2001:db8:1::/64 dev %s table %d", name, table)
-		add(&v6, "2001:db8:1::/64 dev %s table %d", name, local)
-		add(&v6, "default via %s dev %s table %d", w.gateway6, name, table)
+		network(&v6, "2001:db8:1::/64", wires[name].gateway6)
 	}
 	n.ip(n.o.Phone, "-4", v4...)
 	n.ip(n.o.Phone, "-6", v6...)
